@@ -1,0 +1,42 @@
+"""Build the two compiled modules; when that fails, install the pure Python package on the Numba backend."""
+
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import build_ext as _build_ext
+from setuptools import Extension, setup
+
+
+class build_ext(_build_ext):  # noqa: N801  (the name distutils looks up)
+    """Compile each extension; a failure is a loud warning, not a failed install."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build one extension module."""
+        try:
+            super().build_extension(ext)
+        except Exception as error:
+            self.warn(
+                f"pyhash: could not compile {ext.name} ({type(error).__name__}: {error}). Installing without it: "
+                "searches use the slower Numba backend (pip install 'pyhash-retrieval[numba]'). "
+                "`pyhash info` shows which backend is in use."
+            )
+
+    def copy_extensions_to_source(self) -> None:
+        """Copy what was built (an editable install) and leave out what could not be compiled."""
+        built = {e for e in self.extensions if Path(self.get_ext_fullpath(e.name)).exists()
+                 or (Path(self.build_lib) / self.get_ext_filename(e.name)).exists()}
+        self.extensions = [e for e in self.extensions if e in built]
+        super().copy_extensions_to_source()
+
+
+native = Pybind11Extension(
+    "pyhash._native",
+    ["csrc/bindings.cpp", *sorted(str(p) for p in Path("csrc/hamming").glob("*.cpp"))],
+    depends=sorted(str(p) for p in Path("csrc").rglob("*.h")),
+    include_dirs=["csrc"],
+    cxx_std=17,
+)
+pack = Extension("pyhash._pack", ["pyhash/_pack.pyx"])
+native.optional = pack.optional = True
+
+setup(ext_modules=[native, pack], cmdclass={"build_ext": build_ext})
