@@ -1,5 +1,6 @@
 """Build the two compiled modules; when that fails, install the pure Python package on the Numba backend."""
 
+import sys
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension
@@ -21,13 +22,6 @@ class build_ext(_build_ext):  # noqa: N801  (the name distutils looks up)
                 "`pyhash info` shows which backend is in use."
             )
 
-    def copy_extensions_to_source(self) -> None:
-        """Copy what was built (an editable install) and leave out what could not be compiled."""
-        built = {e for e in self.extensions if Path(self.get_ext_fullpath(e.name)).exists()
-                 or (Path(self.build_lib) / self.get_ext_filename(e.name)).exists()}
-        self.extensions = [e for e in self.extensions if e in built]
-        super().copy_extensions_to_source()
-
 
 native = Pybind11Extension(
     "pyhash._native",
@@ -35,8 +29,9 @@ native = Pybind11Extension(
     depends=sorted(str(p) for p in Path("csrc").rglob("*.h")),
     include_dirs=["csrc"],
     cxx_std=17,
+    extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
 )
 pack = Extension("pyhash._pack", ["pyhash/_pack.pyx"])
-native.optional = pack.optional = True
+native.optional = pack.optional = True  # setuptools then copies and records only what was built
 
 setup(ext_modules=[native, pack], cmdclass={"build_ext": build_ext})

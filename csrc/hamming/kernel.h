@@ -1,0 +1,58 @@
+// The contract between search and the kernels: one instruction set is one value of `Kernel`.
+//
+// Codes are stored in blocks of 64, word-major: a block is n_words rows of 64 words, block[word * 64 + lane]. A register
+// holds the same word of several codes, so no kernel ever sums across a register, at any width.
+//
+// Adding a kernel: (1) name its features and target list in target.h, (2) write kernel_NAME.cpp with one namespace and one
+// `const Kernel`, everything inside a target region, (3) declare it below and put it in the list in dispatch.cpp, best
+// first, (4) add NAME to the static list in tests/test_backend.py. The C++ and Python tests then cover it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pyhash {
+
+constexpr size_t kLanes = 64;  // codes a block
+constexpr uint32_t kMaxDistance = 0x7ffffffe;
+
+// distance = sum over terms of weight * popcount((code[word] ^ query[word]) & mask)
+struct Term {
+    uint64_t mask;
+    uint32_t word;
+    uint32_t weight;
+};
+
+// One query as the kernels see it. Without terms every bit counts once.
+struct Probe {
+    const uint64_t* query;
+    size_t n_words;
+    const Term* terms;
+    size_t n_terms;
+};
+
+// A block that holds something near enough.
+struct Hit {
+    uint64_t lanes;  // bit l: the distance of lane l is at most the bound
+    alignas(64) uint32_t distances[kLanes];
+};
+
+// The first block in [begin, end) with a lane at distance <= bound, described in `hit`; `end` when there is none.
+using FindFn = size_t (*)(const uint64_t* blocks, size_t begin, size_t end, const Probe& probe, uint32_t bound, Hit& hit);
+
+struct Kernel {
+    const char* name;
+    uint32_t features;                  // all of these must be there
+    FindFn (*finder)(const Probe& probe);  // the fastest function for this width and metric
+};
+
+extern const Kernel kScalarKernel;
+#if defined(__x86_64__) || defined(_M_X64)
+extern const Kernel kAvx2Kernel;
+extern const Kernel kAvx512Kernel;
+#endif
+#if defined(__aarch64__) || defined(_M_ARM64)
+extern const Kernel kNeonKernel;
+#endif
+
+}  // namespace pyhash

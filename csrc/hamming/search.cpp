@@ -1,0 +1,406 @@
+#include "search.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "bits.h"
+#include "dispatch.h"
+#include "pool.h"
+
+namespace pyhash {
+namespace {
+
+// Blocks that stay in the first-level cache while every query of a tile passes over them.
+constexpr size_t kTileBytes = 24 * 1024;
+constexpr size_t kQueryTile = 64;
+// Blocks measured in full at first, to know about where the k-th distance lies before candidates are collected.
+constexpr size_t kWarmBlocks = 32;
+// Work (words of blocks) below which waking another thread costs more than it saves.
+constexpr size_t kWorkPerThread = 32 * 1024;
+
+size_t words_measured(const Metric& metric, size_t n_words) {
+    return metric.terms.empty() ? n_words : metric.terms.size();
+}
+
+unsigned useful_threads(unsigned threads, size_t work) {
+    const size_t most = 1 + work / kWorkPerThread;
+    if (most == 1) return 1;
+    if (threads == 0) threads = available_cpus();
+    return static_cast<unsigned>(std::min<size_t>(threads, most));
+}
+
+Probe make_probe(const Metric& metric, const uint64_t* query, size_t n_words) {
+    return {query, n_words, metric.terms.data(), metric.terms.size()};
+}
+
+// Blocks [begin, end) of one segment.
+struct Range {
+    size_t segment;
+    size_t begin;
+    size_t end;
+};
+
+// The target's blocks in order, cut into `parts` lists of about equal length.
+std::vector<std::vector<Range>> split(const Target& target, size_t parts) {
+    size_t total = 0;
+    for (const Segment* segment : target.segments) total += segment->n_blocks();
+    std::vector<std::vector<Range>> lists(parts);
+    size_t before = 0;  // blocks in earlier segments
+    for (size_t s = 0; s < target.segments.size(); ++s) {
+        const size_t n = target.segments[s]->n_blocks();
+        for (size_t p = 0; p < parts; ++p) {
+            const size_t begin = std::max(total * p / parts, before);
+            const size_t end = std::min(total * (p + 1) / parts, before + n);
+            if (begin < end) lists[p].push_back({s, begin - before, end - before});
+        }
+        before += n;
+    }
+    return lists;
+}
+
+const uint64_t* allowed_of(const Target& target, size_t segment) {
+    return target.allowed.empty() ? nullptr : target.allowed[segment];
+}
+
+// What a scan does with what it finds: `bound()` says how near is near enough (negative: nothing is any more), `take` gets
+// each candidate, ids ascending within a range.
+struct TopKCollector {
+    TopK top;
+    int64_t bound() const { return top.bound(); }
+    void take(const Segment& segment, size_t slot, uint32_t distance) { top.push(distance, segment.id(slot)); }
+};
+
+struct WithinCollector {
+    std::vector<Candidate> found;
+    int64_t radius;
+    int64_t bound() const { return radius; }
+    void take(const Segment& segment, size_t slot, uint32_t distance) { found.push_back({distance, segment.id(slot)}); }
+};
+
+struct PairCollector {
+    std::vector<Pair>* found;
+    int64_t radius;
+    int64_t id;
+    size_t after;  // slots up to this one are not taken; the self-join meets each pair of a segment once
+    bool same_segment;
+    int64_t bound() const { return radius; }
+    void take(const Segment& segment, size_t slot, uint32_t distance) {
+        if (same_segment && slot <= after) return;
+        const int64_t other = segment.id(slot);
+        found->push_back({std::min(id, other), std::max(id, other), distance});
+    }
+};
+
+// Passes every query over a range, tile by tile.
+template <class Collector>
+void scan(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe* probes, size_t n,
+          FindFn find, Collector* collectors) {
+    const size_t tile =
+        n == 1 ? segment.blocks_per_chunk : std::max<size_t>(1, kTileBytes / (segment.n_words * kLanes * sizeof(uint64_t)));
+    Hit hit;
+    for (size_t from = begin; from < end;) {
+        const size_t chunk_begin = from - from % segment.blocks_per_chunk;
+        const size_t to = std::min({end, from + tile, chunk_begin + segment.blocks_per_chunk});
+        const uint64_t* blocks = segment.block(chunk_begin);
+        for (size_t j = 0; j < n; ++j) {
+            Collector& collector = collectors[j];
+            size_t b = from - chunk_begin;
+            const size_t last = to - chunk_begin;
+            for (;;) {
+                const int64_t bound = collector.bound();
+                if (bound < 0) break;
+                b = find(blocks, b, last, probes[j], static_cast<uint32_t>(bound), hit);
+                if (b >= last) break;
+                const size_t block = chunk_begin + b;
+                uint64_t lanes = hit.lanes & segment.visible(block, allowed);
+                while (lanes != 0) {
+                    const size_t lane = static_cast<size_t>(count_trailing_zeros(lanes));
+                    lanes &= lanes - 1;
+                    collector.take(segment, block * kLanes + lane, hit.distances[lane]);
+                }
+                ++b;
+            }
+        }
+        from = to;
+    }
+}
+
+// Fills an empty collector from the first blocks: all are measured, then only those are pushed that can be among the k.
+size_t warm_start(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe& probe, FindFn find,
+                  TopK& top) {
+    const size_t last = std::min(end, begin + kWarmBlocks);
+    uint32_t distances[kWarmBlocks * kLanes];
+    size_t slots[kWarmBlocks * kLanes];
+    size_t n = 0;
+    Hit hit;
+    uint32_t least = std::numeric_limits<uint32_t>::max();
+    uint32_t most = 0;
+    for (size_t b = begin; b < last; ++b) {
+        find(segment.block(b), 0, 1, probe, std::numeric_limits<uint32_t>::max(), hit);
+        for (uint64_t lanes = segment.visible(b, allowed); lanes != 0; lanes &= lanes - 1) {
+            const size_t lane = static_cast<size_t>(count_trailing_zeros(lanes));
+            const uint32_t distance = hit.distances[lane];
+            least = std::min(least, distance);
+            most = std::max(most, distance);
+            distances[n] = distance;
+            slots[n++] = b * kLanes + lane;
+        }
+    }
+    uint32_t bound = most;
+    if (n > top.k()) {
+        // The k-th smallest by bisection on the value: some ten passes over an array in cache, whatever the metric's range.
+        uint32_t low = least;
+        while (low < bound) {
+            const uint32_t middle = low + (bound - low) / 2;
+            size_t count = 0;
+            for (size_t i = 0; i < n; ++i) count += distances[i] <= middle;
+            if (count >= top.k())
+                bound = middle;
+            else
+                low = middle + 1;
+        }
+    }
+    for (size_t i = 0; i < n; ++i)
+        if (distances[i] <= bound) top.push(distances[i], segment.id(slots[i]));
+    return last;
+}
+
+// The k nearest of a tile of queries in a list of ranges.
+void topk_in(const Target& target, const std::vector<Range>& ranges, const Probe* probes, size_t n, FindFn find,
+             std::vector<TopKCollector>& collectors) {
+    bool warm = false;
+    for (const Range& range : ranges) {
+        const Segment& segment = *target.segments[range.segment];
+        const uint64_t* allowed = allowed_of(target, range.segment);
+        size_t begin = range.begin;
+        if (!warm) {
+            for (size_t j = 0; j < n; ++j)
+                begin = warm_start(segment, allowed, range.begin, range.end, probes[j], find, collectors[j].top);
+            warm = true;
+        }
+        scan(segment, allowed, begin, range.end, probes, n, find, collectors.data());
+    }
+}
+
+void write_padded(const std::vector<Candidate>& nearest, size_t k, int32_t* distances, int64_t* ids) {
+    const size_t n = std::min(k, nearest.size());
+    for (size_t i = 0; i < n; ++i) {
+        distances[i] = static_cast<int32_t>(nearest[i].distance);
+        ids[i] = nearest[i].id;
+    }
+    std::fill(distances + n, distances + k, kPadDistance);
+    std::fill(ids + n, ids + k, kPadId);
+}
+
+size_t total_blocks(const Target& target) {
+    size_t n = 0;
+    for (const Segment* segment : target.segments) n += segment->n_blocks();
+    return n;
+}
+
+// How a call is shared out: tiles of queries, each over one or several parts of the database.
+struct Plan {
+    unsigned threads;
+    size_t query_tile;
+    size_t n_tiles;
+    size_t parts;
+};
+
+Plan make_plan(const Target& target, const Queries& queries, const Metric& metric, unsigned threads) {
+    Plan plan;
+    const size_t work = total_blocks(target) * words_measured(metric, queries.n_words) * queries.n;
+    plan.threads = useful_threads(threads, work);
+    plan.query_tile = std::min(kQueryTile, std::max<size_t>(1, (queries.n + plan.threads - 1) / plan.threads));
+    plan.n_tiles = (queries.n + plan.query_tile - 1) / plan.query_tile;
+    // Few queries: each passes over the parts of the database side by side.
+    plan.parts = plan.n_tiles >= 2 * plan.threads ? 1 : plan.threads;
+    if (plan.parts > 1) {
+        plan.query_tile = std::min(kQueryTile, queries.n);
+        plan.n_tiles = (queries.n + plan.query_tile - 1) / plan.query_tile;
+    }
+    return plan;
+}
+
+}  // namespace
+
+uint32_t Metric::max_distance(size_t n_words) const {
+    if (terms.empty()) return static_cast<uint32_t>(n_words * 64);
+    uint64_t sum = 0;
+    for (const Term& term : terms) sum += static_cast<uint64_t>(term.weight) * popcount(term.mask);
+    return static_cast<uint32_t>(std::min<uint64_t>(sum, kMaxDistance));
+}
+
+void topk(const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
+          int32_t* distances, int64_t* ids) {
+    if (queries.n == 0) return;
+    size_t n_codes = 0;
+    for (const Segment* segment : target.segments) n_codes += segment->n_codes;
+    if (n_codes == 0) {
+        std::fill(distances, distances + queries.n * k, kPadDistance);
+        std::fill(ids, ids + queries.n * k, kPadId);
+        return;
+    }
+    const size_t kept = std::min(k, n_codes);
+    const uint32_t max_distance = metric.max_distance(queries.n_words);
+    const Plan plan = make_plan(target, queries, metric, threads);
+    const std::vector<std::vector<Range>> lists = split(target, plan.parts);
+    const FindFn find = active_kernel().finder(make_probe(metric, queries.words, queries.n_words));
+    std::vector<std::vector<Candidate>> partial(plan.parts > 1 ? plan.parts * queries.n : 0);
+
+    run_tasks(plan.n_tiles * plan.parts, plan.threads, [&](size_t task) {
+        const size_t tile = task / plan.parts;
+        const size_t part = task % plan.parts;
+        const size_t first = tile * plan.query_tile;
+        const size_t n = std::min(plan.query_tile, queries.n - first);
+        std::vector<Probe> probes;
+        std::vector<TopKCollector> collectors;
+        probes.reserve(n);
+        collectors.reserve(n);
+        for (size_t j = 0; j < n; ++j) {
+            probes.push_back(make_probe(metric, queries.words + (first + j) * queries.n_words, queries.n_words));
+            collectors.push_back({TopK(kept, max_distance, target.segments.size() == 1)});
+        }
+        topk_in(target, lists[part], probes.data(), n, find, collectors);
+        for (size_t j = 0; j < n; ++j) {
+            std::vector<Candidate>& nearest = collectors[j].top.finish();
+            if (plan.parts == 1)
+                write_padded(nearest, k, distances + (first + j) * k, ids + (first + j) * k);
+            else
+                partial[(first + j) * plan.parts + part] = std::move(nearest);
+        }
+    });
+
+    if (plan.parts == 1) return;
+    for (size_t j = 0; j < queries.n; ++j) {
+        std::vector<Candidate>& all = partial[j * plan.parts];
+        for (size_t part = 1; part < plan.parts; ++part) {
+            const std::vector<Candidate>& more = partial[j * plan.parts + part];
+            all.insert(all.end(), more.begin(), more.end());
+        }
+        std::sort(all.begin(), all.end());
+        write_padded(all, k, distances + j * k, ids + j * k);
+    }
+}
+
+std::vector<std::vector<Candidate>> within(const Target& target, const Queries& queries, const Metric& metric,
+                                           uint32_t radius, unsigned threads) {
+    std::vector<std::vector<Candidate>> results(queries.n);
+    if (queries.n == 0 || target.segments.empty()) return results;
+    const Plan plan = make_plan(target, queries, metric, threads);
+    const std::vector<std::vector<Range>> lists = split(target, plan.parts);
+    const FindFn find = active_kernel().finder(make_probe(metric, queries.words, queries.n_words));
+    std::vector<std::vector<Candidate>> partial(plan.parts * queries.n);
+
+    run_tasks(plan.n_tiles * plan.parts, plan.threads, [&](size_t task) {
+        const size_t tile = task / plan.parts;
+        const size_t part = task % plan.parts;
+        const size_t first = tile * plan.query_tile;
+        const size_t n = std::min(plan.query_tile, queries.n - first);
+        std::vector<Probe> probes;
+        std::vector<WithinCollector> collectors(n);
+        probes.reserve(n);
+        for (size_t j = 0; j < n; ++j) {
+            probes.push_back(make_probe(metric, queries.words + (first + j) * queries.n_words, queries.n_words));
+            collectors[j].radius = radius;
+        }
+        for (const Range& range : lists[part])
+            scan(*target.segments[range.segment], allowed_of(target, range.segment), range.begin, range.end, probes.data(),
+                 n, find, collectors.data());
+        for (size_t j = 0; j < n; ++j) partial[(first + j) * plan.parts + part] = std::move(collectors[j].found);
+    });
+
+    run_tasks(queries.n, plan.threads, [&](size_t j) {
+        std::vector<Candidate>& all = results[j];
+        all = std::move(partial[j * plan.parts]);
+        for (size_t part = 1; part < plan.parts; ++part) {
+            std::vector<Candidate>& more = partial[j * plan.parts + part];
+            all.insert(all.end(), more.begin(), more.end());
+            std::vector<Candidate>().swap(more);
+        }
+        std::sort(all.begin(), all.end());
+    });
+    return results;
+}
+
+std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads) {
+    // A task joins one block of codes, as queries, with everything after it.
+    struct Task {
+        size_t segment;
+        size_t block;
+    };
+    std::vector<Task> tasks;
+    for (size_t s = 0; s < target.segments.size(); ++s)
+        for (size_t b = 0; b < target.segments[s]->n_blocks(); ++b) tasks.push_back({s, b});
+    if (tasks.empty()) return {};
+    const size_t n_words = target.segments[0]->n_words;
+    const Metric metric;
+    const size_t work = tasks.size() * tasks.size() * n_words * kLanes / 2;
+    std::vector<std::vector<Pair>> found(tasks.size());
+
+    run_tasks(tasks.size(), useful_threads(threads, work), [&](size_t t) {
+        const Segment& own = *target.segments[tasks[t].segment];
+        std::vector<uint64_t> rows(kLanes * n_words);
+        std::vector<Probe> probes;
+        std::vector<PairCollector> collectors;
+        for (uint64_t lanes = own.visible(tasks[t].block, nullptr); lanes != 0; lanes &= lanes - 1) {
+            const size_t slot = tasks[t].block * kLanes + static_cast<size_t>(count_trailing_zeros(lanes));
+            uint64_t* row = rows.data() + probes.size() * n_words;
+            own.row(slot, row);
+            probes.push_back(make_probe(metric, row, n_words));
+            collectors.push_back({&found[t], radius, own.id(slot), slot, true});
+        }
+        if (probes.empty()) return;
+        const FindFn find = active_kernel().finder(probes[0]);
+        for (size_t s = tasks[t].segment; s < target.segments.size(); ++s) {
+            const Segment& other = *target.segments[s];
+            const size_t begin = s == tasks[t].segment ? tasks[t].block : 0;
+            for (PairCollector& collector : collectors) collector.same_segment = s == tasks[t].segment;
+            scan(other, nullptr, begin, other.n_blocks(), probes.data(), probes.size(), find, collectors.data());
+        }
+        std::sort(found[t].begin(), found[t].end(),
+                  [](const Pair& a, const Pair& b) { return a.i != b.i ? a.i < b.i : a.j < b.j; });
+    });
+
+    size_t total = 0;
+    for (const std::vector<Pair>& list : found) total += list.size();
+    std::vector<Pair> all;
+    all.reserve(total);
+    for (std::vector<Pair>& list : found) {
+        all.insert(all.end(), list.begin(), list.end());
+        std::vector<Pair>().swap(list);
+    }
+    if (target.segments.size() > 1)  // a single segment's tasks are in id order already
+        std::sort(all.begin(), all.end(),
+                  [](const Pair& a, const Pair& b) { return a.i != b.i ? a.i < b.i : a.j < b.j; });
+    return all;
+}
+
+void hamming(const Queries& a, const Queries& b, unsigned threads, int32_t* distances) {
+    if (a.n == 0 || b.n == 0) return;
+    // b as blocks, so that the kernels measure 64 of its rows at a time.
+    const size_t n_blocks = (b.n + kLanes - 1) / kLanes;
+    std::vector<uint64_t> blocks(n_blocks * b.n_words * kLanes);
+    for (size_t i = 0; i < b.n; ++i)
+        for (size_t w = 0; w < b.n_words; ++w)
+            blocks[((i / kLanes) * b.n_words + w) * kLanes + i % kLanes] = b.words[i * b.n_words + w];
+    const Metric metric;
+    const FindFn find = active_kernel().finder(make_probe(metric, a.words, a.n_words));
+    const size_t rows_per_task = 16;
+    const size_t n_tasks = (a.n + rows_per_task - 1) / rows_per_task;
+    run_tasks(n_tasks, useful_threads(threads, a.n * n_blocks * a.n_words), [&](size_t task) {
+        const size_t first = task * rows_per_task;
+        const size_t last = std::min(a.n, first + rows_per_task);
+        Hit hit;
+        for (size_t block = 0; block < n_blocks; ++block) {
+            const size_t n = std::min(kLanes, b.n - block * kLanes);
+            for (size_t i = first; i < last; ++i) {
+                const Probe probe = make_probe(metric, a.words + i * a.n_words, a.n_words);
+                find(blocks.data(), block, block + 1, probe, std::numeric_limits<uint32_t>::max(), hit);
+                std::memcpy(distances + i * b.n + block * kLanes, hit.distances, n * sizeof(int32_t));
+            }
+        }
+    });
+}
+
+}  // namespace pyhash

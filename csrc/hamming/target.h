@@ -1,0 +1,30 @@
+// Regions compiled for one instruction set, without compiler flags on files: a flag would also widen every inline
+// function of the standard library that the file uses, and the linker could keep that copy for code that runs anywhere.
+//
+// Use, after every #include:   PYHASH_BEGIN_TARGET(PYHASH_AVX2_TARGET) namespace ... PYHASH_END_TARGET
+// The compiler's list and the features checked at run time stand side by side here, so that they cannot drift apart.
+#pragma once
+
+#include "cpu.h"
+
+#define PYHASH_AVX2_TARGET "avx2,popcnt"
+#define PYHASH_AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx2,popcnt"
+
+namespace pyhash {
+constexpr uint32_t kAvx2Target = kAvx2 | kPopcnt;
+constexpr uint32_t kAvx512Target = kAvx512F | kAvx512Bw | kAvx512Dq | kAvx512Vl | kAvx512Vpopcntdq | kAvx2 | kPopcnt;
+}  // namespace pyhash
+
+#define PYHASH_PRAGMA(text) _Pragma(#text)
+
+#if defined(__clang__)
+#define PYHASH_BEGIN_TARGET(list) \
+    PYHASH_PRAGMA(clang attribute push(__attribute__((target(list))), apply_to = function))
+#define PYHASH_END_TARGET _Pragma("clang attribute pop")
+#elif defined(__GNUC__)
+#define PYHASH_BEGIN_TARGET(list) _Pragma("GCC push_options") PYHASH_PRAGMA(GCC target(list))
+#define PYHASH_END_TARGET _Pragma("GCC pop_options")
+#else  // MSVC accepts every intrinsic everywhere
+#define PYHASH_BEGIN_TARGET(list)
+#define PYHASH_END_TARGET
+#endif
