@@ -40,10 +40,35 @@ struct Hit {
 // The first block in [begin, end) with a lane at distance <= bound, described in `hit`; `end` when there is none.
 using FindFn = size_t (*)(const uint64_t* blocks, size_t begin, size_t end, const Probe& probe, uint32_t bound, Hit& hit);
 
+// The bit-sliced way to pass many queries over the same codes; bitslice.inl explains it. Plain metric only.
+constexpr size_t kMaxSlicedWords = 8;
+constexpr size_t kSlicedConstants = 16;  // words at the head of a query's record: word l is all ones where bit l of C is set
+
+// The smallest m with 2^m >= 64 * n_words.
+constexpr int sliced_top(size_t n_words) {
+    int m = 6;
+    while ((size_t{1} << m) < 64 * n_words) ++m;
+    return m;
+}
+
+// Bytes of a query's record: constants, then for each pair of bits the byte 8 * (x + 2 y + 4 y').
+constexpr size_t sliced_stride(size_t n_words) { return kSlicedConstants * sizeof(uint64_t) + 32 * n_words; }
+
+struct Slicer {
+    size_t group;        // blocks worked on together, contiguous in memory
+    size_t table_bytes;  // a word
+    void (*build)(const uint64_t* blocks, size_t n_words, void* tables);
+    // By number of words: the first query in [begin, end) with a code at distance < tau, and a bit for each block that has one.
+    size_t (*find[kMaxSlicedWords + 1])(const void* tables, const uint8_t* queries, size_t begin, size_t end,
+                                        uint32_t& hit_blocks);
+};
+
 struct Kernel {
     const char* name;
     uint32_t features;                  // all of these must be there
     FindFn (*finder)(const Probe& probe);  // the fastest function for this width and metric
+    const Slicer* slicer;                  // null where the compiler has no vector extensions
+    size_t sliced_from;                    // queries from which the slicer is the faster way
 };
 
 extern const Kernel kScalarKernel;

@@ -134,6 +134,19 @@ FindFn finder(const Probe& probe) {
     }
 }
 
+#if defined(PYHASH_VECTOR_EXTENSIONS)
+using V = uint64_t __attribute__((vector_size(32)));
+
+PYHASH_ALWAYS_INLINE V majority(V a, V b, V c) { return ((a ^ b) & (a ^ c)) ^ a; }
+PYHASH_ALWAYS_INLINE V parity(V a, V b, V c) { return a ^ b ^ c; }
+PYHASH_ALWAYS_INLINE bool any_bit(V v) {
+    const __m256i bits = reinterpret_cast<__m256i>(v);
+    return _mm256_testz_si256(bits, bits) == 0;
+}
+
+#include "bitslice.inl"
+#endif
+
 }  // namespace
 }  // namespace avx2
 }  // namespace pyhash
@@ -141,7 +154,7 @@ FindFn finder(const Probe& probe) {
 PYHASH_END_TARGET
 
 namespace pyhash {
-const Kernel kAvx2Kernel = {"avx2", kAvx2Target, avx2::finder};
+const Kernel kAvx2Kernel = {"avx2", kAvx2Target, avx2::finder, PYHASH_SLICER(avx2), 16};
 }
 
 #endif

@@ -113,6 +113,25 @@ FindFn finder(const Probe& probe) {
     }
 }
 
+#if defined(PYHASH_VECTOR_EXTENSIONS)
+using V = uint64_t __attribute__((vector_size(64)));
+
+// One instruction each: the immediate is the truth table of three inputs.
+PYHASH_ALWAYS_INLINE V majority(V a, V b, V c) {
+    return reinterpret_cast<V>(_mm512_ternarylogic_epi64(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b),
+                                                         reinterpret_cast<__m512i>(c), 0xe8));
+}
+PYHASH_ALWAYS_INLINE V parity(V a, V b, V c) {
+    return reinterpret_cast<V>(_mm512_ternarylogic_epi64(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b),
+                                                         reinterpret_cast<__m512i>(c), 0x96));
+}
+PYHASH_ALWAYS_INLINE bool any_bit(V v) {
+    return _mm512_test_epi64_mask(reinterpret_cast<__m512i>(v), reinterpret_cast<__m512i>(v)) != 0;
+}
+
+#include "bitslice.inl"
+#endif
+
 }  // namespace
 }  // namespace avx512
 }  // namespace pyhash
@@ -120,7 +139,7 @@ FindFn finder(const Probe& probe) {
 PYHASH_END_TARGET
 
 namespace pyhash {
-const Kernel kAvx512Kernel = {"avx512", kAvx512Target, avx512::finder};
+const Kernel kAvx512Kernel = {"avx512", kAvx512Target, avx512::finder, PYHASH_SLICER(avx512), 16};
 }
 
 #endif

@@ -1,5 +1,6 @@
 // The kernel that runs anywhere. Plain loops over the 64 lanes, which compilers turn into the base instruction set's SIMD.
 #include "kernel.h"
+#include "target.h"
 
 namespace pyhash {
 namespace scalar {
@@ -60,9 +61,19 @@ size_t find(const uint64_t* blocks, size_t begin, size_t end, const Probe& probe
 
 FindFn finder(const Probe& probe) { return probe.n_terms != 0 ? find<measure_terms> : find<measure>; }
 
+#if defined(PYHASH_VECTOR_EXTENSIONS)
+using V = uint64_t __attribute__((vector_size(16)));
+
+PYHASH_ALWAYS_INLINE V majority(V a, V b, V c) { return ((a ^ b) & (a ^ c)) ^ a; }
+PYHASH_ALWAYS_INLINE V parity(V a, V b, V c) { return a ^ b ^ c; }
+PYHASH_ALWAYS_INLINE bool any_bit(V v) { return (v[0] | v[1]) != 0; }
+
+#include "bitslice.inl"
+#endif
+
 }  // namespace
 }  // namespace scalar
 
-const Kernel kScalarKernel = {"scalar", 0, scalar::finder};
+const Kernel kScalarKernel = {"scalar", 0, scalar::finder, PYHASH_SLICER(scalar), 16};
 
 }  // namespace pyhash

@@ -14,6 +14,9 @@ namespace {
 // Blocks that stay in the first-level cache while every query of a tile passes over them.
 constexpr size_t kTileBytes = 24 * 1024;
 constexpr size_t kQueryTile = 64;
+// The bit-sliced kernel shares its tables among the queries of a tile: more of them make the tables cheaper, until the
+// queries' own records leave the second-level cache.
+constexpr size_t kSlicedQueryTile = 512;
 // Blocks measured in full at first, to know about where the k-th distance lies before candidates are collected.
 constexpr size_t kWarmBlocks = 32;
 // Work (words of blocks) below which waking another thread costs more than it saves.
@@ -115,7 +118,7 @@ void scan(const Segment& segment, const uint64_t* allowed, size_t begin, size_t 
                 const size_t block = chunk_begin + b;
                 uint64_t lanes = hit.lanes & segment.visible(block, allowed);
                 while (lanes != 0) {
-                    const size_t lane = static_cast<size_t>(count_trailing_zeros(lanes));
+                    const size_t lane = count_trailing_zeros(lanes);
                     lanes &= lanes - 1;
                     collector.take(segment, block * kLanes + lane, hit.distances[lane]);
                 }
@@ -124,6 +127,131 @@ void scan(const Segment& segment, const uint64_t* allowed, size_t begin, size_t 
         }
         from = to;
     }
+}
+
+const Slicer* slicer_for(const Metric& metric, size_t n_words, size_t n_queries) {
+    const Kernel& kernel = active_kernel();
+    const bool suits = metric.terms.empty() && n_words <= kMaxSlicedWords && n_queries >= kernel.sliced_from;
+    return suits ? kernel.slicer : nullptr;
+}
+
+// The queries of a tile as the bit-sliced kernel reads them.
+class SlicedQueries {
+public:
+    SlicedQueries(const Probe* probes, size_t n) : n_words_(probes[0].n_words), stride_(sliced_stride(n_words_)) {
+        records_.resize(n * stride_ / sizeof(uint64_t));
+        for (size_t j = 0; j < n; ++j) {
+            uint8_t* offsets = reinterpret_cast<uint8_t*>(constants(j) + kSlicedConstants);
+            unsigned x = 0;
+            for (size_t i = 0; i < 32 * n_words_; ++i) {
+                const unsigned bits = static_cast<unsigned>(probes[j].query[i / 32] >> (2 * (i % 32))) & 3;
+                offsets[i] = static_cast<uint8_t>(8 * (x | bits << 1));
+                x ^= (bits ^ bits >> 1) & 1;
+            }
+        }
+    }
+
+    const uint8_t* records() const { return reinterpret_cast<const uint8_t*>(records_.data()); }
+
+    // Finds codes of query j at distance <= bound, which is below the number of bits.
+    void set_bound(size_t j, int64_t bound) {
+        uint64_t* c = constants(j);
+        const int top = sliced_top(n_words_);
+        const uint64_t tau = static_cast<uint64_t>(std::max<int64_t>(bound, 0)) + 1;
+        const uint64_t value = (uint64_t{1} << top) - tau;
+        if (((value ^ c[0]) & 1) != 0) {  // bit 0 of C begins the chain of signs: every lookup changes its x
+            uint64_t* offsets = c + kSlicedConstants;
+            for (size_t i = 0; i < 4 * n_words_; ++i) offsets[i] ^= 0x0808080808080808u;
+        }
+        c[0] = value;
+        for (int l = 1; l < top; ++l) c[l] = (value >> l & 1) != 0 ? ~uint64_t{0} : 0;
+    }
+
+private:
+    uint64_t* constants(size_t j) { return records_.data() + j * stride_ / sizeof(uint64_t); }
+
+    size_t n_words_;
+    size_t stride_;
+    std::vector<uint64_t> records_;
+};
+
+// Like scan, for many queries. Groups of blocks go through the bit-sliced kernel, and a block where it finds something is
+// measured by the plain one, which also keeps candidates in the order of their ids.
+template <class Collector>
+void scan_sliced(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe* probes, size_t n,
+                 FindFn find, const Slicer& slicer, Collector* collectors) {
+    const size_t n_words = segment.n_words;
+    const int64_t all = static_cast<int64_t>(64 * n_words);  // a bound from which every code is near enough
+    SlicedQueries queries(probes, n);
+    std::vector<size_t> open;  // queries whose bound is still that far: the kernel has nothing to say about them
+    for (size_t j = 0; j < n; ++j) {
+        if (collectors[j].bound() >= all) open.push_back(j);
+        queries.set_bound(j, std::min(collectors[j].bound(), all - 1));
+    }
+    std::vector<uint64_t> memory((slicer.table_bytes * n_words + 64) / sizeof(uint64_t));
+    void* tables = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
+    const auto slicer_find = slicer.find[n_words];
+
+    size_t groups = 0;
+    size_t hits = 0;
+    Hit hit;
+    size_t b = begin;
+    while (b < end) {
+        const size_t chunk_end = std::min(end, b - b % segment.blocks_per_chunk + segment.blocks_per_chunk);
+        if (chunk_end - b < slicer.group) {
+            scan(segment, allowed, b, chunk_end, probes, n, find, collectors);
+            for (size_t j = 0; j < n; ++j) queries.set_bound(j, std::min(collectors[j].bound(), all - 1));
+            b = chunk_end;
+            continue;
+        }
+        if (!open.empty()) {
+            for (size_t j : open)
+                scan(segment, allowed, b, b + slicer.group, probes + j, 1, find, collectors + j);
+        }
+        const uint64_t* blocks = segment.block(b);
+        slicer.build(blocks, n_words, tables);
+        uint32_t hit_blocks = 0;
+        for (size_t j = 0; (j = slicer_find(tables, queries.records(), j, n, hit_blocks)) < n; ++j) {
+            Collector& collector = collectors[j];
+            const int64_t before = collector.bound();
+            if (before < 0 || before >= all) continue;
+            ++hits;
+            for (uint64_t left = hit_blocks; left != 0; left &= left - 1) {
+                const size_t i = count_trailing_zeros(left);
+                if (collector.bound() < 0) break;
+                if (find(blocks, i, i + 1, probes[j], static_cast<uint32_t>(collector.bound()), hit) != i) continue;
+                for (uint64_t lanes = hit.lanes & segment.visible(b + i, allowed); lanes != 0; lanes &= lanes - 1) {
+                    const size_t lane = count_trailing_zeros(lanes);
+                    collector.take(segment, (b + i) * kLanes + lane, hit.distances[lane]);
+                }
+            }
+            if (collector.bound() != before) queries.set_bound(j, collector.bound());
+        }
+        if (!open.empty()) {
+            size_t kept = 0;
+            for (size_t j : open) {
+                if (collectors[j].bound() >= all)
+                    open[kept++] = j;
+                else
+                    queries.set_bound(j, collectors[j].bound());
+            }
+            open.resize(kept);
+        }
+        b += slicer.group;
+        // Where most groups hold something for most queries, passing over them twice does not pay.
+        if (++groups >= 32 && hits * 2 > groups * n) break;
+    }
+    if (b < end) scan(segment, allowed, b, end, probes, n, find, collectors);
+}
+
+// Passes every query over a range, the faster way.
+template <class Collector>
+void scan_best(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe* probes, size_t n,
+               FindFn find, const Slicer* slicer, Collector* collectors) {
+    if (slicer != nullptr)
+        scan_sliced(segment, allowed, begin, end, probes, n, find, *slicer, collectors);
+    else
+        scan(segment, allowed, begin, end, probes, n, find, collectors);
 }
 
 // Fills an empty collector from the first blocks: all are measured, then only those are pushed that can be among the k.
@@ -139,7 +267,7 @@ size_t warm_start(const Segment& segment, const uint64_t* allowed, size_t begin,
     for (size_t b = begin; b < last; ++b) {
         find(segment.block(b), 0, 1, probe, std::numeric_limits<uint32_t>::max(), hit);
         for (uint64_t lanes = segment.visible(b, allowed); lanes != 0; lanes &= lanes - 1) {
-            const size_t lane = static_cast<size_t>(count_trailing_zeros(lanes));
+            const size_t lane = count_trailing_zeros(lanes);
             const uint32_t distance = hit.distances[lane];
             least = std::min(least, distance);
             most = std::max(most, distance);
@@ -168,7 +296,7 @@ size_t warm_start(const Segment& segment, const uint64_t* allowed, size_t begin,
 
 // The k nearest of a tile of queries in a list of ranges.
 void topk_in(const Target& target, const std::vector<Range>& ranges, const Probe* probes, size_t n, FindFn find,
-             std::vector<TopKCollector>& collectors) {
+             const Slicer* slicer, std::vector<TopKCollector>& collectors) {
     bool warm = false;
     for (const Range& range : ranges) {
         const Segment& segment = *target.segments[range.segment];
@@ -179,7 +307,7 @@ void topk_in(const Target& target, const std::vector<Range>& ranges, const Probe
                 begin = warm_start(segment, allowed, range.begin, range.end, probes[j], find, collectors[j].top);
             warm = true;
         }
-        scan(segment, allowed, begin, range.end, probes, n, find, collectors.data());
+        scan_best(segment, allowed, begin, range.end, probes, n, find, slicer, collectors.data());
     }
 }
 
@@ -202,6 +330,7 @@ size_t total_blocks(const Target& target) {
 // How a call is shared out: tiles of queries, each over one or several parts of the database.
 struct Plan {
     unsigned threads;
+    const Slicer* slicer;
     size_t query_tile;
     size_t n_tiles;
     size_t parts;
@@ -211,14 +340,11 @@ Plan make_plan(const Target& target, const Queries& queries, const Metric& metri
     Plan plan;
     const size_t work = total_blocks(target) * words_measured(metric, queries.n_words) * queries.n;
     plan.threads = useful_threads(threads, work);
-    plan.query_tile = std::min(kQueryTile, std::max<size_t>(1, (queries.n + plan.threads - 1) / plan.threads));
+    plan.slicer = slicer_for(metric, queries.n_words, queries.n);
+    plan.query_tile = std::min(plan.slicer != nullptr ? kSlicedQueryTile : kQueryTile, queries.n);
     plan.n_tiles = (queries.n + plan.query_tile - 1) / plan.query_tile;
     // Few queries: each passes over the parts of the database side by side.
-    plan.parts = plan.n_tiles >= 2 * plan.threads ? 1 : plan.threads;
-    if (plan.parts > 1) {
-        plan.query_tile = std::min(kQueryTile, queries.n);
-        plan.n_tiles = (queries.n + plan.query_tile - 1) / plan.query_tile;
-    }
+    plan.parts = plan.n_tiles >= 4 * plan.threads ? 1 : plan.threads;
     return plan;
 }
 
@@ -261,7 +387,7 @@ void topk(const Target& target, const Queries& queries, const Metric& metric, si
             probes.push_back(make_probe(metric, queries.words + (first + j) * queries.n_words, queries.n_words));
             collectors.push_back({TopK(kept, max_distance, target.segments.size() == 1)});
         }
-        topk_in(target, lists[part], probes.data(), n, find, collectors);
+        topk_in(target, lists[part], probes.data(), n, find, plan.slicer, collectors);
         for (size_t j = 0; j < n; ++j) {
             std::vector<Candidate>& nearest = collectors[j].top.finish();
             if (plan.parts == 1)
@@ -305,8 +431,8 @@ std::vector<std::vector<Candidate>> within(const Target& target, const Queries& 
             collectors[j].radius = radius;
         }
         for (const Range& range : lists[part])
-            scan(*target.segments[range.segment], allowed_of(target, range.segment), range.begin, range.end, probes.data(),
-                 n, find, collectors.data());
+            scan_best(*target.segments[range.segment], allowed_of(target, range.segment), range.begin, range.end,
+                      probes.data(), n, find, plan.slicer, collectors.data());
         for (size_t j = 0; j < n; ++j) partial[(first + j) * plan.parts + part] = std::move(collectors[j].found);
     });
 
@@ -324,39 +450,44 @@ std::vector<std::vector<Candidate>> within(const Target& target, const Queries& 
 }
 
 std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads) {
-    // A task joins one block of codes, as queries, with everything after it.
+    // A task joins a few blocks of codes, as queries, with everything from there on.
+    constexpr size_t kBlocksPerTask = 8;
     struct Task {
         size_t segment;
         size_t block;
     };
     std::vector<Task> tasks;
     for (size_t s = 0; s < target.segments.size(); ++s)
-        for (size_t b = 0; b < target.segments[s]->n_blocks(); ++b) tasks.push_back({s, b});
+        for (size_t b = 0; b < target.segments[s]->n_blocks(); b += kBlocksPerTask) tasks.push_back({s, b});
     if (tasks.empty()) return {};
     const size_t n_words = target.segments[0]->n_words;
     const Metric metric;
-    const size_t work = tasks.size() * tasks.size() * n_words * kLanes / 2;
+    const size_t work = tasks.size() * tasks.size() * n_words * kBlocksPerTask * kLanes / 2;
     std::vector<std::vector<Pair>> found(tasks.size());
 
     run_tasks(tasks.size(), useful_threads(threads, work), [&](size_t t) {
         const Segment& own = *target.segments[tasks[t].segment];
-        std::vector<uint64_t> rows(kLanes * n_words);
+        const size_t end = std::min(tasks[t].block + kBlocksPerTask, own.n_blocks());
+        std::vector<uint64_t> rows(kBlocksPerTask * kLanes * n_words);
         std::vector<Probe> probes;
         std::vector<PairCollector> collectors;
-        for (uint64_t lanes = own.visible(tasks[t].block, nullptr); lanes != 0; lanes &= lanes - 1) {
-            const size_t slot = tasks[t].block * kLanes + static_cast<size_t>(count_trailing_zeros(lanes));
-            uint64_t* row = rows.data() + probes.size() * n_words;
-            own.row(slot, row);
-            probes.push_back(make_probe(metric, row, n_words));
-            collectors.push_back({&found[t], radius, own.id(slot), slot, true});
-        }
+        for (size_t b = tasks[t].block; b < end; ++b)
+            for (uint64_t lanes = own.visible(b, nullptr); lanes != 0; lanes &= lanes - 1) {
+                const size_t slot = b * kLanes + count_trailing_zeros(lanes);
+                uint64_t* row = rows.data() + probes.size() * n_words;
+                own.row(slot, row);
+                probes.push_back(make_probe(metric, row, n_words));
+                collectors.push_back({&found[t], radius, own.id(slot), slot, true});
+            }
         if (probes.empty()) return;
         const FindFn find = active_kernel().finder(probes[0]);
+        const Slicer* slicer = radius < 64 * n_words ? slicer_for(metric, n_words, probes.size()) : nullptr;
         for (size_t s = tasks[t].segment; s < target.segments.size(); ++s) {
             const Segment& other = *target.segments[s];
             const size_t begin = s == tasks[t].segment ? tasks[t].block : 0;
             for (PairCollector& collector : collectors) collector.same_segment = s == tasks[t].segment;
-            scan(other, nullptr, begin, other.n_blocks(), probes.data(), probes.size(), find, collectors.data());
+            scan_best(other, nullptr, begin, other.n_blocks(), probes.data(), probes.size(), find, slicer,
+                      collectors.data());
         }
         std::sort(found[t].begin(), found[t].end(),
                   [](const Pair& a, const Pair& b) { return a.i != b.i ? a.i < b.i : a.j < b.j; });

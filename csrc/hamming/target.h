@@ -28,3 +28,11 @@ constexpr uint32_t kAvx512Target = kAvx512F | kAvx512Bw | kAvx512Dq | kAvx512Vl 
 #define PYHASH_BEGIN_TARGET(list)
 #define PYHASH_END_TARGET
 #endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#define PYHASH_VECTOR_EXTENSIONS 1
+#define PYHASH_ALWAYS_INLINE inline __attribute__((always_inline))
+#define PYHASH_SLICER(isa) &isa::kSlicer
+#else
+#define PYHASH_SLICER(isa) nullptr
+#endif

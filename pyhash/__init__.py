@@ -1,0 +1,63 @@
+"""Deep hashing for image retrieval: pictures to short binary codes, and exact Hamming search on a CPU.
+
+Three things can be used alone: `Index` (codes in, ids out), `Encoder` (pictures in, codes out) and `Gallery` (a folder of
+pictures that can be searched). Names are imported when first used, so `import pyhash` costs little more than NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backend import kernel, kernels, use
+    from .codes import Levels, hamming, pack, unpack
+    from .encoder import Encoder
+    from .gallery import Gallery, GalleryMismatchError
+    from .images import ImageError
+    from .index import CorruptIndexError, Index
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CorruptIndexError": "index",
+    "Encoder": "encoder",
+    "Gallery": "gallery",
+    "GalleryMismatchError": "gallery",
+    "ImageError": "images",
+    "Index": "index",
+    "Levels": "codes",
+    "hamming": "codes",
+    "kernel": "backend",
+    "kernels": "backend",
+    "pack": "codes",
+    "unpack": "codes",
+    "use": "backend",
+}
+__all__ = [
+    "CorruptIndexError",
+    "Encoder",
+    "Gallery",
+    "GalleryMismatchError",
+    "ImageError",
+    "Index",
+    "Levels",
+    "hamming",
+    "kernel",
+    "kernels",
+    "pack",
+    "unpack",
+    "use",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,206 @@
+"""The index file: one header, aligned sections, a checksum on each, so that no damage passes unseen.
+
+Layout, little-endian, every part padded with zeros to 64 bytes::
+
+    magic 8 | version u32 | header size u32 | file size u64 | JSON ... zeros | CRC-32 of the header u32
+    section 0 ... section n - 1
+
+The JSON holds what the index needs to know and, for each section, name, dtype, shape, offset and CRC-32 (its padding
+included). CRC-32 finds every change of up to 32 neighbouring bits; the sizes find every cut and every addition.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import struct
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .store import aligned_bytes
+
+MAGIC = b"PYHASHIX"
+VERSION = 1
+_PREFIX = struct.Struct("<8sIIQ")
+_CRC = struct.Struct("<I")
+_ALIGNMENT = 64
+_MAX_HEADER = 1 << 20
+_DTYPES = {"<u8": np.dtype("<u8"), "<i8": np.dtype("<i8"), "<u4": np.dtype("<u4"), "|u1": np.dtype("|u1")}
+
+Array = NDArray[Any]
+
+
+class CorruptIndexError(ValueError):
+    """A file or byte string is not a whole, undamaged index."""
+
+
+@dataclass
+class Section:
+    """A named array, given as pieces that follow one another along the first axis."""
+
+    name: str
+    pieces: Sequence[Array]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole array."""
+        return (sum(len(piece) for piece in self.pieces), *self.pieces[0].shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes without padding."""
+        return sum(piece.nbytes for piece in self.pieces)
+
+
+def _padded(n: int) -> int:
+    return -(-n // _ALIGNMENT) * _ALIGNMENT
+
+
+def _parts(meta: Mapping[str, Any], sections: Sequence[Section]) -> Iterator[bytes | memoryview]:
+    """Yield the file's content in order."""
+    if sys.byteorder != "little":
+        raise NotImplementedError("index files are little-endian, and so must be the machine")
+    described = []
+    for section in sections:
+        crc = 0
+        for piece in section.pieces:
+            crc = zlib.crc32(_bytes_of(piece), crc)
+        crc = zlib.crc32(b"\0" * (_padded(section.nbytes) - section.nbytes), crc)
+        dtype = section.pieces[0].dtype.str
+        described.append({"name": section.name, "dtype": dtype, "shape": section.shape, "crc32": crc})
+    text = json.dumps({"meta": meta, "sections": described}, separators=(",", ":")).encode()
+    header_size = _padded(_PREFIX.size + len(text) + _CRC.size)
+    file_size = header_size + sum(_padded(section.nbytes) for section in sections)
+    header = _PREFIX.pack(MAGIC, VERSION, header_size, file_size) + text
+    header = header.ljust(header_size - _CRC.size, b"\0")
+    yield header + _CRC.pack(zlib.crc32(header))
+    for section in sections:
+        for piece in section.pieces:
+            yield _bytes_of(piece)
+        yield b"\0" * (_padded(section.nbytes) - section.nbytes)
+
+
+def _bytes_of(array: Array) -> memoryview:
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def dump(meta: Mapping[str, Any], sections: Sequence[Section]) -> bytes:
+    """Return the file's content as bytes."""
+    return b"".join(_parts(meta, sections))
+
+
+def save(path: str | os.PathLike[str], meta: Mapping[str, Any], sections: Sequence[Section]) -> None:
+    """Write a file so that at any moment the path holds the old content or the new, whole."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            for part in _parts(meta, sections):
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if os.name == "posix":  # the new name itself must survive a power cut
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+class Reader:
+    """The content of an index file: `meta`, and arrays by name that share the file's memory.
+
+    Raises
+    ------
+    CorruptIndexError
+        When the header is damaged, or a size is not what the header says.
+    """
+
+    def __init__(self, content: NDArray[np.uint8], source: str) -> None:
+        self._content = content
+        self._source = source
+        self.meta, self._sections = self._read_header()
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> Reader:
+        """Read from bytes; they are copied."""
+        source = np.frombuffer(data, np.uint8)
+        content = aligned_bytes(len(source))
+        content[:] = source
+        return cls(content, "data")
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], mmap: bool) -> Reader:
+        """Open a file, mapped or read into memory."""
+        path = Path(path)
+        if path.stat().st_size == 0:  # which cannot be mapped
+            raise CorruptIndexError(f"{path}: the file is empty, not a pyhash index")
+        if mmap:
+            return cls(np.memmap(path, np.uint8, "r").view(np.ndarray), str(path))
+        with open(path, "rb") as file:
+            content = aligned_bytes(os.fstat(file.fileno()).st_size)
+            if file.readinto(memoryview(content)) != len(content):
+                raise CorruptIndexError(f"{path}: the file shrank while it was read")
+        return cls(content, str(path))
+
+    def _fail(self, reason: str) -> CorruptIndexError:
+        return CorruptIndexError(f"{self._source}: {reason}")
+
+    def _read_header(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        size = len(self._content)
+        if size < _PREFIX.size:
+            raise self._fail(f"cut short: {size} bytes cannot hold a header")
+        prefix = self._content[: _PREFIX.size].tobytes()
+        magic, version, header_size, file_size = _PREFIX.unpack(prefix)
+        if magic != MAGIC:
+            raise self._fail(f"not a pyhash index: it begins with {magic!r}")
+        if header_size > min(size, _MAX_HEADER) or header_size < _PREFIX.size + _CRC.size:
+            raise self._fail(f"damaged or cut short: the header says it has {header_size} bytes")
+        header = self._content[:header_size].tobytes()
+        if zlib.crc32(header[: -_CRC.size]) != _CRC.unpack(header[-_CRC.size :])[0]:
+            raise self._fail("the header is damaged (its checksum does not match)")
+        if version != VERSION:
+            raise self._fail(f"format version {version}; this pyhash reads version {VERSION}")
+        if file_size != size:
+            raise self._fail(f"the file must have {file_size} bytes, it has {size}")
+        content = json.loads(header[_PREFIX.size : -_CRC.size].rstrip(b"\0"))
+        offset = header_size
+        sections = {}
+        for section in content["sections"]:
+            section["offset"] = offset
+            section["nbytes"] = _DTYPES[section["dtype"]].itemsize * int(np.prod(section["shape"], dtype=np.int64))
+            offset += _padded(section["nbytes"])
+            sections[section["name"]] = section
+        if offset != file_size:
+            raise self._fail("the sections do not fill the file")
+        return content["meta"], sections
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._sections
+
+    def array(self, name: str) -> Array:
+        """Return a section's array, read-only where the content is."""
+        section = self._sections[name]
+        data = self._content[section["offset"] : section["offset"] + section["nbytes"]]
+        return data.view(_DTYPES[section["dtype"]]).reshape(section["shape"])
+
+    def verify(self) -> None:
+        """Check the checksum of every section."""
+        for section in self._sections.values():
+            data = self._content[section["offset"] : section["offset"] + _padded(section["nbytes"])]
+            if zlib.crc32(data) != section["crc32"]:
+                raise self._fail(f"section {section['name']!r} is damaged (its checksum does not match)")

@@ -1,0 +1,84 @@
+"""A readers-writer lock that is sound in a forked child."""
+
+from __future__ import annotations
+
+import os
+import threading
+from weakref import WeakSet
+
+
+class ReadWriteLock:
+    """Many readers or one writer; a waiting writer goes before readers that come later.
+
+    Not re-entrant. A fork waits for running writers, and the child starts with every lock free.
+    """
+
+    __slots__ = ("__weakref__", "_drained", "_gate", "_readers")
+
+    def __init__(self) -> None:
+        self._free()
+        _locks.add(self)
+
+    def _free(self) -> None:
+        self._gate = threading.Lock()  # held by a writer for as long as it writes
+        self._drained = threading.Condition(threading.Lock())
+        self._readers = 0
+
+    def acquire_read(self) -> None:
+        """Begin reading; waits while somebody writes or waits to write."""
+        with self._gate, self._drained:
+            self._readers += 1
+
+    def release_read(self) -> None:
+        """End reading."""
+        with self._drained:
+            self._readers -= 1
+            if not self._readers:
+                self._drained.notify()
+
+    def __enter__(self) -> None:
+        """Begin writing: waits until nobody reads or writes."""
+        self._gate.acquire()
+        try:
+            with self._drained:
+                while self._readers:
+                    self._drained.wait()
+        except BaseException:
+            self._gate.release()
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        """End writing."""
+        self._gate.release()
+
+
+_locks: WeakSet[ReadWriteLock] = WeakSet()
+_forking = threading.Lock()  # two threads may fork at once
+_held: list[ReadWriteLock] = []
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    for lock in list(_locks):
+        lock._gate.acquire()  # no change is half done in the memory the child gets
+        _held.append(lock)
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop()._gate.release()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    global _forking
+    _forking = threading.Lock()
+    _held.clear()
+    for lock in list(_locks):
+        lock._free()  # the readers counted here live on in the parent only
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

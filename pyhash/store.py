@@ -1,0 +1,290 @@
+"""Blocked storage: runs of codes in blocks of 64, word-major, with ids that ascend with the slot.
+
+The layout is `block[word, lane]`: a SIMD register holds the same word of several codes, so a kernel never sums across a
+register, one level of a code is a run of rows, and memory streams in order. Blocks are kept in chunks of about 2 MiB, so
+that adding never moves a code and memory not yet used is not yet taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 64  # codes a block
+_CHUNK_BYTES = 2 << 20  # a huge page
+_MIN_CHUNK_BLOCKS = 8  # 512 codes
+_ALIGNMENT = 64  # bytes: a cache line, and the widest register
+
+
+def words_per_code(n_bytes: int) -> int:
+    """Words of 8 bytes that hold a code of `n_bytes` bytes."""
+    return (n_bytes + 7) // 8
+
+
+def blocks_per_chunk(n_words: int) -> int:
+    """Blocks in a full chunk: a power of two, about 2 MiB."""
+    blocks = _CHUNK_BYTES // (n_words * BLOCK * 8)
+    return max(_MIN_CHUNK_BLOCKS, 1 << (blocks.bit_length() - 1) if blocks else 0)
+
+
+def aligned_bytes(size: int) -> NDArray[np.uint8]:
+    """Return zeroed memory, aligned for SIMD; a large piece on huge pages where the system offers them."""
+    if size < _CHUNK_BYTES:
+        whole = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
+        start = -whole.ctypes.data % _ALIGNMENT
+        return whole[start : start + size]
+    # Anonymous memory: pages that are never written are never taken.
+    raw = mmap.mmap(-1, size + _CHUNK_BYTES)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            raw.madvise(mmap.MADV_HUGEPAGE)
+    whole = np.frombuffer(raw, dtype=np.uint8)
+    start = -whole.ctypes.data % _CHUNK_BYTES
+    return whole[start : start + size]
+
+
+def _allocate(n_blocks: int, n_words: int) -> NDArray[np.uint64]:
+    return aligned_bytes(n_blocks * n_words * BLOCK * 8).view(np.uint64).reshape(n_blocks, n_words, BLOCK)
+
+
+class Run:
+    """Codes stored together, their ids ascending with the slot.
+
+    `ids` is None while the id of slot `s` is `first_id + s`; `dead` is None while no slot was removed.
+    """
+
+    def __init__(self, n_words: int) -> None:
+        self.n_words = n_words
+        self.n_codes = 0  # slots, removed ones included
+        self.n_dead = 0
+        self.first_id = 0
+        self.chunks: list[NDArray[np.uint64]] = []
+        self.ids: NDArray[np.int64] | None = None  # may be longer than n_codes: room to grow
+        self.dead: NDArray[np.uint64] | None = None
+        self._views: dict[ModuleType, Any] = {}
+
+    @classmethod
+    def from_blocks(
+        cls, blocks: NDArray[np.uint64], n_codes: int, first_id: int, ids: NDArray[np.int64] | None
+    ) -> Run:
+        """Wrap stored blocks `(n_blocks, n_words, 64)` without copying them (a mapped file)."""
+        run = cls(blocks.shape[1])
+        step = blocks_per_chunk(run.n_words)
+        run.chunks = [blocks[i : i + step] for i in range(0, len(blocks), step)]
+        run.n_codes, run.first_id, run.ids = n_codes, first_id, ids
+        return run
+
+    @classmethod
+    def from_rows(cls, words: NDArray[np.uint64], ids: NDArray[np.int64]) -> Run:
+        """Store rows of words; `ids` strictly ascend."""
+        run = cls(words.shape[1])
+        run.append(words, ids)
+        return run
+
+    def __len__(self) -> int:
+        return self.n_codes - self.n_dead
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks in use."""
+        return -(-self.n_codes // BLOCK)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in use for codes, ids and removal marks."""
+        used = self.n_blocks * self.n_words * BLOCK * 8
+        used += 0 if self.ids is None else 8 * self.n_codes
+        return used + (0 if self.dead is None else 8 * self.n_blocks)
+
+    @property
+    def last_id(self) -> int:
+        """The largest id, a removed one included; the run is not empty."""
+        return self.first_id + self.n_codes - 1 if self.ids is None else int(self.ids[self.n_codes - 1])
+
+    def view(self, module: ModuleType) -> Any:
+        """Return this run as the backend's `Segment`, made once after each change."""
+        view = self._views.get(module)
+        if view is None:
+            view = module.Segment(self.chunks, self.n_codes, self.first_id, self.ids, self.dead)
+            self._views[module] = view
+        return view
+
+    # Changing
+
+    def append(self, words: NDArray[np.uint64], ids: NDArray[np.int64]) -> None:
+        """Add rows of words `(n, n_words)` whose ids strictly ascend and follow those there are."""
+        n = len(words)
+        end = self.n_codes + n
+        self._reserve(end)
+        self._append_ids(ids)
+        self._write(self.n_codes, words)
+        if self.dead is not None:
+            self.dead = _resized(self.dead, -(-end // BLOCK))
+        self.n_codes = end
+        self._views = {}
+
+    def overwrite(self, slots: NDArray[np.int64], words: NDArray[np.uint64]) -> None:
+        """Replace the codes in these slots."""
+        for chunk, here, block, lane in self._by_chunk(slots):
+            chunk[block, :, lane] = words[here]
+
+    def remove(self, slots: NDArray[np.int64]) -> None:
+        """Mark slots, none of them marked before, as removed."""
+        if self.dead is None:
+            self.dead = np.zeros(self.n_blocks, dtype=np.uint64)
+            self._views = {}
+        np.bitwise_or.at(self.dead, slots // BLOCK, np.uint64(1) << (slots % BLOCK).astype(np.uint64))
+        self.n_dead += len(slots)
+
+    def _reserve(self, n_codes: int) -> None:
+        """Make room for this many codes."""
+        full = blocks_per_chunk(self.n_words)
+        missing = -(-n_codes // BLOCK) - sum(map(len, self.chunks))
+        if missing <= 0:
+            return
+        if not self.chunks or len(self.chunks[-1]) < full:
+            # The last chunk is a short one: it grows by copying, at least doubling, until it is full.
+            short = self.chunks.pop() if self.chunks else np.empty((0, self.n_words, BLOCK), np.uint64)
+            grown = _allocate(min(full, max(len(short) + missing, 2 * len(short))), self.n_words)
+            grown[: len(short)] = short
+            self.chunks.append(grown)
+            missing -= len(grown) - len(short)
+        more = -(-missing // full)
+        if more > 0:
+            region = _allocate(more * full, self.n_words)
+            self.chunks.extend(region[i : i + full] for i in range(0, more * full, full))
+
+    def _append_ids(self, ids: NDArray[np.int64]) -> None:
+        n = len(ids)
+        if not n:
+            return
+        if not self.n_codes:
+            self.first_id = int(ids[0])
+        consecutive = int(ids[-1]) - self.first_id == self.n_codes + n - 1
+        if self.ids is None and consecutive:  # strictly ascending, so nothing between can be missing
+            return
+        if self.ids is None:
+            self.ids = np.arange(self.first_id, self.first_id + self.n_codes, dtype=np.int64)
+        if self.n_codes + n > len(self.ids):
+            room = self.n_codes + n if n > self.n_codes >> 3 else self.n_codes + (self.n_codes >> 3) + 64
+            self.ids = _resized(self.ids[: self.n_codes], room)
+        self.ids[self.n_codes : self.n_codes + n] = ids
+
+    def _write(self, slot: int, words: NDArray[np.uint64]) -> None:
+        """Write rows into slots from `slot` on; room is there."""
+        full = len(self.chunks[0]) if self.chunks else 1
+        done = 0
+        while done < len(words):
+            block, lane = divmod(slot + done, BLOCK)
+            chunk = self.chunks[block // full]
+            block %= full
+            if lane or len(words) - done < BLOCK:
+                n = min(BLOCK - lane, len(words) - done)
+                chunk[block, :, lane : lane + n] = words[done : done + n].T
+            else:
+                whole = min(len(chunk) - block, (len(words) - done) // BLOCK)
+                n = whole * BLOCK
+                chunk[block : block + whole] = (
+                    words[done : done + n].reshape(whole, BLOCK, self.n_words).transpose(0, 2, 1)
+                )
+            done += n
+
+    # Reading
+
+    def slot_ids(self) -> NDArray[np.int64]:
+        """Ids of all slots, removed ones included."""
+        if self.ids is None:
+            return np.arange(self.first_id, self.first_id + self.n_codes, dtype=np.int64)
+        return self.ids[: self.n_codes]
+
+    def alive(self) -> NDArray[np.bool_]:
+        """Which slots hold a code: `(n_codes,)`."""
+        if self.dead is None:
+            return np.ones(self.n_codes, dtype=np.bool_)
+        marks = self.dead[: self.n_blocks].astype("<u8", copy=False).view(np.uint8)
+        return np.unpackbits(marks, count=self.n_codes, bitorder="little") == 0
+
+    def live_ids(self) -> NDArray[np.int64]:
+        """Ids of the codes that are there, ascending."""
+        ids = self.slot_ids()
+        return ids if self.dead is None else ids[self.alive()]
+
+    def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Slots of these ids, -1 where there is none (or it was removed)."""
+        if self.ids is None:
+            # A far id may lie more than an int64 away from the first, so compare before subtracting.
+            inside = (ids >= self.first_id) & (ids <= self.last_id)
+            slots = np.where(inside, ids, self.first_id) - self.first_id
+        else:
+            own = self.ids[: self.n_codes]
+            slots = np.minimum(np.searchsorted(own, ids), self.n_codes - 1)
+            inside = own[slots] == ids
+        if self.dead is not None:
+            marks = self.dead[slots // BLOCK] >> (slots % BLOCK).astype(np.uint64)
+            inside &= (marks & np.uint64(1)) == 0
+        return np.where(inside, slots, -1)
+
+    def rows(self, slots: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Codes in these slots as rows of words `(n, n_words)`."""
+        words = np.empty((len(slots), self.n_words), dtype=np.uint64)
+        for chunk, here, block, lane in self._by_chunk(slots):
+            words[here] = chunk[block, :, lane]
+        return words
+
+    def all_rows(self) -> NDArray[np.uint64]:
+        """Return the codes of all slots, removed ones included, as rows of words `(n_codes, n_words)`."""
+        words = np.empty((self.n_blocks, BLOCK, self.n_words), dtype=np.uint64)
+        done = 0
+        for blocks in self.used_chunks():
+            words[done : done + len(blocks)] = blocks.transpose(0, 2, 1)
+            done += len(blocks)
+        return words.reshape(-1, self.n_words)[: self.n_codes]
+
+    def used_chunks(self) -> Iterator[NDArray[np.uint64]]:
+        """Yield the chunks, the last cut after the last block in use."""
+        left = self.n_blocks
+        for chunk in self.chunks:
+            if left <= 0:
+                return
+            yield chunk[:left]
+            left -= len(chunk)
+
+    def _by_chunk(
+        self, slots: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.uint64], Any, NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield, for each chunk that holds some of these slots: the chunk, which of them, their blocks and lanes."""
+        full = len(self.chunks[0]) if self.chunks else 1
+        block, lane = np.divmod(slots, BLOCK)
+        if len(self.chunks) == 1:
+            yield self.chunks[0], slice(None), block, lane
+            return
+        chunk_of = block // full
+        order = np.argsort(chunk_of, kind="stable")
+        present, starts = np.unique(chunk_of[order], return_index=True)
+        for number, here in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
+            yield self.chunks[number], here, block[here] % full, lane[here]
+
+
+def merged(runs: list[Run]) -> Run:
+    """Return one run with the codes of all of them, removed slots left out."""
+    ids = np.concatenate([run.live_ids() for run in runs])
+    rows = np.concatenate([run.all_rows() if run.dead is None else run.all_rows()[run.alive()] for run in runs])
+    if len(runs) > 1:
+        order = np.argsort(ids, kind="stable")  # merges sorted runs in one pass
+        ids, rows = ids[order], rows[order]
+    return Run.from_rows(rows, ids)
+
+
+def _resized(array: NDArray[Any], n: int) -> NDArray[Any]:
+    """Return a copy with room for `n` entries, new ones zero."""
+    if n <= len(array):
+        return array
+    grown = np.zeros(n, dtype=array.dtype)
+    grown[: len(array)] = array
+    return grown
