@@ -4,14 +4,19 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "hamming/cpu.h"
 #include "hamming/dispatch.h"
+#include "hamming/ring.h"
 #include "hamming/search.h"
 
 namespace py = pybind11;
@@ -26,14 +31,50 @@ void require(bool condition, const char* message) {
     if (!condition) throw std::invalid_argument(message);
 }
 
+// Copies and checks what a stored ring is made of: search trusts it not to point outside.
+std::unique_ptr<pyhash::Ring> make_ring(const pyhash::Segment& segment, const Array<uint64_t>& centres,
+                                        const Array<uint32_t>& least, const Array<uint32_t>& first,
+                                        const Array<uint32_t>& starts) {
+    auto ring = std::make_unique<pyhash::Ring>();
+    require(centres.ndim() == 3 && centres.shape(2) == static_cast<py::ssize_t>(kLanes) &&
+                static_cast<size_t>(centres.shape(1)) == segment.n_words && segment.n_words <= pyhash::kMaxRingWords,
+            "centres must have shape (blocks, n_words, 64)");
+    const size_t n = static_cast<size_t>(least.size());
+    require(n > 0 && n <= static_cast<size_t>(centres.shape(0)) * kLanes && first.size() == least.size() + 1,
+            "least must have one entry a cluster, first one more");
+    ring->centres.chunks.push_back(centres.data());
+    ring->centres.blocks_per_chunk = static_cast<size_t>(centres.shape(0));
+    ring->centres.n_codes = n;
+    ring->centres.n_words = segment.n_words;
+    ring->first.assign(first.data(), first.data() + n + 1);
+    ring->starts.assign(starts.data(), starts.data() + starts.size());
+    require(ring->first.front() == 0 && ring->first.back() == ring->starts.size(), "first must end where starts does");
+    for (size_t i = 0; i < ring->starts.size(); ++i)
+        require(ring->starts[i] <= segment.n_codes && (i == 0 || ring->starts[i - 1] <= ring->starts[i]),
+                "starts must be slots in ascending order");
+    for (size_t c = 0; c < n; ++c) {
+        require(ring->first[c] + 2 <= ring->first[c + 1] && ring->first[c + 1] <= ring->starts.size(),
+                "each cluster must have a ring and an end mark");
+        const uint32_t rings = ring->first[c + 1] - ring->first[c] - 1;
+        require(least.data()[c] + uint64_t{rings} - 1 <= 64 * segment.n_words, "radii must be distances");
+        ring->least.push_back(static_cast<uint16_t>(least.data()[c]));
+        ring->most.push_back(static_cast<uint16_t>(least.data()[c] + rings - 1));
+    }
+    return ring;
+}
+
+using RingArrays = std::tuple<Array<uint32_t>, Array<uint64_t>, Array<uint32_t>, Array<uint32_t>, Array<uint32_t>>;
+
 // A segment and the arrays that own its memory.
 struct SegmentView {
     pyhash::Segment segment;
+    std::unique_ptr<pyhash::Ring> ring;
     size_t capacity = 0;
     std::vector<py::object> owners;
 
     SegmentView(const std::vector<Array<uint64_t>>& chunks, size_t n_codes, int64_t first_id,
-                const std::optional<Array<int64_t>>& ids, const std::optional<Array<uint64_t>>& dead) {
+                const std::optional<Array<int64_t>>& ids, const std::optional<Array<uint64_t>>& dead,
+                const std::optional<RingArrays>& parts) {
         for (const Array<uint64_t>& chunk : chunks) {
             require(chunk.ndim() == 3 && chunk.shape(2) == static_cast<py::ssize_t>(kLanes),
                     "each chunk must have shape (blocks, n_words, 64)");
@@ -62,6 +103,15 @@ struct SegmentView {
                     "dead must have one word a block");
             segment.dead = dead->data();
             owners.push_back(*dead);
+        }
+        if (parts) {
+            const auto& [order, centres, least, first, starts] = *parts;
+            require(order.ndim() == 1 && static_cast<size_t>(order.size()) == n_codes, "order must have one entry a code");
+            segment.order = order.data();
+            owners.push_back(order);
+            owners.push_back(centres);
+            ring = make_ring(segment, centres, least, first, starts);
+            segment.ring = ring.get();
         }
     }
 };
@@ -192,6 +242,67 @@ Array<int32_t> hamming(const Array<uint64_t>& a, const Array<uint64_t>& b, unsig
     return distances;
 }
 
+template <class T>
+Array<T> as_array(const std::vector<T>& values) {
+    Array<T> array(static_cast<py::ssize_t>(values.size()));
+    std::copy(values.begin(), values.end(), array.mutable_data());
+    return array;
+}
+
+void check_clusterable(const SegmentView& view) {
+    const pyhash::Segment& segment = view.segment;
+    require(segment.n_codes > 0 && segment.n_codes <= UINT32_MAX && segment.n_words <= pyhash::kMaxRingWords,
+            "a ring needs 1 to 2**32 - 1 codes of at most 64 words");
+    require(segment.dead == nullptr && segment.order == nullptr, "a ring is made of a flat segment without removed slots");
+}
+
+py::tuple choose_clusters(const SegmentView& view, unsigned threads) {
+    check_clusterable(view);
+    pyhash::RingChoice choice{};
+    {
+        const py::gil_scoped_release release;
+        choice = pyhash::choose_clusters(view.segment, threads);
+    }
+    return py::make_tuple(choice.n_clusters, choice.share);
+}
+
+py::tuple build_ring(const SegmentView& view, size_t n_clusters, unsigned threads) {
+    check_clusterable(view);
+    require(n_clusters > 0, "n_clusters must be at least 1");
+    pyhash::RingParts parts;
+    {
+        const py::gil_scoped_release release;
+        parts = pyhash::build_ring(view.segment, n_clusters, threads);
+    }
+    return py::make_tuple(as_array(parts.order), as_array(parts.centres), as_array(parts.least), as_array(parts.first),
+                          as_array(parts.starts));
+}
+
+void permute(const SegmentView& view, const Array<uint32_t>& order, std::vector<Array<uint64_t>>& chunks) {
+    const pyhash::Segment& segment = view.segment;
+    require(static_cast<size_t>(order.size()) == segment.n_codes, "order must have one entry a code");
+    size_t room = 0;
+    for (const Array<uint64_t>& chunk : chunks) {
+        require(chunk.ndim() == 3 && static_cast<size_t>(chunk.shape(1)) == segment.n_words &&
+                    chunk.shape(2) == static_cast<py::ssize_t>(kLanes) && chunk.writeable(),
+                "each chunk must be writable and have shape (blocks, n_words, 64)");
+        room += static_cast<size_t>(chunk.shape(0)) * kLanes;
+    }
+    require(room >= segment.n_codes, "the codes must fit in the chunks");
+    const uint32_t* from = order.data();
+    std::vector<std::pair<uint64_t*, size_t>> out;
+    for (Array<uint64_t>& chunk : chunks) out.emplace_back(chunk.mutable_data(), static_cast<size_t>(chunk.shape(0)));
+    const py::gil_scoped_release release;
+    size_t slot = 0;
+    for (const auto& [blocks, n_blocks] : out)
+        for (size_t i = 0; i < n_blocks * kLanes && slot < segment.n_codes; ++i, ++slot) {
+            require(from[slot] < segment.n_codes, "order must name slots");
+            const uint64_t* source = segment.block(from[slot] / kLanes) + from[slot] % kLanes;
+            uint64_t* target = blocks + (i / kLanes) * segment.n_words * kLanes + i % kLanes;
+            for (size_t w = 0; w < segment.n_words; ++w) target[w * kLanes] = source[w * kLanes];
+        }
+}
+
 std::vector<std::string> names(const std::vector<const pyhash::Kernel*>& kernels) {
     std::vector<std::string> list;
     for (const pyhash::Kernel* kernel : kernels) list.emplace_back(kernel->name);
@@ -205,9 +316,13 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
 
     py::class_<SegmentView>(m, "Segment")
         .def(py::init<const std::vector<Array<uint64_t>>&, size_t, int64_t, const std::optional<Array<int64_t>>&,
-                      const std::optional<Array<uint64_t>>&>(),
+                      const std::optional<Array<uint64_t>>&, const std::optional<RingArrays>&>(),
              py::arg("chunks"), py::arg("n_codes"), py::arg("first_id"), py::arg("ids").none(true),
-             py::arg("dead").none(true));
+             py::arg("dead").none(true), py::arg("ring").none(true) = py::none())
+        .def("ring_counters", [](const SegmentView& view) -> py::object {
+            if (!view.ring) return py::none();
+            return py::make_tuple(view.ring->answered.load(), view.ring->handed_back.load(), view.ring->codes_scanned.load());
+        });
     py::class_<pyhash::Metric>(m, "Metric")
         .def(py::init(&make_metric), py::arg("words"), py::arg("masks"), py::arg("weights"));
 
@@ -217,6 +332,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
           py::arg("allowed").none(true), py::arg("threads"));
     m.def("pairs", &pairs, py::arg("segments"), py::arg("radius"), py::arg("threads"));
     m.def("hamming", &hamming, py::arg("a"), py::arg("b"), py::arg("threads"));
+
+    m.def("choose_clusters", &choose_clusters, py::arg("segment"), py::arg("threads"));
+    m.def("build_ring", &build_ring, py::arg("segment"), py::arg("n_clusters"), py::arg("threads"));
+    m.def("permute", &permute, py::arg("segment"), py::arg("order"), py::arg("chunks"));
 
     m.def("available_kernels", [] { return names(pyhash::runnable_kernels(pyhash::cpu_features())); });
     m.def("compiled_kernels", [] { return names(pyhash::compiled_kernels()); });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,12 @@ _MAX_DISTANCE = 2**31 - 2  # 2**31 - 1 is the padding
 _MAX_ID = 2**63 - 1
 _PAD_ID = -1
 _SMALL_RUN = 4096  # runs up to this size are merged at once
-_STRUCTURES = ("auto", "flat")
+_RING_FROM = 1 << 16  # codes from which "auto" thinks of a ring: below, a flat pass takes microseconds
+_RING_AFTER = 4096  # flat passes that take about as long as building a ring
+_FEW_QUERIES = 16  # in one call: below, each passes over the codes alone
+_MAX_RING_WORDS = 64  # as in csrc/hamming/ring.h
+_RING_SHARE = 0.5  # of a flat pass: what a query may cost with a ring that is worth building
+_STRUCTURES = ("auto", "flat", "ring")
 
 Codes = NDArray[np.uint8]
 Ids = NDArray[np.int64]
@@ -37,8 +43,10 @@ class Index:
         Length of a code in bits, 1 to 65536. Give this or `levels`.
     levels : Levels or mapping of str to int, optional
         Named runs of bits in order, each a whole number of bytes, for example ``{"coarse": 16, "fine": 48}``.
-    structure : {"auto", "flat"}
-        How codes are searched. The answers never differ.
+    structure : {"auto", "flat", "ring"}
+        How codes are searched; the answers never differ. A flat search passes over all codes. A ring clusters them and
+        passes over those that can be near the query. ``"auto"`` builds a ring when there are many codes, enough searches
+        to pay for building it, and sampled codes show that it makes queries cheaper; `optimize` builds it at once.
 
     Notes
     -----
@@ -70,7 +78,10 @@ class Index:
         self._structure = structure
         self._runs: list[Run] = []
         self._next_id = 0
+        self._flat_passes = 0.0  # queries answered without a ring since the main run was made
+        self._judged = 0  # codes in the main run when a ring was last found not to pay
         self._lock = ReadWriteLock()
+        self._building = threading.Lock()
         self._reader: _file.Reader | None = None  # the mapped file, for verify()
         self._set_up()
 
@@ -167,13 +178,33 @@ class Index:
         return rows[0] if np.ndim(ids) == 0 else rows
 
     def stats(self) -> dict[str, Any]:
-        """Describe the index: sizes, structure and the kernel that searches it."""
+        """Describe the index: sizes, structure, kernel, and how queries were answered.
+
+        A run of codes with a ring says how many clusters it has, how many queries it answered since it was last changed,
+        how many it handed back to a flat pass, and how many codes an answered query passed over on average.
+        """
+        runs = []
+        self._lock.acquire_read()
+        try:
+            for run in self._runs:
+                described: dict[str, Any] = {"codes": len(run), "removed": run.n_dead, "clusters": 0}
+                if run.ring is not None:
+                    described["clusters"] = len(run.ring.least)
+                    module = backend.module()
+                    if _can_ring(module):
+                        answered, handed_back, scanned = run.view(module).ring_counters()
+                        described["answered"] = answered
+                        described["handed_back"] = handed_back
+                        described["codes_per_query"] = scanned / answered if answered else None
+                runs.append(described)
+        finally:
+            self._lock.release_read()
         return {
-            "codes": len(self),
+            "codes": sum(run["codes"] for run in runs),
             "bits": self._bits,
             "levels": dict(self._levels),
             "structure": self._structure,
-            "runs": [{"codes": len(run), "removed": run.n_dead, "ids": run.ids is not None} for run in self._runs],
+            "runs": runs,
             "nbytes": self.nbytes,
             "readonly": self.readonly,
             "kernel": backend.kernel(),
@@ -261,8 +292,17 @@ class Index:
             raise ValueError("ids must be unique, got one more than once")
         with self._lock:
             self._check_writable()
-            for run, here, slots in list(self._locate(wanted)):
-                run.overwrite(slots, words[here])
+            moved = []
+            for run, here, slots in self._locate(wanted):
+                if run.ring is None:
+                    run.overwrite(slots, words[here])
+                else:  # where a code lies in a ring depends on its bits
+                    run.remove(slots)
+                    moved.append(here)
+            self._tidy()
+            for here in moved:
+                here = here[np.argsort(wanted[here])]
+                self._insert(words[here], wanted[here])
 
     def remove(self, ids: ArrayLike) -> None:
         """Remove codes.
@@ -280,25 +320,78 @@ class Index:
         wanted = np.unique(_check_ids(ids, "ids"))
         with self._lock:
             self._check_writable()
-            for run, _, slots in list(self._locate(wanted)):
+            for run, _, slots in self._locate(wanted):
                 run.remove(slots)
-            for i, run in enumerate(self._runs):
-                if run.n_dead * 2 > run.n_codes:
-                    self._runs[i] = store.merged([run])
-            self._runs = [run for run in self._runs if len(run)]
+            self._tidy()
 
-    def optimize(self) -> None:
-        """Tidy up now what is otherwise tidied up as the index grows: one run of codes, without gaps."""
+    def optimize(self, *, threads: int | None = None) -> None:
+        """Do now what is otherwise done as the index is used: make one run of codes without gaps, and a ring if it pays.
+
+        Parameters
+        ----------
+        threads : int, optional
+            As in `search`.
+        """
+        n_threads = backend.threads(threads)
         with self._lock:
             self._check_writable()
             if len(self._runs) > 1 or any(run.n_dead for run in self._runs):
                 self._runs = [store.merged(self._runs)]
+            if self._runs and self._runs[0].ring is None and self._structure != "flat":
+                ring = self._ringed(self._runs[0], n_threads, least_codes=BLOCK)
+                if ring is not None:
+                    self._runs = [ring]
+
+    def _tidy(self) -> None:
+        """Drop runs that are empty, and gaps where there are too many."""
+        for i, run in enumerate(self._runs):
+            if run.n_dead * 2 > run.n_codes and len(run):
+                self._runs[i] = store.merged([run])
+        self._runs = [run for run in self._runs if len(run)]
+
+    def _ringed(self, run: Run, threads: int, least_codes: int) -> Run | None:
+        """Return a flat run with a ring; None where a ring cannot be had or, unless asked for, would not pay."""
+        module: Any = backend.module()
+        if not _can_ring(module) or self._n_words > _MAX_RING_WORDS or not least_codes <= run.n_codes < 2**32:
+            return None
+        n_clusters, share = module.choose_clusters(run.view(module), threads)
+        if share > _RING_SHARE and self._structure != "ring":
+            return None
+        return run.with_ring(module, n_clusters, threads)
+
+    def _consider_ring(self, n_queries: int, threads: int) -> None:
+        """Count a search, and build a ring when searches have cost about as much as building one."""
+        if not self._building.acquire(blocking=False):
+            return  # another thread is at it
+        try:
+            main = self._runs[0]
+            # Many queries in one call share a pass.
+            self._flat_passes += n_queries if n_queries < _FEW_QUERIES else n_queries / 4
+            if main.ring is not None or self._reader is not None or main.n_codes < 2 * self._judged:
+                return
+            if self._structure != "ring" and self._flat_passes < _RING_AFTER:
+                return
+            self._flat_passes = 0.0
+            with self._lock:
+                # Looked at again: what was seen without the lock may have changed.
+                main = self._runs[0] if self._runs else main
+                if main.ring is not None:
+                    return
+                if main.n_dead:
+                    main = store.merged([main])
+                ring = self._ringed(main, threads, least_codes=1)
+                if ring is None:
+                    self._judged = main.n_codes
+                else:
+                    self._runs[0] = ring
+        finally:
+            self._building.release()
 
     def _insert(self, words: _Words, ids: Ids) -> None:
         """Store rows of words whose ids ascend and are new."""
         if not len(ids):
             return
-        if self._runs and int(ids[0]) > self._runs[-1].last_id:
+        if self._runs and self._runs[-1].ring is None and int(ids[0]) > self._runs[-1].last_id:
             self._runs[-1].append(words, ids)
         else:
             self._runs.append(Run.from_rows(words, ids))
@@ -362,12 +455,11 @@ class Index:
         terms = None if level is None and weights is None else self._terms(level, weights)
         if cascade is not None:
             coarse, n_candidates = self._check_cascade(cascade)
+        elif terms is None and where is None:
+            self._count_search(len(words), n_threads)
         self._lock.acquire_read()
         try:
-            if where is None:
-                runs, allowed = self._runs, None
-            else:
-                runs, allowed = self._filter(where, len(words))
+            runs, allowed = self._to_search(module, where, len(words))
             metric = None if terms is None else self._metric(module, terms)
             if cascade is None:
                 segments = [run.view(module) for run in runs]
@@ -418,9 +510,11 @@ class Index:
         n_threads = backend.threads(threads)
         module = backend.module()
         terms = self._terms(level, weights)
+        if terms is None and where is None:
+            self._count_search(len(words), n_threads)
         self._lock.acquire_read()
         try:
-            runs, allowed = (self._runs, None) if where is None else self._filter(where, len(words))
+            runs, allowed = self._to_search(module, where, len(words))
             metric = None if terms is None else self._metric(module, terms)
             segments = [run.view(module) for run in runs]
             found: tuple[NDArray[np.int64], Distances, Ids]
@@ -451,7 +545,8 @@ class Index:
         self._lock.acquire_read()
         try:
             found: tuple[Ids, Ids, Distances]
-            found = module.pairs([run.view(module) for run in self._runs], radius, n_threads)
+            runs, _ = self._to_search(module, None, 0)
+            found = module.pairs([run.view(module) for run in runs], radius, n_threads)
             return found
         finally:
             self._lock.release_read()
@@ -525,11 +620,24 @@ class Index:
         found = module.topk([run.view(module) for run in runs], query, metric, k, None, 1)
         return found
 
-    def _filter(self, where: ArrayLike, n_queries: int) -> tuple[list[Run], list[_Words] | None]:
-        """Return what to search when only some codes are allowed.
+    def _count_search(self, n_queries: int, threads: int) -> None:
+        if self._structure != "flat" and self._runs:
+            n = self._runs[0].n_codes
+            if n >= _RING_FROM or (self._structure == "ring" and self._runs[0].ring is None):
+                self._consider_ring(n_queries, threads)
+
+    def _to_search(
+        self, module: ModuleType, where: ArrayLike | None, n_queries: int
+    ) -> tuple[list[Run], list[_Words] | None]:
+        """Return the runs to search, and bit masks of what is allowed where not everything is.
 
         Few allowed codes are gathered into small runs of their own; many are marked in a bit mask, a word a block.
         """
+        runs = self._runs
+        if not _can_ring(module):
+            runs = [run.flattened() for run in runs]
+        if where is None:
+            return runs, None
         allowed = np.asarray(where)
         if allowed.ndim != 1:
             raise ValueError(f"where must be 1-D, got {allowed.ndim}-D")
@@ -537,30 +645,29 @@ class Index:
             n = len(self)
             if len(allowed) != n:
                 raise ValueError(f"where, as a mask, must have one entry a code: {n}, got {len(allowed)}")
-            if len(self._runs) == 1 and self._runs[0].dead is None:
+            if len(runs) == 1 and runs[0].dead is None and runs[0].ring is None:
                 slots = [np.flatnonzero(allowed)]
             else:
                 wanted = self._all_ids()[allowed]
-                slots = [_present(run.find(wanted)) for run in self._runs]
+                slots = [_present(run.find(wanted)) for run in runs]
         else:
             wanted = np.unique(_check_ids(allowed, "where"))
-            slots = [_present(run.find(wanted)) for run in self._runs]
+            slots = [_present(run.find(wanted)) for run in runs]
         n_allowed = sum(map(len, slots))
-        n_codes = sum(run.n_codes for run in self._runs)
+        n_codes = sum(run.n_codes for run in runs)
         # Gathering a code costs about as much as passing over a few hundred, once for all queries.
-        if n_allowed * 256 < n_codes * max(1, n_queries) and n_allowed * 8 < n_codes or n_allowed <= BLOCK:
-            return [self._gathered(run, s) for run, s in zip(self._runs, slots, strict=True) if len(s)], None
+        if n_allowed <= BLOCK or (n_allowed * 256 < n_codes * n_queries and n_allowed * 8 < n_codes):
+            return [self._gathered(run, s) for run, s in zip(runs, slots, strict=True) if len(s)], None
         masks = []
-        for run, run_slots in zip(self._runs, slots, strict=True):
+        for run, run_slots in zip(runs, slots, strict=True):
             marks = np.zeros(run.n_blocks * BLOCK, dtype=np.bool_)
             marks[run_slots] = True
             masks.append(np.packbits(marks, bitorder="little").view("<u8").astype(np.uint64, copy=False))
-        return self._runs, masks
+        return runs, masks
 
     def _gathered(self, run: Run, slots: NDArray[np.int64]) -> Run:
-        """Return a small run with the codes of these slots, which ascend."""
-        ids = run.first_id + slots if run.ids is None else run.ids[slots]
-        return Run.from_rows(run.rows(slots), ids)
+        """Return a small flat run with the codes of these slots, which are in the order of their ids."""
+        return Run.from_rows(run.rows(slots), run.ids_of(slots))
 
     def _locate(self, ids: Ids) -> Iterable[tuple[Run, NDArray[np.intp], NDArray[np.int64]]]:
         """Yield, for each run that holds some of these ids: the run, which of them, and their slots."""
@@ -653,19 +760,19 @@ class Index:
         return type(self).from_bytes(self.to_bytes())
 
     def _content(self) -> tuple[dict[str, Any], list[_file.Section]]:
-        runs = self._runs
-        if len(runs) > 1 or any(run.n_dead for run in runs):
-            runs = [store.merged(runs)]
+        """Return what a file holds: what the index is, and the arrays of each run."""
         sections = []
-        if runs:
-            run = runs[0]
-            sections.append(_file.Section("blocks", _clean_blocks(run)))
+        for i, run in enumerate(self._runs):
+            sections.append(_file.Section(f"{i}.blocks", _clean_blocks(run)))
             if run.ids is not None:
-                sections.append(_file.Section("ids", [run.slot_ids()]))
+                sections.append(_file.Section(f"{i}.ids", [run.ids[: run.n_codes]]))
+            if run.dead is not None:
+                sections.append(_file.Section(f"{i}.dead", [run.dead[: run.n_blocks]]))
+            if run.ring is not None:
+                sections += [_file.Section(f"{i}.ring.{k}", [array]) for k, array in run.ring._asdict().items()]
         meta = {
             "levels": list(self._levels.items()),
-            "codes": runs[0].n_codes if runs else 0,
-            "first_id": runs[0].first_id if runs else 0,
+            "runs": [{"codes": run.n_codes, "first_id": run.first_id} for run in self._runs],
             "next_id": self._next_id,
             "structure": self._structure,
         }
@@ -675,16 +782,27 @@ class Index:
     def _from_reader(cls, reader: _file.Reader, *, readonly: bool) -> Index:
         meta = reader.meta
         index = cls(levels=Levels(dict(meta["levels"])), structure=meta["structure"])
-        if meta["codes"]:
-            ids = reader.array("ids") if "ids" in reader else None
-            index._runs = [Run.from_blocks(reader.array("blocks"), meta["codes"], meta["first_id"], ids)]
+        for i, described in enumerate(meta["runs"]):
+            blocks = reader.array(f"{i}.blocks")
+            if blocks.shape != (-(-described["codes"] // BLOCK), index._n_words, BLOCK):
+                raise CorruptIndexError(f"the blocks of run {i} have shape {blocks.shape}, not that of its codes")
+            ring = None
+            if f"{i}.ring.order" in reader:
+                ring = store.Ring(*(reader.array(f"{i}.ring.{k}") for k in store.Ring._fields))
+            ids = reader.array(f"{i}.ids") if f"{i}.ids" in reader else None
+            dead = reader.array(f"{i}.dead") if f"{i}.dead" in reader else None
+            index._runs.append(Run.from_arrays(blocks, described["codes"], described["first_id"], ids, dead, ring))
         index._next_id = meta["next_id"]
         index._reader = reader if readonly else None
         return index
 
 
+def _can_ring(module: ModuleType) -> bool:
+    return hasattr(module, "build_ring")
+
+
 def _clean_blocks(run: Run) -> list[_Words]:
-    """Return the blocks in use, lanes after the last code zero, so that equal indexes make equal files."""
+    """Return the blocks in use, lanes after the last code zero: what a file holds does not depend on chance."""
     chunks = list(run.used_chunks())
     used = run.n_codes % BLOCK
     if used:

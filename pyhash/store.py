@@ -11,7 +11,7 @@ import contextlib
 import mmap
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +53,21 @@ def _allocate(n_blocks: int, n_words: int) -> NDArray[np.uint64]:
     return aligned_bytes(n_blocks * n_words * BLOCK * 8).view(np.uint64).reshape(n_blocks, n_words, BLOCK)
 
 
-class Run:
-    """Codes stored together, their ids ascending with the slot.
+class Ring(NamedTuple):
+    """What the C++ core made of a run to search part of it only; csrc/hamming/ring.h says how."""
 
-    `ids` is None while the id of slot `s` is `first_id + s`; `dead` is None while no slot was removed.
+    order: NDArray[np.uint32]  # (n_codes,) the rank of a slot: its code's place in the order of ids
+    centres: NDArray[np.uint64]  # (blocks, n_words, 64)
+    least: NDArray[np.uint32]  # (n_clusters,) smallest radius of a cluster
+    first: NDArray[np.uint32]  # (n_clusters + 1,) where a cluster's rings begin in `starts`
+    starts: NDArray[np.uint32]  # first slot of each ring, and the end of each cluster
+
+
+class Run:
+    """Codes stored together, their ids ascending with the slot, unless a ring keeps them in an order of its own.
+
+    Ids ascend with the rank: `ids` is None while the id of rank `r` is `first_id + r`. `dead` is None while no slot was
+    removed. A run with a ring is not added to nor overwritten.
     """
 
     def __init__(self, n_words: int) -> None:
@@ -67,17 +78,27 @@ class Run:
         self.chunks: list[NDArray[np.uint64]] = []
         self.ids: NDArray[np.int64] | None = None  # may be longer than n_codes: room to grow
         self.dead: NDArray[np.uint64] | None = None
+        self.ring: Ring | None = None
+        self._slot_of_rank: NDArray[np.uint32] | None = None
+        self._flattened: Run | None = None
         self._views: dict[ModuleType, Any] = {}
 
     @classmethod
-    def from_blocks(
-        cls, blocks: NDArray[np.uint64], n_codes: int, first_id: int, ids: NDArray[np.int64] | None
+    def from_arrays(
+        cls,
+        blocks: NDArray[np.uint64],
+        n_codes: int,
+        first_id: int,
+        ids: NDArray[np.int64] | None,
+        dead: NDArray[np.uint64] | None,
+        ring: Ring | None,
     ) -> Run:
-        """Wrap stored blocks `(n_blocks, n_words, 64)` without copying them (a mapped file)."""
+        """Wrap stored arrays, `blocks` being `(n_blocks, n_words, 64)`, without copying them (they may be mapped)."""
         run = cls(blocks.shape[1])
         step = blocks_per_chunk(run.n_words)
         run.chunks = [blocks[i : i + step] for i in range(0, len(blocks), step)]
-        run.n_codes, run.first_id, run.ids = n_codes, first_id, ids
+        run.n_codes, run.first_id, run.ids, run.dead, run.ring = n_codes, first_id, ids, dead, ring
+        run.n_dead = 0 if dead is None else int(np.bitwise_count(dead[: run.n_blocks]).sum())
         return run
 
     @classmethod
@@ -100,6 +121,7 @@ class Run:
         """Bytes in use for codes, ids and removal marks."""
         used = self.n_blocks * self.n_words * BLOCK * 8
         used += 0 if self.ids is None else 8 * self.n_codes
+        used += 0 if self.ring is None else sum(array.nbytes for array in self.ring)
         return used + (0 if self.dead is None else 8 * self.n_blocks)
 
     @property
@@ -111,9 +133,35 @@ class Run:
         """Return this run as the backend's `Segment`, made once after each change."""
         view = self._views.get(module)
         if view is None:
-            view = module.Segment(self.chunks, self.n_codes, self.first_id, self.ids, self.dead)
+            extra = () if self.ring is None else (self.ring,)
+            view = module.Segment(self.chunks, self.n_codes, self.first_id, self.ids, self.dead, *extra)
             self._views[module] = view
         return view
+
+    def flattened(self) -> Run:
+        """Return this run without its ring, for a backend that cannot use one."""
+        if self.ring is None:
+            return self
+        if self._flattened is None or len(self._flattened) != len(self):
+            self._flattened = merged([self])
+        return self._flattened
+
+    def with_ring(self, module: Any, n_clusters: int, threads: int) -> Run:
+        """Return the codes of this run (flat, nothing removed) as a run with a ring."""
+        parts = module.build_ring(self.view(module), n_clusters, threads)
+        centres = Run(self.n_words)
+        n = len(parts[2])
+        centres._reserve(n)
+        centres._write(0, parts[1].reshape(n, self.n_words))
+        centres.n_codes = n
+        run = Run(self.n_words)
+        run._reserve(self.n_codes)
+        module.permute(self.view(module), parts[0], run.chunks)
+        run.n_codes, run.first_id = self.n_codes, self.first_id
+        run.ids = None if self.ids is None else self.ids[: self.n_codes]
+        blocks = np.concatenate(list(centres.used_chunks()))
+        run.ring = Ring(parts[0], blocks, *parts[2:])
+        return run
 
     # Changing
 
@@ -197,11 +245,15 @@ class Run:
 
     # Reading
 
-    def slot_ids(self) -> NDArray[np.int64]:
-        """Ids of all slots, removed ones included."""
+    def _rank_ids(self) -> NDArray[np.int64]:
         if self.ids is None:
             return np.arange(self.first_id, self.first_id + self.n_codes, dtype=np.int64)
         return self.ids[: self.n_codes]
+
+    def ids_of(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ids of the codes in these slots."""
+        ranks = slots if self.ring is None else self.ring.order[slots].astype(np.int64)
+        return self.first_id + ranks if self.ids is None else self.ids[ranks]
 
     def alive(self) -> NDArray[np.bool_]:
         """Which slots hold a code: `(n_codes,)`."""
@@ -212,8 +264,15 @@ class Run:
 
     def live_ids(self) -> NDArray[np.int64]:
         """Ids of the codes that are there, ascending."""
-        ids = self.slot_ids()
-        return ids if self.dead is None else ids[self.alive()]
+        ids = self._rank_ids()
+        if self.dead is None:
+            return ids
+        alive = self.alive()
+        if self.ring is not None:
+            by_rank = np.empty_like(alive)
+            by_rank[self.ring.order] = alive
+            alive = by_rank
+        return ids[alive]
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Slots of these ids, -1 where there is none (or it was removed)."""
@@ -225,6 +284,11 @@ class Run:
             own = self.ids[: self.n_codes]
             slots = np.minimum(np.searchsorted(own, ids), self.n_codes - 1)
             inside = own[slots] == ids
+        if self.ring is not None:
+            if self._slot_of_rank is None:
+                self._slot_of_rank = np.empty(self.n_codes, dtype=np.uint32)
+                self._slot_of_rank[self.ring.order] = np.arange(self.n_codes, dtype=np.uint32)
+            slots = self._slot_of_rank[slots].astype(np.int64)
         if self.dead is not None:
             marks = self.dead[slots // BLOCK] >> (slots % BLOCK).astype(np.uint64)
             inside &= (marks & np.uint64(1)) == 0
@@ -272,10 +336,17 @@ class Run:
 
 
 def merged(runs: list[Run]) -> Run:
-    """Return one run with the codes of all of them, removed slots left out."""
-    ids = np.concatenate([run.live_ids() for run in runs])
-    rows = np.concatenate([run.all_rows() if run.dead is None else run.all_rows()[run.alive()] for run in runs])
-    if len(runs) > 1:
+    """Return one flat run with the codes of all of them, removed slots left out."""
+    all_ids, all_rows = [], []
+    for run in runs:
+        ids, rows = run.ids_of(np.arange(run.n_codes)), run.all_rows()
+        if run.dead is not None:
+            alive = run.alive()
+            ids, rows = ids[alive], rows[alive]
+        all_ids.append(ids)
+        all_rows.append(rows)
+    ids, rows = np.concatenate(all_ids), np.concatenate(all_rows)
+    if len(runs) > 1 or runs[0].ring is not None:
         order = np.argsort(ids, kind="stable")  # merges sorted runs in one pass
         ids, rows = ids[order], rows[order]
     return Run.from_rows(rows, ids)

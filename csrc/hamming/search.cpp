@@ -4,19 +4,20 @@
 #include <cstring>
 #include <limits>
 
-#include "bits.h"
 #include "dispatch.h"
 #include "pool.h"
+#include "ring.h"
+#include "scan.h"
 
 namespace pyhash {
 namespace {
 
-// Blocks that stay in the first-level cache while every query of a tile passes over them.
-constexpr size_t kTileBytes = 24 * 1024;
 constexpr size_t kQueryTile = 64;
 // The bit-sliced kernel shares its tables among the queries of a tile: more of them make the tables cheaper, until the
 // queries' own records leave the second-level cache.
 constexpr size_t kSlicedQueryTile = 512;
+// How much less a query costs there than alone; used to decide between rings and a flat pass.
+constexpr size_t kSlicedGain = 4;
 // Blocks measured in full at first, to know about where the k-th distance lies before candidates are collected.
 constexpr size_t kWarmBlocks = 32;
 // Work (words of blocks) below which waking another thread costs more than it saves.
@@ -31,10 +32,6 @@ unsigned useful_threads(unsigned threads, size_t work) {
     if (most == 1) return 1;
     if (threads == 0) threads = available_cpus();
     return static_cast<unsigned>(std::min<size_t>(threads, most));
-}
-
-Probe make_probe(const Metric& metric, const uint64_t* query, size_t n_words) {
-    return {query, n_words, metric.terms.data(), metric.terms.size()};
 }
 
 // Blocks [begin, end) of one segment.
@@ -94,165 +91,6 @@ struct PairCollector {
         found->push_back({std::min(id, other), std::max(id, other), distance});
     }
 };
-
-// Passes every query over a range, tile by tile.
-template <class Collector>
-void scan(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe* probes, size_t n,
-          FindFn find, Collector* collectors) {
-    const size_t tile =
-        n == 1 ? segment.blocks_per_chunk : std::max<size_t>(1, kTileBytes / (segment.n_words * kLanes * sizeof(uint64_t)));
-    Hit hit;
-    for (size_t from = begin; from < end;) {
-        const size_t chunk_begin = from - from % segment.blocks_per_chunk;
-        const size_t to = std::min({end, from + tile, chunk_begin + segment.blocks_per_chunk});
-        const uint64_t* blocks = segment.block(chunk_begin);
-        for (size_t j = 0; j < n; ++j) {
-            Collector& collector = collectors[j];
-            size_t b = from - chunk_begin;
-            const size_t last = to - chunk_begin;
-            for (;;) {
-                const int64_t bound = collector.bound();
-                if (bound < 0) break;
-                b = find(blocks, b, last, probes[j], static_cast<uint32_t>(bound), hit);
-                if (b >= last) break;
-                const size_t block = chunk_begin + b;
-                uint64_t lanes = hit.lanes & segment.visible(block, allowed);
-                while (lanes != 0) {
-                    const size_t lane = count_trailing_zeros(lanes);
-                    lanes &= lanes - 1;
-                    collector.take(segment, block * kLanes + lane, hit.distances[lane]);
-                }
-                ++b;
-            }
-        }
-        from = to;
-    }
-}
-
-const Slicer* slicer_for(const Metric& metric, size_t n_words, size_t n_queries) {
-    const Kernel& kernel = active_kernel();
-    const bool suits = metric.terms.empty() && n_words <= kMaxSlicedWords && n_queries >= kernel.sliced_from;
-    return suits ? kernel.slicer : nullptr;
-}
-
-// The queries of a tile as the bit-sliced kernel reads them.
-class SlicedQueries {
-public:
-    SlicedQueries(const Probe* probes, size_t n) : n_words_(probes[0].n_words), stride_(sliced_stride(n_words_)) {
-        records_.resize(n * stride_ / sizeof(uint64_t));
-        for (size_t j = 0; j < n; ++j) {
-            uint8_t* offsets = reinterpret_cast<uint8_t*>(constants(j) + kSlicedConstants);
-            unsigned x = 0;
-            for (size_t i = 0; i < 32 * n_words_; ++i) {
-                const unsigned bits = static_cast<unsigned>(probes[j].query[i / 32] >> (2 * (i % 32))) & 3;
-                offsets[i] = static_cast<uint8_t>(8 * (x | bits << 1));
-                x ^= (bits ^ bits >> 1) & 1;
-            }
-        }
-    }
-
-    const uint8_t* records() const { return reinterpret_cast<const uint8_t*>(records_.data()); }
-
-    // Finds codes of query j at distance <= bound, which is below the number of bits.
-    void set_bound(size_t j, int64_t bound) {
-        uint64_t* c = constants(j);
-        const int top = sliced_top(n_words_);
-        const uint64_t tau = static_cast<uint64_t>(std::max<int64_t>(bound, 0)) + 1;
-        const uint64_t value = (uint64_t{1} << top) - tau;
-        if (((value ^ c[0]) & 1) != 0) {  // bit 0 of C begins the chain of signs: every lookup changes its x
-            uint64_t* offsets = c + kSlicedConstants;
-            for (size_t i = 0; i < 4 * n_words_; ++i) offsets[i] ^= 0x0808080808080808u;
-        }
-        c[0] = value;
-        for (int l = 1; l < top; ++l) c[l] = (value >> l & 1) != 0 ? ~uint64_t{0} : 0;
-    }
-
-private:
-    uint64_t* constants(size_t j) { return records_.data() + j * stride_ / sizeof(uint64_t); }
-
-    size_t n_words_;
-    size_t stride_;
-    std::vector<uint64_t> records_;
-};
-
-// Like scan, for many queries. Groups of blocks go through the bit-sliced kernel, and a block where it finds something is
-// measured by the plain one, which also keeps candidates in the order of their ids.
-template <class Collector>
-void scan_sliced(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe* probes, size_t n,
-                 FindFn find, const Slicer& slicer, Collector* collectors) {
-    const size_t n_words = segment.n_words;
-    const int64_t all = static_cast<int64_t>(64 * n_words);  // a bound from which every code is near enough
-    SlicedQueries queries(probes, n);
-    std::vector<size_t> open;  // queries whose bound is still that far: the kernel has nothing to say about them
-    for (size_t j = 0; j < n; ++j) {
-        if (collectors[j].bound() >= all) open.push_back(j);
-        queries.set_bound(j, std::min(collectors[j].bound(), all - 1));
-    }
-    std::vector<uint64_t> memory((slicer.table_bytes * n_words + 64) / sizeof(uint64_t));
-    void* tables = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
-    const auto slicer_find = slicer.find[n_words];
-
-    size_t groups = 0;
-    size_t hits = 0;
-    Hit hit;
-    size_t b = begin;
-    while (b < end) {
-        const size_t chunk_end = std::min(end, b - b % segment.blocks_per_chunk + segment.blocks_per_chunk);
-        if (chunk_end - b < slicer.group) {
-            scan(segment, allowed, b, chunk_end, probes, n, find, collectors);
-            for (size_t j = 0; j < n; ++j) queries.set_bound(j, std::min(collectors[j].bound(), all - 1));
-            b = chunk_end;
-            continue;
-        }
-        if (!open.empty()) {
-            for (size_t j : open)
-                scan(segment, allowed, b, b + slicer.group, probes + j, 1, find, collectors + j);
-        }
-        const uint64_t* blocks = segment.block(b);
-        slicer.build(blocks, n_words, tables);
-        uint32_t hit_blocks = 0;
-        for (size_t j = 0; (j = slicer_find(tables, queries.records(), j, n, hit_blocks)) < n; ++j) {
-            Collector& collector = collectors[j];
-            const int64_t before = collector.bound();
-            if (before < 0 || before >= all) continue;
-            ++hits;
-            for (uint64_t left = hit_blocks; left != 0; left &= left - 1) {
-                const size_t i = count_trailing_zeros(left);
-                if (collector.bound() < 0) break;
-                if (find(blocks, i, i + 1, probes[j], static_cast<uint32_t>(collector.bound()), hit) != i) continue;
-                for (uint64_t lanes = hit.lanes & segment.visible(b + i, allowed); lanes != 0; lanes &= lanes - 1) {
-                    const size_t lane = count_trailing_zeros(lanes);
-                    collector.take(segment, (b + i) * kLanes + lane, hit.distances[lane]);
-                }
-            }
-            if (collector.bound() != before) queries.set_bound(j, collector.bound());
-        }
-        if (!open.empty()) {
-            size_t kept = 0;
-            for (size_t j : open) {
-                if (collectors[j].bound() >= all)
-                    open[kept++] = j;
-                else
-                    queries.set_bound(j, collectors[j].bound());
-            }
-            open.resize(kept);
-        }
-        b += slicer.group;
-        // Where most groups hold something for most queries, passing over them twice does not pay.
-        if (++groups >= 32 && hits * 2 > groups * n) break;
-    }
-    if (b < end) scan(segment, allowed, b, end, probes, n, find, collectors);
-}
-
-// Passes every query over a range, the faster way.
-template <class Collector>
-void scan_best(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe* probes, size_t n,
-               FindFn find, const Slicer* slicer, Collector* collectors) {
-    if (slicer != nullptr)
-        scan_sliced(segment, allowed, begin, end, probes, n, find, *slicer, collectors);
-    else
-        scan(segment, allowed, begin, end, probes, n, find, collectors);
-}
 
 // Fills an empty collector from the first blocks: all are measured, then only those are pushed that can be among the k.
 size_t warm_start(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe& probe, FindFn find,
@@ -348,26 +186,19 @@ Plan make_plan(const Target& target, const Queries& queries, const Metric& metri
     return plan;
 }
 
-}  // namespace
-
-uint32_t Metric::max_distance(size_t n_words) const {
-    if (terms.empty()) return static_cast<uint32_t>(n_words * 64);
-    uint64_t sum = 0;
-    for (const Term& term : terms) sum += static_cast<uint64_t>(term.weight) * popcount(term.mask);
-    return static_cast<uint32_t>(std::min<uint64_t>(sum, kMaxDistance));
+size_t total_codes(const Target& target) {
+    size_t n = 0;
+    for (const Segment* segment : target.segments) n += segment->n_codes;
+    return n;
 }
 
-void topk(const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
+bool ids_ascend(const Target& target) {
+    return target.segments.size() == 1 && target.segments[0]->order == nullptr;
+}
+
+void topk_flat(const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
           int32_t* distances, int64_t* ids) {
-    if (queries.n == 0) return;
-    size_t n_codes = 0;
-    for (const Segment* segment : target.segments) n_codes += segment->n_codes;
-    if (n_codes == 0) {
-        std::fill(distances, distances + queries.n * k, kPadDistance);
-        std::fill(ids, ids + queries.n * k, kPadId);
-        return;
-    }
-    const size_t kept = std::min(k, n_codes);
+    const size_t kept = std::min(k, total_codes(target));
     const uint32_t max_distance = metric.max_distance(queries.n_words);
     const Plan plan = make_plan(target, queries, metric, threads);
     const std::vector<std::vector<Range>> lists = split(target, plan.parts);
@@ -385,7 +216,7 @@ void topk(const Target& target, const Queries& queries, const Metric& metric, si
         collectors.reserve(n);
         for (size_t j = 0; j < n; ++j) {
             probes.push_back(make_probe(metric, queries.words + (first + j) * queries.n_words, queries.n_words));
-            collectors.push_back({TopK(kept, max_distance, target.segments.size() == 1)});
+            collectors.push_back({TopK(kept, max_distance, ids_ascend(target))});
         }
         topk_in(target, lists[part], probes.data(), n, find, plan.slicer, collectors);
         for (size_t j = 0; j < n; ++j) {
@@ -409,10 +240,9 @@ void topk(const Target& target, const Queries& queries, const Metric& metric, si
     }
 }
 
-std::vector<std::vector<Candidate>> within(const Target& target, const Queries& queries, const Metric& metric,
-                                           uint32_t radius, unsigned threads) {
+std::vector<std::vector<Candidate>> within_flat(const Target& target, const Queries& queries, const Metric& metric,
+                                                uint32_t radius, unsigned threads) {
     std::vector<std::vector<Candidate>> results(queries.n);
-    if (queries.n == 0 || target.segments.empty()) return results;
     const Plan plan = make_plan(target, queries, metric, threads);
     const std::vector<std::vector<Range>> lists = split(target, plan.parts);
     const FindFn find = active_kernel().finder(make_probe(metric, queries.words, queries.n_words));
@@ -446,6 +276,107 @@ std::vector<std::vector<Candidate>> within(const Target& target, const Queries& 
         }
         std::sort(all.begin(), all.end());
     });
+    return results;
+}
+
+// Answers what it can by rings, and then the rest in one flat pass. `start(j)` makes an empty collector, `finish(j, collector)`
+// keeps a full one, `rest(queries, numbers)` answers the queries that were handed back.
+template <class StartFn, class FinishFn, class RestFn>
+void search_by_rings(const Target& target, const Queries& queries, unsigned threads, const StartFn& start,
+                     const FinishFn& finish, const RestFn& rest) {
+    constexpr size_t kQueriesPerTask = 8;
+    constexpr size_t kWorkPerQuery = 2048;  // a rough guess, to decide on threads
+    const Metric metric;
+    const FindFn find = active_kernel().finder(make_probe(metric, queries.words, queries.n_words));
+    // What a query costs in a flat pass, in codes: many at a time go through the bit-sliced kernel.
+    const size_t share = slicer_for(metric, queries.n_words, queries.n) != nullptr ? kSlicedGain : 1;
+    std::vector<uint8_t> handed_back(queries.n, 0);
+    run_tasks((queries.n + kQueriesPerTask - 1) / kQueriesPerTask, useful_threads(threads, queries.n * kWorkPerQuery),
+              [&](size_t task) {
+                  RingScratch scratch;
+                  const size_t last = std::min(queries.n, (task + 1) * kQueriesPerTask);
+                  for (size_t j = task * kQueriesPerTask; j < last; ++j) {
+                      const Probe probe = make_probe(metric, queries.words + j * queries.n_words, queries.n_words);
+                      auto collector = start(j);
+                      for (size_t s = 0; s < target.segments.size() && !handed_back[j]; ++s) {
+                          const Segment& segment = *target.segments[s];
+                          if (segment.ring != nullptr)
+                              handed_back[j] = !scan_rings(segment, allowed_of(target, s), probe, find,
+                                                           segment.n_codes / share, scratch, collector);
+                      }
+                      for (size_t s = 0; s < target.segments.size() && !handed_back[j]; ++s) {
+                          const Segment& segment = *target.segments[s];
+                          if (segment.ring == nullptr)
+                              scan(segment, allowed_of(target, s), 0, segment.n_blocks(), &probe, 1, find, &collector);
+                      }
+                      if (!handed_back[j]) finish(j, collector);
+                  }
+              });
+    std::vector<size_t> numbers;
+    std::vector<uint64_t> words;
+    for (size_t j = 0; j < queries.n; ++j)
+        if (handed_back[j]) {
+            numbers.push_back(j);
+            words.insert(words.end(), queries.words + j * queries.n_words, queries.words + (j + 1) * queries.n_words);
+        }
+    if (!numbers.empty()) rest(Queries{words.data(), numbers.size(), queries.n_words}, numbers);
+}
+
+bool has_ring(const Target& target, const Metric& metric) {
+    if (!metric.terms.empty()) return false;  // the bound is one of the whole code
+    for (const Segment* segment : target.segments)
+        if (segment->ring != nullptr) return true;
+    return false;
+}
+
+}  // namespace
+
+void topk(const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
+          int32_t* distances, int64_t* ids) {
+    if (queries.n == 0) return;
+    const size_t kept = std::min(k, total_codes(target));
+    if (kept == 0) {
+        std::fill(distances, distances + queries.n * k, kPadDistance);
+        std::fill(ids, ids + queries.n * k, kPadId);
+        return;
+    }
+    if (!has_ring(target, metric)) {
+        topk_flat(target, queries, metric, k, threads, distances, ids);
+        return;
+    }
+    const uint32_t max_distance = metric.max_distance(queries.n_words);
+    search_by_rings(
+        target, queries, threads, [&](size_t) { return TopKCollector{TopK(kept, max_distance, false)}; },
+        [&](size_t j, TopKCollector& collector) {
+            write_padded(collector.top.finish(), k, distances + j * k, ids + j * k);
+        },
+        [&](const Queries& rest, const std::vector<size_t>& numbers) {
+            std::vector<int32_t> rest_distances(rest.n * k);
+            std::vector<int64_t> rest_ids(rest.n * k);
+            topk_flat(target, rest, metric, k, threads, rest_distances.data(), rest_ids.data());
+            for (size_t i = 0; i < numbers.size(); ++i) {
+                std::copy_n(rest_distances.data() + i * k, k, distances + numbers[i] * k);
+                std::copy_n(rest_ids.data() + i * k, k, ids + numbers[i] * k);
+            }
+        });
+}
+
+std::vector<std::vector<Candidate>> within(const Target& target, const Queries& queries, const Metric& metric,
+                                           uint32_t radius, unsigned threads) {
+    if (queries.n == 0 || target.segments.empty()) return std::vector<std::vector<Candidate>>(queries.n);
+    if (!has_ring(target, metric) || radius >= 64 * queries.n_words)
+        return within_flat(target, queries, metric, radius, threads);
+    std::vector<std::vector<Candidate>> results(queries.n);
+    search_by_rings(
+        target, queries, threads, [&](size_t) { return WithinCollector{{}, radius}; },
+        [&](size_t j, WithinCollector& collector) {
+            std::sort(collector.found.begin(), collector.found.end());
+            results[j] = std::move(collector.found);
+        },
+        [&](const Queries& rest, const std::vector<size_t>& numbers) {
+            std::vector<std::vector<Candidate>> found = within_flat(target, rest, metric, radius, threads);
+            for (size_t i = 0; i < numbers.size(); ++i) results[numbers[i]] = std::move(found[i]);
+        });
     return results;
 }
 
@@ -501,7 +432,7 @@ std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads)
         all.insert(all.end(), list.begin(), list.end());
         std::vector<Pair>().swap(list);
     }
-    if (target.segments.size() > 1)  // a single segment's tasks are in id order already
+    if (!ids_ascend(target))  // else the tasks are in id order already
         std::sort(all.begin(), all.end(),
                   [](const Pair& a, const Pair& b) { return a.i != b.i ? a.i < b.i : a.j < b.j; });
     return all;

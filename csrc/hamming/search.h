@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "scan.h"
 #include "store.h"
 #include "topk.h"
 
@@ -12,11 +13,6 @@ namespace pyhash {
 
 constexpr int32_t kPadDistance = 0x7fffffff;
 constexpr int64_t kPadId = -1;
-
-struct Metric {
-    std::vector<Term> terms;  // empty: every bit counts once
-    uint32_t max_distance(size_t n_words) const;
-};
 
 struct Queries {
     const uint64_t* words;  // (n, n_words)
