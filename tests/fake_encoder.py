@@ -1,0 +1,54 @@
+"""An encoder without a network: colours on a small grid become bits, fast and predictably."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pyhash import ImageError, Levels
+
+
+class FakeEncoder:
+    """16 coarse bits (brightness) and 48 fine bits (colour); counts the pictures that it was given."""
+
+    def __init__(self, fingerprint: str = "f" * 16, name: str = "fake", delay: float = 0.0) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self.levels = Levels({"coarse": 16, "fine": 48})
+        self.bits = 64
+        self.delay = delay
+        self.seen: list[Any] = []
+
+    def encode(self, images: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        if isinstance(images, list | tuple):
+            return np.array([self._code(image) for image in images], np.uint8).reshape(-1, 8)
+        return self._code(images)
+
+    def stream(self, sources: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[Any, Any]]:
+        for source in sources:
+            time.sleep(self.delay)
+            try:
+                yield source, self._code(source)
+            except ImageError as error:
+                yield source, error
+
+    def _code(self, source: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        self.seen.append(source)
+        try:
+            with Image.open(source) as image:
+                pixels = np.asarray(image.convert("RGB").resize((4, 4), Image.Resampling.BOX), np.float32)
+        except OSError as error:
+            raise ImageError(source, str(error)) from error
+        grey = pixels.mean(axis=2)
+        return np.packbits(np.concatenate([(grey > grey.mean()).ravel(), (pixels > 127).ravel()]))
+
+
+def picture(path: Any, seed: int = 0, size: tuple[int, int] = (32, 24)) -> None:
+    """Write a picture of 4 x 4 coloured fields."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fields = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    Image.fromarray(fields).resize(size, Image.Resampling.NEAREST).save(path, "PNG")

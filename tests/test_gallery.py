@@ -1,0 +1,448 @@
+"""Galleries: what is found, and what is encoded again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_encoder import FakeEncoder, picture
+
+import pyhash
+from pyhash import gallery
+from pyhash.gallery import Gallery, GalleryError, GalleryMismatchError
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six pictures in three folders."""
+    root = tmp_path / "photos"
+    for number, name in enumerate(["a.png", "b.PNG", "sub/c.png", "sub/deep/d.png", "sub/e.jpeg", "z.webp"]):
+        picture(root / name, number)
+    (root / "notes.txt").write_text("not a picture")
+    return root
+
+
+def names(matches: list[gallery.Match], folder: Path) -> list[str]:
+    return [Path(match.path).relative_to(folder).as_posix() for match in matches]
+
+
+def rows(file: Path) -> list[tuple[Any, ...]]:
+    db = sqlite3.connect(file)
+    try:
+        return db.execute("SELECT id, path, size, mtime_ns, code, error FROM pictures ORDER BY id").fetchall()
+    finally:
+        db.close()
+
+
+def execute(file: Path, statement: str, *values: tuple[Any, ...]) -> None:
+    db = sqlite3.connect(file)
+    try:
+        with db:
+            db.executemany(statement, values or [()])
+    finally:
+        db.close()
+
+
+def touch(path: Path, seconds: int = 5) -> None:
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + seconds * 10**9))
+
+
+# Searching
+
+
+def test_finds_itself_first(folder: Path) -> None:
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        changes = pictures.update()
+        assert (changes.added, changes.changed, changes.removed, changes.unchanged) == (6, 0, 0, 0)
+        assert changes.failed == []
+        assert len(pictures) == 6
+        assert pictures.file == folder / ".pyhash" / "gallery.sqlite"
+        for path in [folder / "a.png", folder / "sub" / "deep" / "d.png"]:
+            found = pictures.search(path, k=3)
+            assert found[0].path == os.fspath(path)
+            assert found[0].distance == 0
+            assert found[0].id == pictures.id_of(path)
+            assert [m.distance for m in found] == sorted(m.distance for m in found)
+
+
+def test_same_as_brute_force(folder: Path) -> None:
+    encoder = FakeEncoder()
+    for number in range(40):
+        picture(folder / f"more/{number}.png", 100 + number % 30)
+    with Gallery.open(folder, encoder) as pictures:
+        pictures.update()
+        stored = [(number, np.frombuffer(code, np.uint8)) for number, _, _, _, code, _ in rows(pictures.file)]
+        queries = [folder / "a.png", folder / "more" / "7.png"]
+        for level, part in [(None, slice(None)), ("coarse", slice(0, 2)), ("fine", slice(2, 8))]:
+            answers = pictures.search(queries, k=9, level=level)
+            for query, answer in zip(encoder.encode(queries), answers, strict=True):
+                bits = sorted(
+                    (int(np.bitwise_count(code[part] ^ query[part]).sum()), number) for number, code in stored
+                )
+                assert [(m.distance, m.id) for m in answer] == bits[:9]
+        weighted = pictures.search(queries[0], k=4, weights={"coarse": 3, "fine": 1})
+        assert weighted[0].distance == 0
+        cascade = pictures.search(queries[0], k=4, cascade=("coarse", 46))
+        assert cascade == pictures.search(queries[0], k=4)
+
+
+def test_one_query_or_many(folder: Path) -> None:
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update()
+        one = pictures.search(folder / "a.png", k=2)
+        assert pictures.search([folder / "a.png"], k=2) == [one]
+        assert pictures.search([], k=2) == []
+        assert len(pictures.search(folder / "a.png", k=100)) == 6
+
+
+def test_exclude(folder: Path) -> None:
+    encoder = FakeEncoder()
+    with Gallery.open(folder, encoder) as pictures:
+        pictures.update()
+        a, b = folder / "a.png", folder / "b.PNG"
+        codes = encoder.encode([a, b])
+        whole = pictures.search_codes(codes, 6)
+        answers = pictures.search_codes(codes, 3, exclude=[pictures.id_of(a), None])
+        assert answers == [whole[0][1:4], whole[1][:3]]
+        with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+            pictures.search_codes(codes, 0, exclude=[1, 2])
+
+
+def test_bad_arguments(folder: Path) -> None:
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update()
+        with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+            pictures.search(folder / "a.png", k=0)
+        with pytest.raises(ValueError, match=r"level must name levels of this index .*'coarse', 'fine'.* 'middle'"):
+            pictures.search(folder / "a.png", level="middle")
+        with pytest.raises(pyhash.ImageError, match=r"notes\.txt"):
+            pictures.search(folder / "notes.txt")
+        with pytest.raises(KeyError, match="no picture 99"):
+            pictures.path(99)
+        assert len(pictures.search(folder / "a.png")) == 6
+
+
+def test_empty_gallery(tmp_path: Path) -> None:
+    picture(tmp_path / "query.png")
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        assert pictures.search(tmp_path / "query.png") == []
+        assert pictures.duplicates() == []
+        assert pictures.stats()["fingerprint"] is None
+        assert pictures.update() == gallery.Changes(0, 0, 0, 0, [])
+        assert pictures.search(tmp_path / "query.png") == []
+        assert pictures.stats()["fingerprint"] == "f" * 16
+        assert pictures.stats()["levels"] == {"coarse": 16, "fine": 48}
+    with Gallery.open(folder) as pictures:
+        assert pictures.duplicates() == []
+
+
+def test_missing_gallery_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match=r"no gallery .*pyhash index"):
+        Gallery.open(tmp_path, FakeEncoder(), create=False)
+    assert not (tmp_path / ".pyhash").exists()
+    with (
+        Gallery.open(tmp_path / "gone", FakeEncoder(), tmp_path / "g.sqlite") as pictures,
+        pytest.raises(GalleryError, match="gone cannot be read: No such file"),
+    ):
+        pictures.update()
+
+
+def test_another_file(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "place.sqlite"
+    with Gallery.open(folder, FakeEncoder(), file) as pictures:
+        pictures.update()
+        assert pictures.file == file
+    assert not (folder / ".pyhash").exists()
+    with Gallery.open(folder, file=file) as pictures:
+        assert len(pictures) == 6
+
+
+# Keeping up with the folder
+
+
+def test_only_what_changed_is_encoded(folder: Path) -> None:
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update()
+        ids = {name: pictures.id_of(folder / name) for name in ["a.png", "b.PNG", "sub/c.png", "z.webp"]}
+    encoder = FakeEncoder()
+    with Gallery.open(folder, encoder) as pictures:
+        assert pictures.update() == gallery.Changes(0, 0, 0, 6, [])
+        assert encoder.seen == []
+        picture(folder / "a.png", 77, size=(40, 40))
+        touch(folder / "b.PNG")
+        (folder / "sub" / "c.png").unlink()
+        (folder / "z.webp").rename(folder / "y.webp")
+        picture(folder / "new.png", 78)
+        assert pictures.update() == gallery.Changes(added=2, changed=2, removed=2, unchanged=2, failed=[])
+        assert sorted(Path(p).name for p in encoder.seen) == ["a.png", "b.PNG", "new.png", "y.webp"]
+        assert pictures.search(folder / "a.png", k=1)[0].id == ids["a.png"]  # an id stays with its path
+        assert pictures.id_of(folder / "b.PNG") == ids["b.PNG"]
+        assert pictures.id_of(folder / "sub" / "c.png") is None
+        assert pictures.id_of(folder / "y.webp") not in ids.values()  # and is never given again
+        assert len(pictures) == 6
+        assert pictures.update() == gallery.Changes(0, 0, 0, 6, [])
+
+
+def test_what_counts_as_a_picture(folder: Path, tmp_path: Path) -> None:
+    encoder = FakeEncoder()
+    for name in [".hidden.png", ".dir/x.png", "sub/.pyhash/y.png", "picture.jpg/inside.png"]:
+        picture(folder / name)
+    for name in ["1.JPG", "2.Tiff", "3.gif", "4.bmp", "5.jfif", "6.tif"]:
+        picture(folder / name)
+    picture(folder / "no-suffix")
+    picture(tmp_path / "elsewhere" / "far.png", 5)
+    (folder / "link.png").symlink_to(tmp_path / "elsewhere" / "far.png")
+    (folder / "loop").symlink_to(folder, target_is_directory=True)
+    (folder / "sub" / "loop.png").symlink_to(folder, target_is_directory=True)
+    (folder / "dangling.png").symlink_to(folder / "nowhere.png")
+    os.mkfifo(folder / "pipe.png")
+    with Gallery.open(folder, encoder) as pictures:
+        changes = pictures.update()
+        assert changes.added == 6 + 6 + 1 + 1
+        assert changes.failed == [
+            (os.fspath(folder / "dangling.png"), "No such file or directory"),
+            (os.fspath(folder / "pipe.png"), "not a regular file"),
+        ]
+        relative = [Path(p).relative_to(folder).as_posix() for p in encoder.seen]
+        assert relative == [
+            *["1.JPG", "2.Tiff", "3.gif", "4.bmp", "5.jfif", "6.tif", "a.png", "b.PNG", "link.png", "z.webp"],
+            *["picture.jpg/inside.png", "sub/c.png", "sub/e.jpeg", "sub/deep/d.png"],
+        ]
+
+
+def test_bad_pictures_are_remembered(folder: Path) -> None:
+    (folder / "text.jpg").write_text("hello")
+    (folder / "zero.png").touch()
+    (folder / "sub" / "cut.png").write_bytes((folder / "a.png").read_bytes()[:60])
+    encoder = FakeEncoder()
+    with Gallery.open(folder, encoder) as pictures:
+        changes = pictures.update()
+        bad = [os.fspath(folder / name) for name in ["sub/cut.png", "text.jpg", "zero.png"]]
+        assert changes.added == 6
+        assert [failure.path for failure in changes.failed] == bad
+        assert all(failure.reason for failure in changes.failed)
+        assert pictures.stats()["failed"] == 3
+        encoder.seen.clear()
+        assert pictures.update() == gallery.Changes(0, 0, 0, 6, changes.failed)
+        assert encoder.seen == []
+        picture(folder / "text.jpg")
+        (folder / "zero.png").unlink()
+        again = pictures.update()
+        assert (again.changed, again.removed, again.unchanged) == (1, 1, 6)
+        assert [failure.path for failure in again.failed] == bad[:1]
+        picture(folder / "a.png", 3, size=(64, 64))
+        (folder / "a.png").write_bytes(b"bad now")
+        assert [failure.path for failure in pictures.update().failed] == [
+            os.fspath(folder / "a.png"),
+            *bad[:1],
+        ]
+        assert len(pictures) == 6
+        assert os.fspath(folder / "a.png") not in [m.path for m in pictures.search(folder / "b.PNG")]
+
+
+def test_unreadable_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "locked.png").write_text("pretend that this may not be read")
+    encoder = FakeEncoder()
+    with Gallery.open(folder, encoder) as pictures:
+        with monkeypatch.context() as patch:
+            patch.setattr(gallery, "_can_be_read", lambda path: False)
+            assert len(pictures.update().failed) == 1
+        encoder.seen.clear()
+        assert len(pictures.update().failed) == 1
+        assert encoder.seen == [os.fspath(folder / "locked.png")]
+        assert len(pictures.update().failed) == 1
+        assert len(encoder.seen) == 1  # this time the content was at fault
+    assert gallery._can_be_read(os.fspath(folder / "a.png"))
+    assert not gallery._can_be_read(os.fspath(folder / "gone.png"))
+
+
+def test_out_of_sight_is_not_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update()
+        scandir = os.scandir
+
+        def refuse(path: str) -> Any:
+            if os.fspath(path).rstrip("/").endswith("sub"):
+                raise PermissionError(13, "Permission denied", path)
+            return scandir(path)
+
+        (folder / "z.webp").unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", refuse)
+            changes = pictures.update()
+        assert (changes.removed, changes.unchanged) == (1, 2)
+        assert [failure.reason for failure in changes.failed] == ["cannot list this folder: Permission denied"]
+        assert len(pictures) == 5
+        assert pictures.update() == gallery.Changes(0, 0, 0, 5, [])
+
+
+WEIRD = [
+    b"new\nline.png",
+    b"tab\tand \x1b[31mcolour.png",
+    "ünïcödé 猫 🐈.png".encode(),
+    "e\u0301.png".encode(),
+    "\u00e9.png".encode(),
+    b"bytes\xff\xfe.png",
+    b"quote'\"`;--.png",
+    b"<b>&amp;.png",
+    b" space .png",
+    b"-dash.png",
+    b"percent%20#?.png",
+    b"back\\slash.png",
+    b"a" * 251 + b".png",
+    b"dir\xe9/in\xff.png",
+]
+
+
+def test_weird_names(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"root\xff ?#%")
+    paths = [folder / os.fsdecode(name) for name in WEIRD]
+    for number, path in enumerate(paths):
+        picture(path, number)
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        assert pictures.update().added == len(WEIRD)
+        assert pictures.update().unchanged == len(WEIRD)
+        for path in paths:
+            assert path.exists()
+            best = pictures.search(path, k=1)[0]
+            assert (best.path, best.distance, best.id) == (os.fspath(path), 0, pictures.id_of(path))
+        assert {row[1] for row in rows(pictures.file)} == set(WEIRD)
+
+
+def test_progress(folder: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update(progress=lambda done, total: calls.append((done, total)))
+        assert calls == [(done, 6) for done in range(7)]
+        calls.clear()
+        pictures.update(progress=lambda done, total: calls.append((done, total)))
+        assert calls == [(0, 0)]
+
+
+# Near-duplicates
+
+
+def components(codes: np.ndarray[Any, Any], radius: int) -> list[set[int]]:
+    """Flood fill over all pairs."""
+    near = np.bitwise_count(codes[:, None] ^ codes[None]).sum(axis=2) <= radius
+    left, groups = set(range(len(codes))), []
+    while left:
+        reached, todo = set(), [left.pop()]
+        while todo:
+            node = todo.pop()
+            reached.add(node)
+            todo += [other for other in np.flatnonzero(near[node]).tolist() if other not in reached]
+        left -= reached
+        if len(reached) > 1:
+            groups.append(reached)
+    return sorted(groups, key=min)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3, 9, 64])
+@pytest.mark.parametrize("seed", range(4))
+def test_duplicates(tmp_path: Path, radius: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    centres = rng.integers(0, 256, (6, 8), np.uint8)
+    codes = centres[rng.integers(0, 6, 60)] ^ np.packbits(rng.random((60, 64)) < 0.03, axis=1)
+    with Gallery.open(tmp_path, FakeEncoder()) as pictures:
+        pictures.update()
+        execute(
+            pictures.file,
+            "INSERT INTO pictures VALUES (?, ?, 1, 1, ?, NULL)",
+            *((3 * n + 1, f"{n}.png".encode(), code.tobytes()) for n, code in enumerate(codes)),
+        )
+        execute(pictures.file, "UPDATE meta SET value = value + 1 WHERE key = 'revision'")
+        groups = pictures.duplicates(radius)
+    expected = components(codes, radius)
+    assert [{(match.id - 1) // 3 for match in group} for group in groups] == expected
+    for group in groups:
+        first = codes[(group[0].id - 1) // 3]
+        assert group[0].id == min(match.id for match in group)
+        assert [m.distance for m in group] == [
+            int(np.bitwise_count(codes[(m.id - 1) // 3] ^ first).sum()) for m in group
+        ]
+        assert group[1:] == sorted(group[1:], key=lambda m: (m.distance, m.id))
+        assert all(m.path == os.fspath(tmp_path / f"{(m.id - 1) // 3}.png") for m in group)
+
+
+def test_many_equal_pictures_and_a_bad_radius(folder: Path) -> None:
+    for number in range(300):
+        shutil.copy(folder / "a.png", folder / f"copy{number}.png")
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update()
+        (group,) = pictures.duplicates(0)
+        assert len(group) == 301
+        assert {match.distance for match in group} == {0}
+        with pytest.raises(ValueError, match="radius must be at least 0, got -1"):
+            pictures.duplicates(-1)
+
+
+# Whose codes
+
+
+def test_another_encoder_is_refused(folder: Path) -> None:
+    with Gallery.open(folder, FakeEncoder("1111", "one")) as pictures:
+        pictures.update()
+        before = rows(pictures.file)
+    other = FakeEncoder("2222", "two")
+    with pytest.raises(GalleryMismatchError, match=r"'one' with fingerprint 1111.*'two' with fingerprint 2222") as info:
+        Gallery.open(folder, other)
+    assert "--encoder" in str(info.value)
+    assert "--rebuild" in str(info.value)
+    assert info.type is pyhash.GalleryMismatchError
+    assert rows(folder / ".pyhash" / "gallery.sqlite") == before
+    with Gallery.open(folder, other, rebuild=True) as pictures:
+        assert len(pictures) == 0
+        assert pictures.update() == gallery.Changes(0, 6, 0, 0, [])
+        assert pictures.stats()["fingerprint"] == "2222"
+        assert [row[:2] for row in rows(pictures.file)] == [row[:2] for row in before]  # ids stay
+    with pytest.raises(GalleryMismatchError):
+        Gallery.open(folder, FakeEncoder("1111", "one"))
+
+
+def test_duplicates_need_no_encoder(folder: Path) -> None:
+    shutil.copy(folder / "a.png", folder / "copy.png")
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update()
+    with Gallery.open(folder) as pictures:
+        assert [names(group, folder) for group in pictures.duplicates(0)] == [["a.png", "copy.png"]]
+
+
+def test_default_encoder_is_checked_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Gallery.open(folder, FakeEncoder("1111", "one")) as pictures:
+        pictures.update()
+    monkeypatch.setattr(gallery, "_default_encoder", lambda: FakeEncoder("2222", "two"))
+    with Gallery.open(folder) as pictures:
+        for _ in range(2):
+            with pytest.raises(GalleryMismatchError):
+                pictures.search(folder / "a.png")
+            with pytest.raises(GalleryMismatchError):
+                pictures.update()
+    with Gallery.open(folder, rebuild=True) as pictures:
+        assert pictures.update().changed == 6
+
+
+def test_rebuilt_while_indexing(folder: Path) -> None:
+    for number in range(80):
+        picture(folder / f"{number}.png", number)
+
+    def interfere(done: int, total: int) -> None:
+        if done == 10:
+            Gallery.open(folder, FakeEncoder("2222", "two"), rebuild=True).close()
+
+    with Gallery.open(folder, FakeEncoder("1111", "one")) as pictures:
+        with pytest.raises(GalleryMismatchError):
+            pictures.update(progress=interfere)
+        with pytest.raises(GalleryMismatchError):
+            pictures.update()
+    assert all(row[4] is None for row in rows(folder / ".pyhash" / "gallery.sqlite"))

@@ -1,0 +1,348 @@
+"""The gallery's file: what survives a kill, other processes, damage and folders that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_encoder import FakeEncoder, picture
+
+from pyhash import _gallery_file, gallery
+from pyhash.gallery import Gallery, GalleryError
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six pictures in three folders."""
+    root = tmp_path / "photos"
+    for number, name in enumerate(["a.png", "b.PNG", "sub/c.png", "sub/deep/d.png", "sub/e.jpeg", "z.webp"]):
+        picture(root / name, number)
+    (root / "notes.txt").write_text("not a picture")
+    return root
+
+
+def rows(file: Path) -> list[tuple[Any, ...]]:
+    db = sqlite3.connect(file)
+    try:
+        return db.execute("SELECT id, path, size, mtime_ns, code, error FROM pictures ORDER BY id").fetchall()
+    finally:
+        db.close()
+
+
+def execute(file: Path, statement: str, *values: tuple[Any, ...]) -> None:
+    db = sqlite3.connect(file)
+    try:
+        with db:
+            db.executemany(statement, values or [()])
+    finally:
+        db.close()
+
+
+# What survives
+
+
+def test_interrupted_run_keeps_what_was_finished(folder: Path) -> None:
+    for number in range(20):
+        picture(folder / f"{number}.png", number)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        with pytest.raises(KeyboardInterrupt):
+            pictures.update(progress=interrupt)
+        assert len(pictures) == 10
+        assert pictures.update() == gallery.Changes(16, 0, 0, 10, [])
+
+
+CHILD = """
+import sys
+from fake_encoder import FakeEncoder
+from pyhash.gallery import Gallery
+print("ready", flush=True)
+sys.stdin.readline()
+with Gallery.open(sys.argv[1], FakeEncoder(delay=0.002)) as pictures:
+    pictures.update(progress=lambda done, total: print(done, flush=True))
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    path = os.pathsep.join([os.fspath(HERE), os.fspath(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, os.fspath(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def go(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
+
+
+def healthy(file: Path) -> bool:
+    db = sqlite3.connect(file)
+    try:
+        return bool(db.execute("PRAGMA integrity_check").fetchone() == ("ok",))
+    finally:
+        db.close()
+
+
+def test_killed_while_indexing(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    total = 400
+    for number in range(total):
+        picture(folder / f"{number % 7}" / f"{number}.png", number)
+    stored = 0
+    for kill_after in [70, 1, 140, 50]:
+        child = start(folder)
+        go(child)
+        assert child.stdout is not None
+        done = 0
+        for line in child.stdout:
+            done = int(line)
+            if done >= kill_after:
+                break
+        time.sleep(random.Random(kill_after).uniform(0, 0.03))
+        child.send_signal(signal.SIGKILL)
+        rest = child.communicate()[0].split()
+        done = int(rest[-1]) if rest else done
+        assert child.returncode == -signal.SIGKILL
+        with Gallery.open(folder, FakeEncoder(), create=False) as pictures:
+            now = len(pictures)
+        assert healthy(folder / ".pyhash" / "gallery.sqlite")
+        assert now >= stored + done - gallery._COMMIT_PICTURES  # nothing but the batch in flight
+        stored = now
+    assert 0 < stored < total
+    encoder = FakeEncoder()
+    with Gallery.open(folder, encoder) as pictures:
+        assert pictures.update() == gallery.Changes(total - stored, 0, 0, stored, [])
+        assert len(encoder.seen) == total - stored
+        assert len(pictures) == total
+        assert pictures.search(folder / "0" / "0.png", k=1)[0].distance == 0
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for number in range(100):
+        picture(folder / f"{number}.png", number)
+    for delay in np.linspace(0, 0.12, 9):
+        child = start(folder)
+        go(child)
+        time.sleep(delay)
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        with Gallery.open(folder, FakeEncoder()) as pictures:  # also when it was killed while making the file
+            assert len(pictures.search(folder / "0.png", k=100)) == len(pictures)
+        assert healthy(folder / ".pyhash" / "gallery.sqlite")
+        shutil.rmtree(folder / ".pyhash")
+
+
+def test_two_processes_index_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for number in range(150):
+        picture(folder / f"{number}.png", number)
+    children = [start(folder) for _ in range(3)]
+    for child in children:
+        go(child)
+    for child in children:
+        child.communicate()
+        assert child.returncode == 0
+    assert healthy(folder / ".pyhash" / "gallery.sqlite")
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        assert len(pictures) == 150
+        assert pictures.update() == gallery.Changes(0, 0, 0, 150, [])
+
+
+def test_sees_what_others_change(folder: Path) -> None:
+    with Gallery.open(folder, FakeEncoder()) as one, Gallery.open(folder, FakeEncoder()) as two:
+        one.update()
+        assert len(two.search(folder / "a.png")) == 6
+        index = two.index
+        assert two.index is index  # loaded once
+        (folder / "a.png").unlink()
+        picture(folder / "new.png", 50)
+        picture(folder / "new2.png", 51)
+        one.update()
+        assert len(two) == 7
+        assert two.search(folder / "new.png", k=1)[0].path == os.fspath(folder / "new.png")
+        assert len(two.index) == 7
+
+
+def test_threads(folder: Path) -> None:
+    errors: list[BaseException] = []
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update()
+        stop = threading.Event()
+
+        def look() -> None:
+            try:
+                while not stop.is_set():
+                    assert pictures.search(folder / "a.png", k=1)[0].distance == 0
+                    assert len(pictures) >= 6
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=look) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(10):
+            picture(folder / f"t{number}.png", 200 + number)
+            pictures.update()
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+def test_locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Gallery.open(folder, FakeEncoder()).close()
+    monkeypatch.setattr(_gallery_file, "_BUSY_SECONDS", 0.05)
+    db = sqlite3.connect(folder / ".pyhash" / "gallery.sqlite", isolation_level=None)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        with (
+            Gallery.open(folder, FakeEncoder()) as pictures,
+            pytest.raises(GalleryError, match="locked by another process"),
+        ):
+            pictures.update()
+    finally:
+        db.close()
+
+
+# Damaged, foreign, read-only
+
+
+def test_not_a_gallery(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "g.sqlite"
+    file.write_bytes(b"certainly not a database" * 100)
+    before = file.read_bytes()
+    with pytest.raises(GalleryError, match=r"g\.sqlite is not a pyhash gallery"):
+        Gallery.open(folder, FakeEncoder(), file)
+    assert file.read_bytes() == before
+    file.unlink()
+    execute(file, "CREATE TABLE recipes (name TEXT)")
+    before = file.read_bytes()
+    with pytest.raises(GalleryError, match="SQLite file, but not a pyhash gallery"):
+        Gallery.open(folder, FakeEncoder(), file, rebuild=True)
+    assert file.read_bytes() == before
+    with pytest.raises(GalleryError, match=r"photos"):
+        Gallery.open(folder, FakeEncoder(), folder)
+    with pytest.raises(GalleryError, match=r"cannot make the folder .*--gallery"):
+        Gallery.open(folder, FakeEncoder(), folder / "a.png" / "g.sqlite")
+
+
+def test_newer_format(folder: Path) -> None:
+    Gallery.open(folder, FakeEncoder()).close()
+    execute(folder / ".pyhash" / "gallery.sqlite", "UPDATE meta SET value = '2' WHERE key = 'schema'")
+    with pytest.raises(GalleryError, match="format 2, but this pyhash reads format 1"):
+        Gallery.open(folder, FakeEncoder())
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (
+            "UPDATE pictures SET code = x'00' WHERE id = 3",
+            "code of picture 3 must be 8 bytes, got b'\\\\x00'",
+        ),
+        (
+            "UPDATE pictures SET code = 'abcdefgh' WHERE id = 2",
+            "code of picture 2 must be 8 bytes, got 'abcdefgh'",
+        ),
+        ("UPDATE pictures SET path = x'2E2E2F70' WHERE id = 1", "stay in the folder"),
+        ("UPDATE pictures SET path = 'text' WHERE id = 1", "must be bytes"),
+        ("UPDATE meta SET value = 'many' WHERE key = 'levels'", "levels must be"),
+        ("UPDATE meta SET value = '{\"code\": 0}' WHERE key = 'levels'", "levels must be"),
+        ("UPDATE meta SET value = '{\"code\": 99999999}' WHERE key = 'levels'", "damaged"),
+        ("DELETE FROM meta WHERE key = 'levels'", "levels must be"),
+        ("DROP TABLE pictures", "no such table"),
+    ],
+)
+def test_damaged_content(folder: Path, statement: str, message: str) -> None:
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update()
+    execute(folder / ".pyhash" / "gallery.sqlite", statement)
+    with pytest.raises(GalleryError, match=message) as info, Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.search(folder / "a.png")
+    assert "damaged" in str(info.value)
+
+
+def test_flipped_and_cut_bytes(folder: Path) -> None:
+    """Whatever the file holds: an answer or a GalleryError, never anything else."""
+    for number in range(30):
+        picture(folder / f"{number}.png", number)
+    encoder = FakeEncoder()
+    with Gallery.open(folder, encoder) as pictures:
+        pictures.update()
+    file = folder / ".pyhash" / "gallery.sqlite"
+    good = file.read_bytes()
+    query = encoder.encode([folder / "a.png"])
+    rng = random.Random(0)
+    refused = 0
+    for trial in range(300):
+        if trial % 10 == 0:
+            bad = good[: rng.randrange(len(good))]
+        else:
+            data = bytearray(good)
+            for _ in range(rng.choice([1, 1, 4, 50])):
+                data[rng.randrange(len(data))] = rng.randrange(256)
+            bad = bytes(data)
+        for extra in file.parent.iterdir():
+            extra.unlink()
+        file.write_bytes(bad)
+        try:
+            with Gallery.open(folder, encoder) as pictures:
+                pictures.search_codes(query, 40)
+                pictures.duplicates(2)
+                pictures.stats()
+        except GalleryError:
+            refused += 1
+    assert refused > 50
+
+
+def test_read_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        pictures.update()
+    file = folder / ".pyhash" / "gallery.sqlite"
+    before = sorted(p.name for p in file.parent.iterdir())
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        assert len(pictures.search(folder / "a.png")) == 6
+        assert sorted(p.name for p in file.parent.iterdir()) == before
+        with pytest.raises(GalleryError, match=r"cannot write the gallery .*--gallery FILE"):
+            pictures.update()
+
+
+@pytest.mark.skipif(not os.path.isdir("/sys/kernel"), reason="needs a file system where nobody can write")
+def test_folder_where_nothing_can_be_made() -> None:
+    with pytest.raises(GalleryError, match=r"cannot make the folder /sys/kernel/\.pyhash: .*--gallery FILE"):
+        Gallery.open("/sys/kernel", FakeEncoder())
+
+
+def test_closed(folder: Path) -> None:
+    pictures = Gallery.open(folder, FakeEncoder())
+    pictures.close()
+    pictures.close()
+    with pytest.raises(GalleryError, match="cannot be used"):
+        len(pictures)
