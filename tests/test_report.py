@@ -1,0 +1,186 @@
+"""The HTML sheet: whole, safe, and in need of nothing else."""
+
+from __future__ import annotations
+
+import base64
+import html.parser
+import io
+import os
+import re
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_encoder import picture
+from PIL import Image
+
+from pyhash import report
+from pyhash.report import Row, printable, write_sheet
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects tags and text, and checks that what is opened is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str, name: str) -> list[str]:
+        return [attrs[name] or "" for t, attrs in self.tags if t == tag and name in attrs]
+
+
+def sheet(path: Path, rows: list[Row], **changes: Any) -> str:
+    options: dict[str, Any] = {
+        "title": "Similar pictures",
+        "label": "Query",
+        "facts": {"Gallery": "photos", "Nearest": "12"},
+        "far": 32,
+        "note": "A note.",
+        "nothing": "Nothing here.",
+        "date": "1 May 2030, 12:00",
+    }
+    write_sheet(path, rows, **(options | changes))
+    return path.read_text(encoding="utf-8")
+
+
+def test_sheet(tmp_path: Path) -> None:
+    picture(tmp_path / "query.png", 1, size=(900, 600))
+    picture(tmp_path / "photos" / "a b.png", 2)
+    picture(tmp_path / "photos" / "c.png", 3, size=(10, 700))
+    matches = [
+        (os.fspath(tmp_path / "photos" / "a b.png"), 3),
+        (os.fspath(tmp_path / "photos" / "c.png"), 64),
+    ]
+    text = sheet(tmp_path / "photos" / ".." / "sheet.html", [Row(os.fspath(tmp_path / "query.png"), matches)])
+    page = Reader(text)
+    for expected in [
+        "Similar pictures",
+        "Query",
+        "photos",
+        "a b.png",
+        "c.png",
+        "1 May 2030, 12:00",
+        "A note.",
+    ]:
+        assert expected in page.text
+    assert "Nothing here" not in page.text
+    sources = page.all("img", "src")
+    sizes = []
+    for source in sources:
+        head, data = source.split(",")
+        assert head == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            sizes.append(image.size)
+    assert sizes == [(300, 200), (32, 24), (4, 300)]
+    for link in page.all("a", "href"):
+        assert (tmp_path / urllib.parse.unquote(link)).exists()
+    assert re.findall(r'class="distance"[^>]*>(\d+)<', text) == ["3", "64"]
+    assert re.findall(r'style="width: (\d+)%', text) == ["91", "0"]
+
+
+def test_needs_nothing_else(tmp_path: Path) -> None:
+    picture(tmp_path / "query.png", 1)
+    text = sheet(tmp_path / "sheet.html", [Row(os.fspath(tmp_path / "query.png"), [])])
+    page = Reader(text)
+    assert not re.search(r"(?i)https?:|@import|url\(|<script|<link|<iframe|srcset", text)
+    assert {tag for tag, attrs in page.tags if "src" in attrs} == {"img"}
+    assert "default-src 'none'" in page.all("meta", "content")[-1]
+    assert "No pictures." in page.text
+
+
+def test_names_cannot_do_anything(tmp_path: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>\"'&\n\u202e{{7*7}}.png"
+    odd = os.fsdecode(b"\xff.png")
+    picture(tmp_path / evil.replace("/", ""), 1)
+    picture(tmp_path / odd, 2)
+    rows = [Row(os.fspath(tmp_path / evil), [(os.fspath(tmp_path / odd), 1)])]
+    text = sheet(tmp_path / "sheet.html", rows, facts={"Gallery": "<b>\x1b"}, title="<i>T</i>")
+    page = Reader(text)
+    assert "<img src=x" not in text
+    assert "<img src=x onerror=alert(1)>\"'&\\n\\u202e{{7*7}}.png" in page.text
+    assert "\\udcff.png" in page.text
+    assert "<b>\\x1b" in page.text
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    links = [urllib.parse.unquote_to_bytes(link) for link in page.all("a", "href")]
+    assert [(os.fsencode(tmp_path) + b"/" + link) for link in links] == [
+        os.fsencode(tmp_path) + b"/./" + name for name in (os.fsencode(evil), b"\xff.png")
+    ]
+
+
+def test_pictures_that_cannot_be_shown(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("not a picture")
+    rows = [Row(os.fspath(tmp_path / "text.jpg"), [(os.fspath(tmp_path / "gone.png"), 2)])]
+    page = Reader(sheet(tmp_path / "sheet.html", rows))
+    assert page.text.count("cannot be shown") == 2
+    assert page.all("img", "src") == []
+
+
+def test_paths_inside_the_folder(tmp_path: Path) -> None:
+    rows = [Row("elsewhere/q.png", [("photos/sub/a.png", 1), ("photos-2/sub/b.png", 2), ("photos/c.png", 3)])]
+    text = sheet(tmp_path / "sheet.html", rows, folder="photos")
+    assert re.findall(r'class="where">([^<]*)<', text) == ["elsewhere", "sub", "photos-2/sub"]
+    assert re.findall(r'class="name" title="([^"]*)"', text)[1] == "photos/sub/a.png"
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    assert "Nothing here." in Reader(sheet(tmp_path / "sheet.html", [])).text
+
+
+def test_date_is_now_by_default(tmp_path: Path) -> None:
+    assert re.search(r"Made by pyhash, \d+ \w+ \d{4}, \d\d:\d\d<", sheet(tmp_path / "s.html", [], date=None))
+
+
+def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sheet.html"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report.os, "replace", fail)
+        with pytest.raises(OSError, match="no space left"):
+            sheet(path, [])
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["sheet.html"]
+    with pytest.raises(OSError, match="missing"):
+        sheet(tmp_path / "missing" / "sheet.html", [])
+
+
+def test_one_thumbnail_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(report, "thumbnail", seen.append)
+    sheet(tmp_path / "s.html", [Row("a", [("a", 0), ("b", 1)]), Row("b", [("a", 1)])])
+    assert seen == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain name.jpg", "plain name.jpg"),
+        ("ünï 猫.png", "ünï 猫.png"),
+        ("9.41.00\u202fPM.png", "9.41.00\u202fPM.png"),
+        ("a\nb\x1b[0m", "a\\nb\\x1b[0m"),
+        ("\udcff\u200b", "\\udcff\\u200b"),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    printable(text).encode()
