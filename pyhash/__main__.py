@@ -1,0 +1,22 @@
+"""Entry point of the pyhash command and of ``python -m pyhash``."""
+
+import sys
+
+from pyhash._extras import require
+
+
+def main() -> None:
+    """Run the pyhash command; say what to install when its packages are missing."""
+    try:
+        for package in ("click", "rich", "jinja2"):
+            require(package, "cli")
+    except ImportError as error:
+        print(f"pyhash: {error}", file=sys.stderr)
+        sys.exit(4)
+    from pyhash.cli import cli
+
+    cli(prog_name="pyhash")
+
+
+if __name__ == "__main__":
+    main()
