@@ -19,9 +19,11 @@ import argparse
 import csv
 import itertools
 import json
+import logging
 import math
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -178,7 +180,7 @@ class HashNet(nn.Module):
         pooled = []
         for stage in self.stages:
             x = stage(x)
-            pooled.append(F.adaptive_avg_pool2d(x, 1).flatten(1))
+            pooled.append(x.mean((2, 3)))
         return F.relu(self.fusion(torch.cat(pooled, 1)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -395,15 +397,18 @@ def export(net: HashNet, out: Path, training: str, name: str) -> HashNet:
     """Fold ``net``, write it to ``out`` as the encoder file that pyhash reads, and return it folded."""
     net = fold(net)
     example = torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8)
-    program = torch.onnx.export(
-        net,
-        (example,),
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("n")},),
-        dynamo=True,
-        verbose=False,
-    )
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports that torchvision is not there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # raised by PyTorch's own code
+        program = torch.onnx.export(
+            net,
+            (example,),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     graph = model.graph

@@ -20,7 +20,9 @@ KEYS = {"schema", "name", "levels", "size", "resize", "crop", "taps", "training"
 
 def open_session(file: Path) -> Any:
     onnxruntime = pytest.importorskip("onnxruntime")
-    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def check_contract(file: Path) -> None:
@@ -100,7 +102,6 @@ def test_an_epoch_shows_each_source_as_often_as_it_says(example: ModuleType) -> 
     assert (seen[10:] == 3).all()
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_train_resume_export_and_measure(
     example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
