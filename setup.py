@@ -8,7 +8,7 @@ from pybind11.setup_helpers import build_ext as _build_ext
 from setuptools import Extension, setup
 
 
-class build_ext(_build_ext):  # noqa: N801  (the name distutils looks up)
+class build_ext(_build_ext):
     """Compile each extension; a failure is a loud warning, not a failed install."""
 
     def build_extension(self, ext: Extension) -> None:

@@ -1,7 +1,7 @@
 """Deep hashing for image retrieval: pictures to short binary codes, and exact Hamming search on a CPU.
 
-Three things can be used alone: `Index` (codes in, ids out), `Encoder` (pictures in, codes out) and `Gallery` (a folder of
-pictures that can be searched). Names are imported when first used, so `import pyhash` costs little more than NumPy.
+Three things can be used alone: `Index` (codes in, ids out), `Encoder` (pictures in, codes out) and `Gallery` (a folder
+of pictures that can be searched). Names are imported when first used, so `import pyhash` costs little more than NumPy.
 """
 
 from __future__ import annotations

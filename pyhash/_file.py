@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .store import aligned_bytes
+from .store import BLOCK, Ring, Run, aligned_bytes
 
 MAGIC = b"PYHASHIX"
 VERSION = 1
@@ -34,7 +34,7 @@ _PREFIX = struct.Struct("<8sIIQ")
 _CRC = struct.Struct("<I")
 _ALIGNMENT = 64
 _MAX_HEADER = 1 << 20
-_DTYPES = {"<u8": np.dtype("<u8"), "<i8": np.dtype("<i8"), "<u4": np.dtype("<u4"), "|u1": np.dtype("|u1")}
+_DTYPES: dict[str, np.dtype[Any]] = {"<u8": np.dtype("<u8"), "<i8": np.dtype("<i8"), "<u4": np.dtype("<u4"), "|u1": np.dtype("|u1")}
 
 Array = NDArray[Any]
 
@@ -90,7 +90,33 @@ def _parts(meta: Mapping[str, Any], sections: Sequence[Section]) -> Iterator[byt
 
 
 def _bytes_of(array: Array) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    data: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return memoryview(data)
+
+
+def describe_runs(runs: Sequence[Run]) -> tuple[list[dict[str, int]], list[Section]]:
+    """Return what `meta["runs"]` is to hold, and the arrays of the runs."""
+    sections = []
+    for i, run in enumerate(runs):
+        sections.append(Section(f"{i}.blocks", _clean_blocks(run)))
+        if run.ids is not None:
+            sections.append(Section(f"{i}.ids", [run.ids[: run.n_codes]]))
+        if run.dead is not None:
+            sections.append(Section(f"{i}.dead", [run.dead[: run.n_blocks]]))
+        if run.ring is not None:
+            sections += [Section(f"{i}.ring.{name}", [array]) for name, array in run.ring._asdict().items()]
+    return [{"codes": run.n_codes, "first_id": run.first_id} for run in runs], sections
+
+
+def _clean_blocks(run: Run) -> list[Array]:
+    """Return the blocks in use, lanes after the last code zero: what a file holds does not depend on chance."""
+    chunks = list(run.used_chunks())
+    used = run.n_codes % BLOCK
+    if used:
+        last = chunks[-1][-1:].copy()
+        last[..., used:] = 0
+        chunks[-1:] = [chunks[-1][:-1], last]
+    return chunks
 
 
 def dump(meta: Mapping[str, Any], sections: Sequence[Section]) -> bytes:
@@ -153,7 +179,7 @@ class Reader:
             return cls(np.memmap(path, np.uint8, "r").view(np.ndarray), str(path))
         with open(path, "rb") as file:
             content = aligned_bytes(os.fstat(file.fileno()).st_size)
-            if file.readinto(memoryview(content)) != len(content):
+            if file.readinto(_bytes_of(content)) != len(content):
                 raise CorruptIndexError(f"{path}: the file shrank while it was read")
         return cls(content, str(path))
 
@@ -196,11 +222,28 @@ class Reader:
         """Return a section's array, read-only where the content is."""
         section = self._sections[name]
         data = self._content[section["offset"] : section["offset"] + section["nbytes"]]
-        return data.view(_DTYPES[section["dtype"]]).reshape(section["shape"])
+        array: Array = data.view(_DTYPES[section["dtype"]]).reshape(section["shape"])
+        return array
+
+    def runs(self, n_words: int) -> list[Run]:
+        """Return the runs, sharing the content's memory."""
+        runs = []
+        for i, described in enumerate(self.meta["runs"]):
+            blocks = self.array(f"{i}.blocks")
+            expected = (-(-described["codes"] // BLOCK), n_words, BLOCK)
+            if blocks.shape != expected:
+                raise self._fail(f"the blocks of run {i} must have shape {expected}, they have {blocks.shape}")
+            ids = self.array(f"{i}.ids") if f"{i}.ids" in self else None
+            dead = self.array(f"{i}.dead") if f"{i}.dead" in self else None
+            ring = None
+            if f"{i}.ring.order" in self:
+                ring = Ring(*(self.array(f"{i}.ring.{name}") for name in Ring._fields))
+            runs.append(Run.from_arrays(blocks, described["codes"], described["first_id"], ids, dead, ring))
+        return runs
 
     def verify(self) -> None:
         """Check the checksum of every section."""
         for section in self._sections.values():
             data = self._content[section["offset"] : section["offset"] + _padded(section["nbytes"])]
-            if zlib.crc32(data) != section["crc32"]:
+            if zlib.crc32(_bytes_of(data)) != section["crc32"]:
                 raise self._fail(f"section {section['name']!r} is damaged (its checksum does not match)")

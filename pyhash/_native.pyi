@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .store import Ring
+
 class Segment:
     """A read-only view of one stored run of codes; it keeps its arrays alive."""
 
@@ -22,6 +24,7 @@ class Segment:
         first_id: int,
         ids: NDArray[np.int64] | None,
         dead: NDArray[np.uint64] | None,
+        ring: Ring | None = None,
     ) -> None:
         """Describe a run of codes.
 
@@ -29,7 +32,11 @@ class Segment:
         is lane `s % 64` of block `s // 64`, counted through the chunks. Lanes from `n_codes` on hold anything.
         first_id, ids: the id of slot `s` is `first_id + s` where `ids` is None, else `ids[s]` (strictly ascending).
         dead: None, or one word a block; bit `lane` set (bit 0 the least significant) means the slot was removed.
+        ring: `_native` only; ids then ascend with the rank, and `ring.order` is the rank of each slot.
         """
+
+    def ring_counters(self) -> tuple[int, int, int] | None:
+        """`_native` only: queries answered by the ring, queries handed back, codes passed over by those answered."""
 
 class Metric:
     """What is measured: `sum over terms of weight * popcount((code[word] ^ query[word]) & mask)`."""
@@ -71,6 +78,17 @@ def hamming(a: NDArray[np.uint64], b: NDArray[np.uint64], threads: int) -> NDArr
     """Distances `(m, n)` between rows of words `(m, n_words)` and `(n, n_words)`."""
 
 # Only in `_native`:
+
+def choose_clusters(segment: Segment, threads: int) -> tuple[int, float]:
+    """The number of clusters that makes queries cheapest, and their cost as a share of a flat pass; both estimated."""
+
+def build_ring(
+    segment: Segment, n_clusters: int, threads: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
+    """Cluster a flat segment: order, centres as rows of words `(n * n_words,)`, least, first, starts (`store.Ring`)."""
+
+def permute(segment: Segment, order: NDArray[np.uint32], chunks: Sequence[NDArray[np.uint64]]) -> None:
+    """Copy the codes in slots `order` of a segment to slots 0, 1, ... of `chunks`."""
 
 def available_kernels() -> list[str]:
     """Kernels compiled in that this CPU can run, best first."""

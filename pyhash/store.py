@@ -1,8 +1,8 @@
 """Blocked storage: runs of codes in blocks of 64, word-major, with ids that ascend with the slot.
 
-The layout is `block[word, lane]`: a SIMD register holds the same word of several codes, so a kernel never sums across a
-register, one level of a code is a run of rows, and memory streams in order. Blocks are kept in chunks of about 2 MiB, so
-that adding never moves a code and memory not yet used is not yet taken.
+The layout is `block[word, lane]`: a SIMD register holds the same word of several codes, so a kernel never sums across
+a register, one level of a code is a run of rows, and memory streams in order. Blocks are kept in chunks of about 2 MiB,
+so that adding never moves a code and memory not yet used is not yet taken.
 """
 
 from __future__ import annotations
@@ -260,7 +260,8 @@ class Run:
         if self.dead is None:
             return np.ones(self.n_codes, dtype=np.bool_)
         marks = self.dead[: self.n_blocks].astype("<u8", copy=False).view(np.uint8)
-        return np.unpackbits(marks, count=self.n_codes, bitorder="little") == 0
+        alive: NDArray[np.bool_] = np.unpackbits(marks, count=self.n_codes, bitorder="little") == 0
+        return alive
 
     def live_ids(self) -> NDArray[np.int64]:
         """Ids of the codes that are there, ascending."""
