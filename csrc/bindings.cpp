@@ -16,6 +16,7 @@
 
 #include "hamming/cpu.h"
 #include "hamming/dispatch.h"
+#include "hamming/machine.h"
 #include "hamming/ring.h"
 #include "hamming/search.h"
 
@@ -336,6 +337,24 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
     m.def("choose_clusters", &choose_clusters, py::arg("segment"), py::arg("threads"));
     m.def("build_ring", &build_ring, py::arg("segment"), py::arg("n_clusters"), py::arg("threads"));
     m.def("permute", &permute, py::arg("segment"), py::arg("order"), py::arg("chunks"));
+
+    m.def(
+        "read_words",
+        [](const Array<uint64_t>& words) {
+            const uint64_t* p = words.data();
+            const size_t n = static_cast<size_t>(words.size());
+            const py::gil_scoped_release release;
+            return pyhash::read_words(p, n);
+        },
+        py::arg("words"));
+    m.def(
+        "scan_cached",
+        [](size_t n_words, size_t n_codes) {
+            require(n_words > 0 && n_words <= 1024, "n_words must be 1 to 1024");
+            const py::gil_scoped_release release;
+            return pyhash::scan_cached(n_words, n_codes);
+        },
+        py::arg("n_words"), py::arg("n_codes"));
 
     m.def("available_kernels", [] { return names(pyhash::runnable_kernels(pyhash::cpu_features())); });
     m.def("compiled_kernels", [] { return names(pyhash::compiled_kernels()); });

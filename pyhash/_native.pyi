@@ -90,6 +90,12 @@ def build_ring(
 def permute(segment: Segment, order: NDArray[np.uint32], chunks: Sequence[NDArray[np.uint64]]) -> None:
     """Copy the codes in slots `order` of a segment to slots 0, 1, ... of `chunks`."""
 
+def read_words(words: NDArray[np.uint64]) -> int:
+    """The exclusive or of all words, read as fast as memory allows one core: for benchmarks."""
+
+def scan_cached(n_words: int, n_codes: int) -> int:
+    """Measure at least `n_codes` codes that stay in cache: the popcount scan's own limit, for benchmarks."""
+
 def available_kernels() -> list[str]:
     """Kernels compiled in that this CPU can run, best first."""
 

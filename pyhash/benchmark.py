@@ -1,0 +1,595 @@
+"""What `pyhash bench` runs: this search beside its peers and the machine's limits, in one run, every answer checked.
+
+Machines are shared and noisy, so peers take turns, round by round, and a ratio is the median of the rounds' ratios. One
+thread unless a case says otherwise. A peer that is not installed is left out, and the table says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import __version__, backend
+from ._extras import require
+from .codes import hamming, pack
+from .index import Index
+
+Codes = NDArray[np.uint8]
+
+WIDTHS = (64, 128, 256, 512)
+CASES = {  # methods of Bench, and the lengths of codes each is run with
+    "limits": WIDTHS,
+    "one_query": WIDTHS,
+    "batch": WIDTHS,
+    "narrow_kernel": WIDTHS,
+    "clustered_codes": WIDTHS,
+    "real_codes": (64,),
+    "uniform_indexed": WIDTHS,
+    "two_threads": WIDTHS,
+    "self_join": (64, 128),
+    "fallback": (64,),
+    "small_index": (64,),
+    "memory": (64,),
+    "packing": (64, 4096),
+}
+K = 10
+
+
+@dataclass
+class Row:
+    """One line of the table: what was measured, beside what, and the goal it had."""
+
+    case: str
+    bits: int
+    figure: str  # what the number is, with its unit
+    value: float
+    goal: float | None = None
+    at_most: bool = False  # whether the goal is an upper bound
+    detail: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal was reached; None without one."""
+        if self.goal is None:
+            return None
+        return self.value <= self.goal if self.at_most else self.value >= self.goal
+
+
+@dataclass
+class Sizes:
+    """How large the cases are."""
+
+    scan: int = 8_000_000  # words of codes for one query: beyond any cache
+    batch: int = 2_000_000
+    batch_queries: int = 512
+    clustered: int = 1_000_000
+    join: int = 1_000_000
+    fallback: int = 200_000
+    memory: int = 10_000_000
+    rounds: int = 5
+
+    @classmethod
+    def quick(cls) -> Sizes:
+        """Small enough for a test: the figures then mean little."""
+        return cls(20_000, 20_000, 64, 20_000, 5_000, 5_000, 20_000, 2)
+
+
+# Timing
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Time one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def in_turns(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Time each function once a round, after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(rounds + 1):
+        for name, function in functions.items():
+            taken = seconds(function)
+            if turn:
+                times[name].append(taken)
+    return times
+
+
+def ratio(times: dict[str, list[float]], peer: str, ours: str) -> float:
+    """How many times as long the peer takes: the median over rounds."""
+    return statistics.median(a / b for a, b in zip(times[peer], times[ours], strict=True))
+
+
+# Codes to search
+
+
+def uniform(rng: np.random.Generator, n: int, bits: int) -> Codes:
+    """Return random codes: the worst case, without any structure."""
+    return rng.integers(0, 256, (n, bits // 8), dtype=np.uint8)
+
+
+def flipped(rng: np.random.Generator, codes: Codes, share: float) -> Codes:
+    """Return codes with each bit flipped with this probability."""
+    noisy = np.empty_like(codes)
+    for i in range(0, len(codes), 50_000):
+        part = codes[i : i + 50_000]
+        noisy[i : i + 50_000] = part ^ np.packbits(rng.random((len(part), 8 * part.shape[1]), np.float32) < share, axis=1)
+    return noisy
+
+
+def clustered(rng: np.random.Generator, n: int, bits: int, n_queries: int) -> tuple[Codes, Codes]:
+    """Return codes and queries round 1,000 centres, 5 % of the bits flipped (15 % from 256 bits on)."""
+    centres = uniform(rng, 1000, bits)
+    share = 0.05 if bits < 256 else 0.15
+    return (
+        flipped(rng, centres[rng.integers(0, 1000, n)], share),
+        flipped(rng, centres[rng.integers(0, 1000, n_queries)], share),
+    )
+
+
+# Peers
+
+
+def _has(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def faiss_flat(codes: Codes) -> Any:
+    """Return a FAISS exact index of these codes, on one thread."""
+    faiss = require("faiss", "bench")
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexBinaryFlat(codes.shape[1] * 8)
+    index.add(codes)
+    return index
+
+
+def textbook(codes_bits: NDArray[np.uint8], query_bits: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Rank as the textbook does: one byte a bit, exclusive or, sum, sort."""
+    distances = np.bitwise_xor(codes_bits, query_bits).sum(axis=1)
+    return np.argsort(distances, kind="stable")[:K]
+
+
+def packed_numpy(words: NDArray[np.uint64], query: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Rank with packed words and NumPy's population count."""
+    distances = np.bitwise_count(words ^ query).sum(axis=1, dtype=np.uint16)
+    near = np.argpartition(distances, K)[: 4 * K]
+    bound = np.sort(distances[near])[K - 1]
+    near = np.flatnonzero(distances <= bound)
+    return near[np.argsort(distances[near], kind="stable")][:K]
+
+
+def _check(name: str, expected: Any, got: Any) -> None:
+    """Check an answer after the clock has stopped."""
+    if not np.array_equal(np.asarray(expected), np.asarray(got)):
+        raise AssertionError(f"{name}: the answers differ, so the figures mean nothing")
+
+
+# The cases. Each yields rows; `Bench.run` prints them as they come.
+
+
+class Bench:
+    """All cases, with one random generator and the same sizes.
+
+    Parameters
+    ----------
+    sizes : Sizes
+    real : path, optional
+        An .npz file with database codes `b` and queries `q`, both uint8 `(n, n_bytes)`: codes of a real network.
+    """
+
+    def __init__(self, sizes: Sizes, real: str | os.PathLike[str] | None = None) -> None:
+        self.sizes = sizes
+        self.real = real
+        self.rng = np.random.default_rng(0)
+        self.skipped: list[str] = []
+        self.native = backend.why_no_native() is None
+
+    def run(self, only: str | None = None) -> Iterator[Row]:
+        """Yield the rows of every case, or of those whose name contains `only`."""
+        for name, widths in CASES.items():
+            for bits in widths:
+                if only is None or only in name:
+                    yield from getattr(self, name)(bits)
+
+    def limits(self, bits: int) -> Iterator[Row]:
+        """The machine: what one core reads from memory, and what a popcount scan can do in cache."""
+        if not self.native:
+            self._skip("limits: the C++ core is not compiled")
+            return
+        if bits == WIDTHS[0]:
+            words = self._codes_in_memory(64)[1]
+            taken = min(seconds(lambda: self._native().read_words(words)) for _ in range(2 * self.sizes.rounds))
+            yield Row("limits", 0, "read rate of one core, GB/s", words.nbytes / taken / 1e9)
+        n = self.sizes.scan * 4 * 64 // bits
+        taken = min(seconds(lambda: self._native().scan_cached(bits // 64, n)) for _ in range(3))
+        yield Row("limits", bits, "popcount scan in cache, Gcodes/s", n / taken / 1e9)
+
+    def one_query(self, bits: int) -> Iterator[Row]:
+        """One query over codes in memory, against the rate at which that memory can be read."""
+        goals = {64: 0.95, 128: 0.95, 256: 0.90, 512: 0.90}
+        codes, words = self._codes_in_memory(bits)
+        index = self._index(codes)
+        query = uniform(self.rng, 1, bits)[0]
+        functions: dict[str, Callable[[], Any]] = {"pyhash": lambda: index.search(query, K, threads=1)}
+        if self.native:
+            functions["read"] = lambda: self._native().read_words(words)
+        peer = self._faiss(codes)
+        if peer is not None:
+            functions["faiss"] = lambda: peer.search(query[None], K)
+        times = in_turns(functions, 2 * self.sizes.rounds)
+        if peer is not None:
+            _check("one query", peer.search(query[None], K)[0][0], index.search(query, K)[0])
+            yield Row("one query, memory", bits, "x FAISS flat", ratio(times, "faiss", "pyhash"))
+        if self.native:
+            yield Row("one query, memory", bits, "share of the read rate", ratio(times, "read", "pyhash"), goals[bits])
+
+    def batch(self, bits: int) -> Iterator[Row]:
+        """Many queries a call over uniform codes."""
+        yield from self._batch("batch", bits, {64: 25.0, 128: 15.0, 256: 9.0, 512: 6.0}[bits], usearch=True)
+
+    def narrow_kernel(self, bits: int) -> Iterator[Row]:
+        """The same on the AVX2 kernel, against FAISS as it comes."""
+        if "avx2" not in backend.kernels():
+            self._skip("batch, AVX2 kernel: this CPU has no AVX2")
+            return
+        with backend.use("avx2"):
+            yield from self._batch("batch, AVX2 kernel", bits, {64: 9.0, 128: 5.0, 256: 3.5, 512: 2.5}[bits], usearch=False)
+
+    def _batch(self, case: str, bits: int, goal: float, usearch: bool) -> Iterator[Row]:
+        codes = uniform(self.rng, self.sizes.batch, bits)
+        queries = uniform(self.rng, self.sizes.batch_queries, bits)
+        few = queries[:32]  # enough for a peer, whose time grows with the number of queries
+        index = self._index(codes)
+        scale = len(queries) / len(few)
+        functions: dict[str, Callable[[], Any]] = {"pyhash": lambda: index.search(queries, K, threads=1)}
+        peer = self._faiss(codes)
+        if peer is not None:
+            functions["faiss"] = lambda: peer.search(few, K)
+        times = in_turns(functions, self.sizes.rounds)
+        rate = len(queries) * len(codes) / statistics.median(times["pyhash"]) / 1e9
+        yield Row(case, bits, "Gcodes/s (query, code) pairs", rate)
+        if peer is not None:
+            distances, _ = index.search(few, K)
+            _check(case, peer.search(few, K)[0], distances)
+            yield Row(case, bits, "x FAISS flat", scale * ratio(times, "faiss", "pyhash"), goal)
+        if usearch and _has("usearch"):
+            exact = require("usearch.index", "bench")
+            search = lambda: exact.search(codes, few[:8], K, exact.MetricKind.Hamming, exact=True, threads=1)  # noqa: E731
+            mine = statistics.median(times["pyhash"]) / len(queries)
+            yield Row(case, bits, "x USearch exact", min(seconds(search) for _ in range(2)) / 8 / mine)
+
+    def clustered_codes(self, bits: int) -> Iterator[Row]:
+        """Codes that lie in clusters, as those of a good network do."""
+        ivf_goals = {64: 2.0, 128: 2.0, 256: 10.0, 512: 10.0}
+        call_goals = {64: 100.0, 128: 100.0, 256: 90.0, 512: 80.0}
+        codes, queries = clustered(self.rng, self.sizes.clustered, bits, 512)
+        index = Index(bits=bits)
+        index.add(codes)
+        built = seconds(index.optimize)
+        yield Row("clustered codes", bits, "seconds to build the structure", built)
+        peer = self._faiss(codes)
+        if peer is None:
+            return
+        functions: dict[str, Callable[[], Any]] = {
+            "pyhash 64": lambda: [index.search(queries[i : i + 64], K, threads=1) for i in range(0, 512, 64)],
+            "pyhash 1": lambda: [index.search(query, K, threads=1) for query in queries],
+            "faiss": lambda: peer.search(queries[:16], K),
+        }
+        ivf = self._ivf_at_full_recall(codes, queries, peer)
+        if ivf is not None:
+            functions["ivf"] = lambda: [ivf.search(queries[i : i + 64], K) for i in range(0, 512, 64)]
+        times = in_turns(functions, self.sizes.rounds)
+        _check("clustered codes", peer.search(queries[:64], K)[0], index.search(queries[:64], K)[0])
+        scale = 512 / 16
+        yield Row("clustered codes, 64 a call", bits, "microseconds a query",
+                  statistics.median(times["pyhash 64"]) / 512 * 1e6)  # fmt: skip
+        yield Row("clustered codes, 64 a call", bits, "x FAISS flat",
+                  scale * ratio(times, "faiss", "pyhash 64"), call_goals[bits])  # fmt: skip
+        yield Row("clustered codes, one a call", bits, "x FAISS flat",
+                  scale * ratio(times, "faiss", "pyhash 1"), 60.0)  # fmt: skip
+        if ivf is not None:
+            yield Row("clustered codes, 64 a call", bits, "x FAISS IVF at recall 1",
+                      ratio(times, "ivf", "pyhash 64"), ivf_goals[bits])  # fmt: skip
+
+    def real_codes(self, bits: int) -> Iterator[Row]:
+        """Codes of a real network, two million made of them by flipping 3 % of the bits of 20 copies."""
+        if self.real is None:
+            self._skip("real codes: no file of codes was given (--real FILE.npz)")
+            return
+        with np.load(self.real) as stored:
+            own, queries = stored["b"], stored["q"][:512]
+        copies = max(1, self.sizes.batch // len(own))
+        if own.shape[1] * 8 != bits:
+            raise ValueError(f"--real must hold codes of {bits} bits, got {own.shape[1] * 8}")
+        codes = np.concatenate([flipped(self.rng, own, 0.03) for _ in range(copies)])
+        index = Index(bits=bits)
+        index.add(codes)
+        index.optimize()
+        few = queries[:16]
+        peer = self._faiss(codes)
+        if peer is None:
+            return
+        functions = {
+            "pyhash": lambda: [index.search(query, K, threads=1) for query in queries[:128]],
+            "faiss": lambda: [peer.search(query[None], K) for query in few],
+        }
+        times = in_turns(functions, self.sizes.rounds)
+        _check("real codes", peer.search(few, K)[0], index.search(few, K)[0])
+        yield Row("real codes, one a call", bits, "microseconds a query", statistics.median(times["pyhash"]) / 128 * 1e6)
+        yield Row("real codes, one a call", bits, "x FAISS flat", 128 / 16 * ratio(times, "faiss", "pyhash"), 30.0)
+
+    def uniform_indexed(self, bits: int) -> Iterator[Row]:
+        """Codes without any structure: what an automatic structure costs where it cannot help."""
+        goals = {64: 0.95, 128: 0.95, 256: 0.97, 512: 0.97}
+        codes = uniform(self.rng, self.sizes.clustered, bits)
+        queries = uniform(self.rng, 64, bits)
+        flat = self._index(codes)
+        index = Index(bits=bits)
+        index.add(codes)
+        index.optimize()
+        functions = {
+            "auto": lambda: [index.search(query, K, threads=1) for query in queries],
+            "flat": lambda: [flat.search(query, K, threads=1) for query in queries],
+        }
+        times = in_turns(functions, 2 * self.sizes.rounds)
+        _check("uniform codes", flat.search(queries, K)[1], index.search(queries, K)[1])
+        yield Row("uniform codes, indexed", bits, "x our flat search", ratio(times, "flat", "auto"), goals[bits])
+
+    def two_threads(self, bits: int) -> Iterator[Row]:
+        """A batch on two threads."""
+        if (os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1) < 2:
+            self._skip("two threads: there is one CPU")
+            return
+        index = self._index(uniform(self.rng, self.sizes.batch, bits))
+        queries = uniform(self.rng, self.sizes.batch_queries, bits)
+        functions = {
+            "one": lambda: index.search(queries, K, threads=1),
+            "two": lambda: index.search(queries, K, threads=2),
+        }
+        times = in_turns(functions, self.sizes.rounds)
+        _check("two threads", index.search(queries, K, threads=1)[1], index.search(queries, K, threads=2)[1])
+        yield Row("batch, two threads", bits, "x one thread", ratio(times, "one", "two"), 1.8)
+
+    def self_join(self, bits: int) -> Iterator[Row]:
+        """All near-duplicate pairs."""
+        codes = uniform(self.rng, self.sizes.join, bits)
+        codes[1::1000] = flipped(self.rng, codes[::1000], 0.01)[: len(codes[1::1000])]
+        index = self._index(codes)
+        start = time.perf_counter()
+        i, j, distances = index.pairs(4, threads=1)
+        taken = time.perf_counter() - start
+        first, second = np.nonzero(np.triu(hamming(codes[:2000], codes[:2000]) <= 4, 1))
+        inside = j < 2000
+        _check("self-join", np.stack([first, second]), np.stack([i[inside], j[inside]]))
+        goal = {64: 15.0, 128: 30.0}[bits] if self.sizes.join == Sizes.join else None
+        detail = {"pairs": float(len(distances))}
+        yield Row("self-join, radius 4", bits, "seconds", taken, goal, at_most=True, detail=detail)
+
+    def fallback(self, bits: int) -> Iterator[Row]:
+        """What people write by hand, and our own fallback without a compiler."""
+        codes = uniform(self.rng, self.sizes.fallback, bits)
+        queries = uniform(self.rng, 32, bits)
+        words, query_words = codes.view(np.uint64), queries.view(np.uint64)
+        ones, query_ones = np.unpackbits(codes, axis=1), np.unpackbits(queries, axis=1)
+        index = self._index(codes)
+        _, expected = index.search(queries, K)
+        _check("packed NumPy", expected[0], packed_numpy(words, query_words[0]))
+        _check("textbook NumPy", expected[0], textbook(ones, query_ones[0]))
+        functions: dict[str, Callable[[], Any]] = {
+            "textbook": lambda: textbook(ones, query_ones[0]),
+            "packed": lambda: packed_numpy(words, query_words[0]),
+            "packed batch": lambda: [packed_numpy(words, q) for q in query_words],
+            "pyhash": lambda: index.search(queries[0], K, threads=1),
+            "pyhash batch": lambda: index.search(queries, K, threads=1),
+        }
+        if "numba" in backend.kernels():
+            functions["numba"] = lambda: _with_numba(lambda: index.search(queries[0], K, threads=1))
+            functions["numba batch"] = lambda: _with_numba(lambda: index.search(queries, K, threads=1))
+            _check("numba", expected, _with_numba(lambda: index.search(queries, K))[1])
+        else:
+            self._skip("Numba fallback: Numba is not installed")
+        times = in_turns(functions, 2 * self.sizes.rounds)
+        yield Row("by hand", bits, "x textbook NumPy, one query", ratio(times, "textbook", "pyhash"))
+        yield Row("by hand", bits, "x packed NumPy, one query", ratio(times, "packed", "pyhash"))
+        yield Row("by hand", bits, "x packed NumPy, batch", ratio(times, "packed batch", "pyhash batch"))
+        if "numba" in functions:
+            yield Row("Numba fallback", bits, "x packed NumPy, one query", ratio(times, "packed", "numba"), 5.0)
+            yield Row("Numba fallback", bits, "x packed NumPy, batch", ratio(times, "packed batch", "numba batch"), 10.0)
+
+    def small_index(self, bits: int) -> Iterator[Row]:
+        """A call from Python on 1,000 codes, argument checks included."""
+        index = self._index(uniform(self.rng, 1000, bits))
+        query = uniform(self.rng, 1, bits)[0]
+        calls = 1000
+        taken = [seconds(lambda: [index.search(query, K) for _ in range(calls)]) for _ in range(2 * self.sizes.rounds)]
+        micro = statistics.median(taken) / calls * 1e6
+        yield Row("1,000 codes, one query", bits, "microseconds a call", micro, 10.0, at_most=True)
+
+    def memory(self, bits: int) -> Iterator[Row]:
+        """What codes cost in memory, and how long a mapped file takes to open."""
+        n = self.sizes.memory
+        before = _resident()
+        index = Index(bits=bits, structure="flat")
+        step = 100_000
+        for i in range(0, n, step):
+            index.add(uniform(self.rng, min(step, n - i), bits))
+        after = _resident()
+        if before is not None and after is not None and n == Sizes.memory:
+            share = (after - before) / (n * bits / 8)
+            yield Row("memory, default ids", bits, "bytes resident / bytes of codes", share, 1.1, at_most=True)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "index.pyhash"
+            index.save(path)
+            taken = statistics.median(seconds(lambda: Index.open(path, mmap=True)) for _ in range(10))
+            yield Row("mapped file", bits, "milliseconds to open", taken * 1e3)
+        grown = Index(bits=bits)
+        halves = np.split(uniform(self.rng, min(n, 20_000), bits), 2)
+        first, second = (seconds(lambda: [grown.add(code) for code in half]) for half in halves)
+        yield Row("adding one at a time", bits, "second half / first half, time", second / first)
+
+    def packing(self, bits: int) -> Iterator[Row]:
+        """Thresholding and packing float32 features."""
+        features = self.rng.standard_normal((6_400_000 // bits, bits), dtype=np.float32)
+        functions: dict[str, Callable[[], Any]] = {
+            "numpy": lambda: np.packbits(features > 0, axis=1),
+            "pyhash": lambda: pack(features),
+        }
+        times = in_turns(functions, 4 * self.sizes.rounds)
+        _check("packing", functions["numpy"](), functions["pyhash"]())
+        yield Row("packing float32", bits, "x np.packbits(x > 0)", ratio(times, "numpy", "pyhash"), 1.0)
+
+    # Helpers
+
+    def _skip(self, reason: str) -> None:
+        if reason not in self.skipped:
+            self.skipped.append(reason)
+
+    def _index(self, codes: Codes) -> Index:
+        index = Index(bits=codes.shape[1] * 8, structure="flat")
+        index.add(codes)
+        return index
+
+    def _codes_in_memory(self, bits: int) -> tuple[Codes, NDArray[np.uint64]]:
+        """Return codes of the scan's size, and as many words from elsewhere in memory."""
+        codes = uniform(self.rng, self.sizes.scan * 64 // bits, bits)
+        return codes, np.array(codes.view(np.uint64).reshape(-1))
+
+    def _native(self) -> Any:
+        from . import _native
+
+        return _native
+
+    def _faiss(self, codes: Codes) -> Any:
+        if _has("faiss"):
+            return faiss_flat(codes)
+        self._skip("FAISS: not installed (pip install 'pyhash-retrieval[bench]')")
+        return None
+
+    def _ivf_at_full_recall(self, codes: Codes, queries: Codes, flat: Any) -> Any:
+        """Return FAISS's inverted file with the fewest probes that find every answer, by distances."""
+        faiss = require("faiss", "bench")
+        n_lists = max(16, int(np.sqrt(len(codes))))
+        quantizer = faiss.IndexBinaryFlat(codes.shape[1] * 8)
+        ivf = faiss.IndexBinaryIVF(quantizer, codes.shape[1] * 8, n_lists)
+        ivf.train(codes[:: max(1, len(codes) // (64 * n_lists))])
+        ivf.add(codes)
+        ivf.own = quantizer  # kept alive with it
+        expected = flat.search(queries[:128], K)[0]
+        ivf.nprobe = 1
+        while ivf.nprobe < n_lists:
+            if np.array_equal(ivf.search(queries[:128], K)[0], expected):
+                return ivf
+            ivf.nprobe = min(n_lists, 2 * ivf.nprobe)
+        return ivf
+
+
+def _with_numba(function: Callable[[], Any]) -> Any:
+    with backend.use("numba"):
+        return function()
+
+
+def _resident() -> int | None:
+    """Bytes of memory in use by this process; None where the system does not tell."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+# Reports
+
+
+def environment() -> dict[str, Any]:
+    """Describe the machine and the versions of what was compared."""
+    versions = {"python": platform.python_version(), "pyhash": __version__}
+    for name in ("numpy", "faiss-cpu", "usearch", "numba"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line for line in lines if line.startswith("model name")).split(":", 1)[1].strip()
+    return {"cpu": cpu, "cpus": os.cpu_count(), "system": platform.system(), "kernel": backend.kernel(), **versions}
+
+
+def markdown(rows: list[Row], skipped: list[str]) -> str:
+    """Return the table as Markdown."""
+    about = environment()
+    lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
+    lines += ["| case | bits | figure | value | goal | |", "|---|---:|---|---:|---:|---|"]
+    for row in rows:
+        goal = "" if row.goal is None else f"{'<=' if row.at_most else '>='} {row.goal:g}"
+        mark = {None: "", True: "reached", False: "**missed**"}[row.reached]
+        lines.append(f"| {row.case} | {row.bits or ''} | {row.figure} | {row.value:.3g} | {goal} | {mark} |")
+    lines += [f"\nNot run: {reason}" for reason in skipped]
+    return "\n".join(lines) + "\n"
+
+
+def save(rows: list[Row], skipped: list[str], folder: str | os.PathLike[str]) -> list[Path]:
+    """Write benchmarks.md, benchmarks.json and, where matplotlib is installed, benchmarks.svg and .png."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "benchmarks.md", folder / "benchmarks.json"]
+    paths[0].write_text(markdown(rows, skipped))
+    content = {"environment": environment(), "rows": [asdict(row) for row in rows], "not_run": skipped}
+    paths[1].write_text(json.dumps(content, indent=1) + "\n")
+    if _has("matplotlib"):
+        paths += _plot(rows, folder)
+    return paths
+
+
+def _plot(rows: list[Row], folder: Path) -> list[Path]:
+    """Draw throughput and speed-up against bits."""
+    matplotlib = require("matplotlib", "bench")
+    matplotlib.use("Agg")
+    pyplot = require("matplotlib.pyplot", "bench")
+
+    def series(case: str, figure: str) -> tuple[list[int], list[float]]:
+        chosen = [row for row in rows if row.case == case and row.figure == figure]
+        return [row.bits for row in chosen], [row.value for row in chosen]
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    rates = {
+        "batch": ("batch", "Gcodes/s (query, code) pairs"),
+        "batch, AVX2 kernel": ("batch, AVX2 kernel", "Gcodes/s (query, code) pairs"),
+        "popcount scan, the bound of counting": ("limits", "popcount scan in cache, Gcodes/s"),
+    }
+    for label, key in rates.items():
+        left.plot(*series(*key), "o--" if "bound" in label else "o-", label=label)
+    left.set(title="Throughput on one core", xlabel="bits a code", ylabel="billion codes measured a second")
+    speedups = {
+        "batch, uniform codes": ("batch", "x FAISS flat"),
+        "clustered codes, 64 a call": ("clustered codes, 64 a call", "x FAISS flat"),
+        "clustered codes, one a call": ("clustered codes, one a call", "x FAISS flat"),
+        "one query from memory": ("one query, memory", "x FAISS flat"),
+    }
+    for label, key in speedups.items():
+        right.plot(*series(*key), "o-", label=label)
+    right.axhline(1, color="grey", linewidth=1)
+    right.annotate("FAISS IndexBinaryFlat", (WIDTHS[0], 1), xytext=(0, 3), textcoords="offset points", color="grey")
+    right.set(title="Times as fast as FAISS, same answers", xlabel="bits a code", ylabel="x")
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xticks(WIDTHS, [str(bits) for bits in WIDTHS])
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    paths = [folder / "benchmarks.svg", folder / "benchmarks.png"]
+    for path in paths:
+        figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return paths
