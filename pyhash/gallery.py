@@ -389,7 +389,7 @@ class Gallery:
         with self._file.transaction():
             if number not in self._fresh_index():
                 raise KeyError(f"the gallery has no picture {number}")
-            return self._path(number)
+            return self._path(int(number))
 
     def duplicates(self, radius: int = 2) -> list[list[Match]]:
         """Group the pictures that are nearly the same.

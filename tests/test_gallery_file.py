@@ -230,6 +230,19 @@ def test_locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         db.close()
 
 
+def test_waits_for_another_process_that_makes_the_file(folder: Path) -> None:
+    (folder / ".pyhash").mkdir()
+    file = folder / ".pyhash" / "gallery.sqlite"
+    db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.2, db.execute, ["ROLLBACK"]).start()
+        with Gallery.open(folder, FakeEncoder()) as pictures:
+            assert pictures.update().added == 6
+    finally:
+        db.close()
+
+
 # Damaged, foreign, read-only
 
 
