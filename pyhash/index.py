@@ -22,6 +22,8 @@ from .store import words_per_code
 __all__ = ["CorruptIndexError", "Index"]
 
 _MAX_ID = 2**63 - 1
+_MAX_K = 2**31 - 1
+_LARGE_ANSWER = 1 << 28  # entries: from here on, ask whether they fit in memory
 _PAD_ID = -1
 _STRUCTURES = ("auto", "flat", "ring")
 
@@ -355,9 +357,11 @@ class Index:
         rows = check_codes(queries, self._bits, "queries")
         single = rows.ndim == 1
         words = to_words(rows[None] if single else rows)
-        k = check_int(k, "k", 1)
+        k = check_int(k, "k", 1, _MAX_K)
         n_threads = backend.threads(threads)
         module = backend.module()
+        if k * len(words) >= _LARGE_ANSWER:
+            self._check_room(k, len(words))
         terms = measure.terms(self._levels, level, weights)
         if cascade is not None:
             coarse, n_candidates = self._check_cascade(cascade)
@@ -426,6 +430,8 @@ class Index:
             found: tuple[NDArray[np.int64], Distances, Ids]
             found = module.within(segments, words, self._metric(module, terms), radius, allowed, n_threads)
             return found
+        except MemoryError:
+            raise _too_many(radius) from None
         finally:
             self._lock.release_read()
 
@@ -454,6 +460,8 @@ class Index:
             segments, _ = self._to_search(module, None, 0)
             found = module.pairs(segments, radius, n_threads)
             return found
+        except MemoryError:
+            raise _too_many(radius) from None
         finally:
             self._lock.release_read()
 
@@ -465,6 +473,11 @@ class Index:
         if metric is None:
             metric = self._metrics[module, terms] = measure.metric(module, self._n_bytes, terms)
         return metric
+
+    def _check_room(self, k: int, n_queries: int) -> None:
+        module: Any = backend.module()
+        if hasattr(module, "available_memory") and 12 * k * n_queries > module.available_memory():
+            raise MemoryError(f"k must be smaller: {n_queries} answers of {k} entries do not fit in memory")
 
     def _check_cascade(self, cascade: tuple[str, int]) -> tuple[measure.Terms | None, int]:
         if not isinstance(cascade, (tuple, list)) or len(cascade) != 2:
@@ -582,6 +595,10 @@ class Index:
         index._next_id = meta["next_id"]
         index._reader = reader if readonly else None
         return index
+
+
+def _too_many(radius: int) -> MemoryError:
+    return MemoryError(f"radius must be smaller: more lies within {radius} than fits in memory")
 
 
 def _check_ids(ids: ArrayLike, name: str) -> Ids:

@@ -1,10 +1,13 @@
 #include "search.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
+#include <new>
 
 #include "dispatch.h"
+#include "machine.h"
 #include "pool.h"
 #include "ring.h"
 #include "scan.h"
@@ -71,15 +74,44 @@ struct TopKCollector {
     void take(const Segment& segment, size_t slot, uint32_t distance) { top.push(distance, segment.id(slot)); }
 };
 
+// Memory for results whose number nobody knows beforehand: a radius too large must be an error, not the end of the process.
+class Budget {
+public:
+    void add(size_t bytes) {
+        if ((bytes_ += bytes) > limit()) throw std::bad_alloc();
+    }
+
+private:
+    static size_t limit() {
+        // Vectors grow by copying, and the caller gets arrays of its own.
+        static const size_t bytes = available_memory() / 4;
+        return bytes;
+    }
+
+    std::atomic<size_t> bytes_{0};
+};
+
+constexpr size_t kResultsPerCheck = size_t{1} << 20;
+
+template <class Result>
+void append(std::vector<Result>& found, const Result& result, Budget& budget) {
+    if (found.size() % kResultsPerCheck == kResultsPerCheck - 1) budget.add(kResultsPerCheck * sizeof(Result));
+    found.push_back(result);
+}
+
 struct WithinCollector {
     std::vector<Candidate> found;
     int64_t radius;
+    Budget* budget;
     int64_t bound() const { return radius; }
-    void take(const Segment& segment, size_t slot, uint32_t distance) { found.push_back({distance, segment.id(slot)}); }
+    void take(const Segment& segment, size_t slot, uint32_t distance) {
+        append(found, {distance, segment.id(slot)}, *budget);
+    }
 };
 
 struct PairCollector {
     std::vector<Pair>* found;
+    Budget* budget;
     int64_t radius;
     int64_t id;
     size_t after;  // slots up to this one are not taken; the self-join meets each pair of a segment once
@@ -88,7 +120,7 @@ struct PairCollector {
     void take(const Segment& segment, size_t slot, uint32_t distance) {
         if (same_segment && slot <= after) return;
         const int64_t other = segment.id(slot);
-        found->push_back({std::min(id, other), std::max(id, other), distance});
+        append(*found, {std::min(id, other), std::max(id, other), distance}, *budget);
     }
 };
 
@@ -247,6 +279,7 @@ std::vector<std::vector<Candidate>> within_flat(const Target& target, const Quer
     const std::vector<std::vector<Range>> lists = split(target, plan.parts);
     const FindFn find = active_kernel().finder(make_probe(metric, queries.words, queries.n_words));
     std::vector<std::vector<Candidate>> partial(plan.parts * queries.n);
+    Budget budget;
 
     run_tasks(plan.n_tiles * plan.parts, plan.threads, [&](size_t task) {
         const size_t tile = task / plan.parts;
@@ -259,6 +292,7 @@ std::vector<std::vector<Candidate>> within_flat(const Target& target, const Quer
         for (size_t j = 0; j < n; ++j) {
             probes.push_back(make_probe(metric, queries.words + (first + j) * queries.n_words, queries.n_words));
             collectors[j].radius = radius;
+            collectors[j].budget = &budget;
         }
         for (const Range& range : lists[part])
             scan_best(*target.segments[range.segment], allowed_of(target, range.segment), range.begin, range.end,
@@ -367,8 +401,9 @@ std::vector<std::vector<Candidate>> within(const Target& target, const Queries& 
     if (!has_ring(target, metric) || radius >= 64 * queries.n_words)
         return within_flat(target, queries, metric, radius, threads);
     std::vector<std::vector<Candidate>> results(queries.n);
+    Budget budget;
     search_by_rings(
-        target, queries, threads, [&](size_t) { return WithinCollector{{}, radius}; },
+        target, queries, threads, [&](size_t) { return WithinCollector{{}, radius, &budget}; },
         [&](size_t j, WithinCollector& collector) {
             std::sort(collector.found.begin(), collector.found.end());
             results[j] = std::move(collector.found);
@@ -395,6 +430,7 @@ std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads)
     const Metric metric;
     const size_t work = tasks.size() * tasks.size() * n_words * kBlocksPerTask * kLanes / 2;
     std::vector<std::vector<Pair>> found(tasks.size());
+    Budget budget;
 
     run_tasks(tasks.size(), useful_threads(threads, work), [&](size_t t) {
         const Segment& own = *target.segments[tasks[t].segment];
@@ -408,7 +444,7 @@ std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads)
                 uint64_t* row = rows.data() + probes.size() * n_words;
                 own.row(slot, row);
                 probes.push_back(make_probe(metric, row, n_words));
-                collectors.push_back({&found[t], radius, own.id(slot), slot, true});
+                collectors.push_back({&found[t], &budget, radius, own.id(slot), slot, true});
             }
         if (probes.empty()) return;
         const FindFn find = active_kernel().finder(probes[0]);

@@ -1,0 +1,154 @@
+// A small test harness, the slow reference, and codes to test with.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "hamming/kernel.h"
+#include "hamming/search.h"
+#include "hamming/store.h"
+
+namespace pyhash {
+namespace test {
+
+// --- Harness: a test is a function that checks. The first failed check of a test ends it. ---
+
+// True where instructions are expensive (emulation, sanitizers): the same cases, more thinly spread.
+bool quick();
+inline size_t full_or(size_t full, size_t thin) { return quick() ? thin : full; }
+
+[[noreturn]] void fail(const char* file, int line, const std::string& what);
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) ::pyhash::test::fail(__FILE__, __LINE__, #condition); \
+    } while (false)
+
+// As CHECK, with words that say which case it was: CHECK_IN(a == b, "n_words", 3, "tau", tau).
+#define CHECK_IN(condition, ...) \
+    do { \
+        if (!(condition)) \
+            ::pyhash::test::fail(__FILE__, __LINE__, \
+                                 std::string(#condition " with") + ::pyhash::test::words(__VA_ARGS__)); \
+    } while (false)
+
+inline std::string words() { return {}; }
+inline std::string word(const char* text) { return text; }
+inline std::string word(const std::string& text) { return text; }
+template <class Number>
+std::string word(Number number) {
+    return std::to_string(number);
+}
+template <class First, class... Rest>
+std::string words(const First& first, const Rest&... rest) {
+    return " " + word(first) + words(rest...);
+}
+
+// Runs one test; its name is its id.
+void run(const std::string& name, const std::function<void()>& test);
+
+// Says that a test could not run here, and why.
+void skip(const std::string& name, const std::string& why);
+
+// Runs one test on every compiled kernel, made the active one; its id is "name/kernel". What this CPU cannot run is skipped.
+void run_on_kernels(const std::string& name, const std::function<void(const Kernel&)>& test);
+
+// The groups of tests, one a file.
+void test_cpu();
+void test_kernels();
+void test_slicers();
+void test_topk();
+void test_search();
+void test_rings();
+void test_pool();
+void test_concurrent();
+
+// --- Random numbers: the same on every machine. ---
+
+class Random {
+public:
+    explicit Random(uint64_t seed) : state_(seed) {}
+
+    uint64_t word() {  // Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014
+        uint64_t z = state_ += 0x9e3779b97f4a7c15u;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        return z ^ (z >> 31);
+    }
+    size_t below(size_t n) { return static_cast<size_t>(word() % n); }
+    bool one_in(size_t n) { return below(n) == 0; }
+
+private:
+    uint64_t state_;
+};
+
+// --- The reference: rows of words, one loop over bits. ---
+
+struct Rows {
+    size_t n_words = 0;
+    std::vector<uint64_t> words;
+
+    size_t size() const { return words.size() / n_words; }
+    const uint64_t* row(size_t i) const { return words.data() + i * n_words; }
+    uint64_t* row(size_t i) { return words.data() + i * n_words; }
+    Queries queries() const { return {words.data(), size(), n_words}; }
+};
+
+uint64_t slow_distance(const uint64_t* a, const uint64_t* b, size_t n_words, const Metric& metric);
+
+Rows uniform_rows(Random& random, size_t n, size_t n_words);
+// Codes whose distances from `centre` spread over everything from 0 to all bits.
+Rows rows_round(Random& random, size_t n, const uint64_t* centre, size_t n_words);
+// Around `n_clusters` random centres, each bit flipped with a chance of one in `one_in`.
+Rows clustered_rows(Random& random, size_t n, size_t n_words, size_t n_clusters, size_t one_in);
+void flip_bits(Random& random, uint64_t* row, size_t n_words, size_t n_flips);  // distinct bits
+
+// --- A store: rows in blocks, in memory that ends where the codes do, so that reading beyond it is caught. ---
+
+class Store {
+public:
+    // Chunks of `blocks_per_chunk`; lanes behind the last code hold garbage. `misaligned`: memory at 8 bytes, no more.
+    Store(Random& random, const Rows& rows, size_t blocks_per_chunk, bool misaligned = false);
+
+    Segment segment;
+    void set_ids(std::vector<int64_t> ids);
+    void set_dead(const std::vector<bool>& dead);
+
+    // By slot: what the reference needs.
+    Rows rows;
+    std::vector<int64_t> ids;
+    std::vector<bool> dead;
+
+private:
+    std::vector<std::unique_ptr<uint64_t[]>> memory_;
+    std::vector<uint64_t> dead_words_;
+};
+
+std::vector<uint64_t> bit_words(const std::vector<bool>& bits);  // a word a block
+
+// A target of stores, with masks of what is allowed or none.
+struct Database {
+    std::vector<const Store*> stores;
+    std::vector<std::vector<bool>> allowed;  // empty, or by store and slot
+
+    Target target() const;  // refers to this object
+    size_t n_codes() const;
+
+    // All that may be answered, in (distance, id) order.
+    std::vector<Candidate> ranked(const uint64_t* query, const Metric& metric) const;
+
+private:
+    mutable std::vector<std::vector<uint64_t>> allowed_words_;
+};
+
+// Compare the three searches with the reference; `rows` are the queries.
+void check_topk(const Database& database, const Rows& rows, const Metric& metric, size_t k, unsigned threads);
+void check_within(const Database& database, const Rows& rows, const Metric& metric, uint32_t radius, unsigned threads);
+void check_pairs(const Database& database, uint32_t radius, unsigned threads);
+
+}  // namespace test
+}  // namespace pyhash
