@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -106,6 +107,10 @@ class Model:
     name : str
     metadata : dict
         The ``pyhash.`` entries of the model's metadata, without that prefix.
+    digest : str
+        SHA-256 of the model, including the files where it keeps weights outside.
+    output : str
+        Name of the output that is read.
     policy : Policy
     bits : int
     levels : Levels
@@ -127,6 +132,7 @@ class Model:
         self._sessions: dict[int, Any] = {}
         _live.add(self)
         session = self._session(1)
+        self.digest = _digest(source)
         properties = session.get_modelmeta().custom_metadata_map
         self.metadata = {key[7:]: properties[key] for key in sorted(properties) if key.startswith("pyhash.")}
         self.name = self.metadata.get("name") or name
@@ -139,12 +145,11 @@ class Model:
             settings = _settings(preprocess)
         self._input = self._choose_input(session.get_inputs())
         self._output = self._choose_output(session.get_outputs(), output)
+        self.output: str = self._output.name
         self._dtype = _INPUT_TYPES[self._input.type]
         self.policy = self._make_policy(settings)
         if self._dtype is np.uint8 and not self.policy.plain:
-            raise self._error(
-                f"input {_described(self._input)} holds no normalised values; use preprocess='raw'"
-            )
+            raise self._error(f"input {_described(self._input)} holds no normalised values; use preprocess='raw'")
         n_fixed = self._input.shape[0]
         n_pixels = math.prod(as_shape(self.policy.size))
         self.batch_sizes: tuple[int, ...] = (
@@ -158,9 +163,7 @@ class Model:
         except (TypeError, ValueError) as error:
             raise self._error(str(error)) from error
         if self.levels.bits != self.bits:
-            raise self._error(
-                f"levels must have {self.bits} bits together, as the output has, got {self.levels.bits}"
-            )
+            raise self._error(f"levels must have {self.bits} bits together, as the output has, got {self.levels.bits}")
 
     def run(self, pixels: NDArray[np.uint8], threads: int = 1) -> NDArray[np.float32]:
         """Run the network.
@@ -188,27 +191,12 @@ class Model:
                 batch = np.concatenate([batch, np.zeros((size - len(batch), *batch.shape[1:]), np.uint8)])
             output = self._run_batch(session, batch)
             if output.shape != (size, self.bits):
-                raise self._error(
-                    f"output must be {(size, self.bits)} for {size} pictures, got {output.shape}"
-                )
+                raise self._error(f"output must be {(size, self.bits)} for {size} pictures, got {output.shape}")
             logits[start : start + size] = output[:n_left]
             start += size
         if np.isnan(logits).any():
             raise self._error("output must be numbers, got NaN")
         return logits
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the model, including the files where it keeps weights outside."""
-        if isinstance(self._source, bytes):
-            return hashlib.sha256(self._source).hexdigest()
-        with open(self._source, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                names = _external_files(mapped)
-        for name in sorted(names):
-            with open(Path(self._source).parent / name, "rb") as file:
-                digest.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
 
     def forget_sessions(self) -> None:
         """Begin anew without sessions, in a forked child."""
@@ -231,9 +219,7 @@ class Model:
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
                 options.log_severity_level = 4  # what goes wrong is raised; it need not be printed too
                 try:
-                    session = runtime.InferenceSession(
-                        self._source, options, providers=["CPUExecutionProvider"]
-                    )
+                    session = runtime.InferenceSession(self._source, options, providers=["CPUExecutionProvider"])
                 except Exception as error:  # ONNX Runtime's exceptions have no class in common
                     raise self._error(f"ONNX Runtime cannot load it: {error}") from error
                 self._sessions[threads] = session
@@ -241,9 +227,7 @@ class Model:
 
     def _run_batch(self, session: Any, batch: NDArray[np.uint8]) -> NDArray[Any]:
         try:
-            (output,) = session.run(
-                [self._output.name], {self._input.name: self.policy.apply(batch, self._dtype)}
-            )
+            (output,) = session.run([self._output.name], {self._input.name: self.policy.apply(batch, self._dtype)})
         except Exception as error:
             raise self._error(f"ONNX Runtime cannot run it: {error}") from error
         return np.asarray(output).reshape(_without_trailing_ones(output.shape))
@@ -256,9 +240,7 @@ class Model:
         found = self.metadata.get("schema")
         if found != SCHEMA:
             raise self._error(f"expected metadata pyhash.schema to be {SCHEMA!r}, found {found!r}")
-        missing = [
-            f"pyhash.{key}" for key in ("levels", "size", "resize", "crop") if key not in self.metadata
-        ]
+        missing = [f"pyhash.{key}" for key in ("levels", "size", "resize", "crop") if key not in self.metadata]
         if missing:
             raise self._error(f"its metadata lacks {', '.join(missing)}")
         try:
@@ -392,11 +374,7 @@ def _settings(preprocess: str | Mapping[str, Any] | None) -> dict[str, Any]:
                 values = np.asarray(settings[key], np.float64)
             except (TypeError, ValueError):
                 values = np.array([np.nan])
-            if (
-                values.shape not in shapes
-                or not np.isfinite(values).all()
-                or (key != "mean" and not values.all())
-            ):
+            if values.shape not in shapes or not np.isfinite(values).all() or (key != "mean" and not values.all()):
                 what = "a number" if len(shapes) == 1 else "a number or three"
                 zero = "" if key == "mean" else ", not 0"
                 raise ValueError(f"preprocess {key} must be {what}{zero}, got {settings[key]!r}")
@@ -405,6 +383,22 @@ def _settings(preprocess: str | Mapping[str, Any] | None) -> dict[str, Any]:
         if key in settings and settings[key] not in options:
             raise ValueError(f"preprocess {key} must be {' or '.join(options)}, got {settings[key]!r}")
     return settings
+
+
+def _digest(source: str | bytes) -> str:
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    names: set[str] = set()
+    with open(source, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # A model in ONNX Runtime's own format is no such message, and keeps nothing outside.
+        with mapped, contextlib.suppress(IndexError, ValueError):
+            names = _external_files(mapped)
+    for name in sorted(names):
+        with open(Path(source).parent / name, "rb") as file:
+            digest.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _external_files(model: mmap.mmap) -> set[str]:

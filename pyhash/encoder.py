@@ -2,7 +2,8 @@
 
 A picture is encoded by one thread from file to bits, and as many threads do so as there are CPUs. A
 convolutional network gains little from large batches, and loses when several threads share one picture;
-this way no CPU ever waits for another. Only a picture that comes alone is run on all CPUs at once.
+this way no CPU ever waits for another. Only a picture that comes alone, to a network for large ones, is run
+on all CPUs at once.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from .codes import Levels, check_int, pack
 from .images import MAX_PIXELS, ImageError, PixelBudget, as_shape, decoder_identity, load
 
 __all__ = ["PRESETS", "Encoder", "EncoderError"]
+
+# A network for smaller pictures is done before a second thread has woken.
+_SHARED_PIXELS = 128 * 128
 
 _OnError: TypeAlias = Literal["raise"] | Callable[[ImageError], object]
 _Finish: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -165,8 +169,8 @@ class Encoder:
         and resizes (see `images.decoder_identity`).
         """
         parts = {
-            "model": self._model.digest(),
-            "output": self._arguments["output"],
+            "model": self._model.digest,
+            "output": self._model.output,
             "preprocess": asdict(self._model.policy),
             "fast_jpeg": self._fast_jpeg,
             "decoder": decoder_identity(),
@@ -239,7 +243,8 @@ class Encoder:
             raise ValueError(f"on_error must be 'raise' or a function, got {on_error!r}")
         alone = _is_picture(images)
         if alone:
-            results = iter(self._chunk([images], finish, PixelBudget(self._max_pixels), self.threads))
+            threads = self.threads if math.prod(as_shape(self.size)) >= _SHARED_PIXELS else 1
+            results = iter(self._chunk([images], finish, PixelBudget(self._max_pixels), threads))
         else:
             sources = list(images)
             share = math.ceil(len(sources) / self.threads)
@@ -309,9 +314,7 @@ def _is_picture(images: Any) -> bool:
     """Whether this is one picture, and not several."""
     if isinstance(images, np.ndarray):
         return images.ndim != 4
-    if isinstance(
-        images, (str, os.PathLike, bytes, bytearray, memoryview, require("PIL.Image", "encoder").Image)
-    ):
+    if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, require("PIL.Image", "encoder").Image)):
         return True
     if not isinstance(images, Iterable):
         raise TypeError(f"images must be a picture or an iterable of pictures, got {type(images).__name__}")

@@ -40,9 +40,7 @@ __all__ = [
     "load",
 ]
 
-Source: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
-)
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
 
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded, in pixels: twice Pillow's warning limit, where Pillow refuses, too."""
@@ -220,9 +218,7 @@ def load(
     elif isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
     else:
-        raise TypeError(
-            f"an image must be a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}"
-        )
+        raise TypeError(f"an image must be a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}")
     if budget is None:
         budget = PixelBudget(max_pixels)
 
@@ -250,9 +246,7 @@ def load(
 def as_shape(size: int | tuple[int, int]) -> tuple[int, int]:
     """Return (height, width) for a side or a (height, width), or raise ValueError."""
     shape = size if isinstance(size, (tuple, list)) else (size, size)
-    if len(shape) != 2 or any(
-        isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in shape
-    ):
+    if len(shape) != 2 or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in shape):
         raise ValueError(f"size must be a number of pixels of at least 1, or (height, width), got {size!r}")
     return int(shape[0]), int(shape[1])
 
@@ -274,7 +268,10 @@ def decoder_identity() -> str:
 
 @functools.cache
 def _simplejpeg() -> Any:
-    """Return simplejpeg, which is about twice as fast, if it is installed and decodes to Pillow's pixels."""
+    """Return simplejpeg, if it is installed and decodes to the pixels that Pillow decodes to.
+
+    It saves a third of the time of `load` for icons and less than a tenth for photographs.
+    """
     try:
         simplejpeg: Any = importlib.import_module("simplejpeg")
     except ImportError:
@@ -294,9 +291,10 @@ def _decode(
         stream = held.enter_context(_stream(source))
         plugin = _plugin(stream)
         if plugin.__name__ == "JpegImageFile":
-            data = stream.read(MAX_JPEG_BYTES + 1)
-            if len(data) > MAX_JPEG_BYTES:
+            if stream.seek(0, os.SEEK_END) > MAX_JPEG_BYTES:
                 raise _Refused(f"a JPEG of over {MAX_JPEG_BYTES >> 20} MiB, which is the limit")
+            stream.seek(0)
+            data = stream.read()
             turbo = _turbo(data, max_pixels, budget, held) if draft is None else None
             if turbo is not None:
                 return _upright(turbo, _jpeg_exif(data))
