@@ -329,7 +329,12 @@ def _plugin(stream: IO[bytes]) -> Any:
     for start, at_8, name in _FORMATS:
         if head.startswith(start) and head[8:].startswith(at_8):
             module, class_name = name.split(".")
-            return getattr(importlib.import_module(f"PIL.{module}"), class_name)
+            try:
+                return getattr(importlib.import_module(f"PIL.{module}"), class_name)
+            except ModuleNotFoundError:
+                raise _Refused(
+                    f"{class_name.removesuffix('ImageFile')}, which this version of Pillow cannot read"
+                ) from None
     raise _Refused(f"not a picture in a format that can be read; it begins with {head[:12]!r}")
 
 
@@ -458,7 +463,7 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
             values = values >> 8  # as Pillow does with 16-bit RGB
         return _from_array(values.astype(np.uint8))
     if picture.has_transparency_data:
-        return picture.convert("RGBA").convert("RGBa")
+        return (picture if mode == "RGBA" else picture.convert("RGBA")).convert("RGBa")
     if mode in ("L", "RGB", "RGBX"):
         return picture
     return picture.convert("L" if mode == "1" else "RGB")
