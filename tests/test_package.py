@@ -1,0 +1,73 @@
+"""The package as a whole: what importing it costs, what a missing extra says, what is public."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import pyhash
+
+
+def run(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_pyhash_imports_no_optional_package_and_starts_no_thread():
+    out = run(
+        "import sys, threading, pyhash; pyhash.Index, pyhash.Levels, pyhash.pack, pyhash.Encoder, pyhash.Gallery\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules}), threading.active_count())"
+    )
+    for name in ("numba", "onnxruntime", "onnx", "PIL", "click", "rich", "jinja2", "scipy", "matplotlib"):
+        assert f"'{name}'" not in out
+    assert out.strip().endswith(" 1")
+
+
+def test_importing_pyhash_alone_does_not_even_import_its_own_modules():
+    assert run("import sys, pyhash; print([m for m in sys.modules if m.startswith('pyhash.')])").strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("module", "use", "extra"),
+    [
+        ("onnxruntime", "pyhash.Encoder()", "encoder"),
+        ("PIL", "pyhash.Encoder().encode(b'x')", "encoder"),
+        ("click", "sys.stderr = sys.stdout; from pyhash.__main__ import main; main()", "cli"),
+        ("numba", "pyhash.use('numba')", "numba"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_command_that_brings_it(module, use, extra):
+    code = f"""
+import importlib.util, sys, pyhash
+sys.modules[{module!r}] = None
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == {module!r} else find(name, *rest)
+try:
+    {use}
+except (ImportError, ValueError, SystemExit) as error:
+    print(error)
+"""
+    assert f"pip install 'pyhash-retrieval[{extra}]'" in run(code)
+
+
+def test_everything_public_is_there_and_documented():
+    for name in pyhash.__all__:
+        assert getattr(pyhash, name).__doc__, name
+    assert set(pyhash.__all__) <= set(dir(pyhash))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        pyhash.nothing  # noqa: B018
+
+
+def test_version_is_the_distributions():
+    assert pyhash.__version__ == version("pyhash-retrieval")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pyhash.__version__)

@@ -1,0 +1,35 @@
+"""Every Python snippet of the README runs, word for word, in a folder with some pictures."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pyhash.demo import draw_gallery
+
+README = Path(__file__).parent.parent / "README.md"
+TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
+SNIPPETS = re.findall(r"^### (.+?)\n.*?```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    draw_gallery(folder / "photos", folder / "queries")
+    return folder
+
+
+@pytest.mark.parametrize("code", [code for _, code in SNIPPETS], ids=[title for title, _ in SNIPPETS])
+def test_snippet_runs(code, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_index_encoder_and_gallery_are_taught():
+    assert len(SNIPPETS) == 3
+
+
+def test_files_that_the_readme_links_to_are_there():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
