@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backend import kernel, kernels, use
     from .codes import Levels, hamming, pack, unpack
-    from .encoder import Encoder
+    from .encoder import Encoder, EncoderError
     from .gallery import Gallery, GalleryMismatchError
     from .images import ImageError
     from .index import CorruptIndexError, Index
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 _HOME = {
     "CorruptIndexError": "index",
     "Encoder": "encoder",
+    "EncoderError": "encoder",
     "Gallery": "gallery",
     "GalleryMismatchError": "gallery",
     "ImageError": "images",
@@ -37,6 +38,7 @@ _HOME = {
 __all__ = [
     "CorruptIndexError",
     "Encoder",
+    "EncoderError",
     "Gallery",
     "GalleryMismatchError",
     "ImageError",
