@@ -10,12 +10,14 @@ def main() -> None:
     try:
         for package in ("click", "rich", "jinja2"):
             require(package, "cli")
+        from pyhash.cli import cli
+
+        cli(prog_name="pyhash")
     except ImportError as error:
         print(f"pyhash: {error}", file=sys.stderr)
         sys.exit(4)
-    from pyhash.cli import cli
-
-    cli(prog_name="pyhash")
+    except KeyboardInterrupt:  # while it was still starting
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -265,27 +265,31 @@ def search(
 @click.option(
     "--radius",
     type=click.IntRange(min=0),
-    default=2,
+    default=4,
     show_default=True,
     help="Bits in which two codes may differ.",
 )
+@click.option("--codes-only", is_flag=True, help="Do not compare the pictures themselves; lists more, faster.")
 @click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="Also write a sheet with thumbnails.")
 @_gallery_option
 @_json_option
-def dedupe(folder: str, radius: int, html: str | None, file: str | None, as_json: bool) -> int:
+def dedupe(folder: str, radius: int, codes_only: bool, html: str | None, file: str | None, as_json: bool) -> int:
     """List groups of nearly identical pictures in FOLDER. Nothing is deleted.
 
-    FOLDER must have been indexed. Pictures whose codes differ in at most --radius bits are grouped: a larger
-    radius finds copies that were cropped or retouched more, and more pictures that only look alike.
+    FOLDER must have been indexed. Pictures whose codes differ in at most --radius bits are compared at a small
+    size, and those that look the same are grouped: copies that were recompressed, resized or made brighter, not
+    those that were turned or cropped much. With --codes-only alike codes are enough, which also groups different
+    pictures of alike things.
 
     \b
     Examples:
       pyhash dedupe ~/Pictures
       pyhash dedupe ~/Pictures --radius 0 --json
-      pyhash dedupe ~/Pictures --radius 4 --html duplicates.html
+      pyhash dedupe ~/Pictures --radius 8 --html duplicates.html
     """
     with Gallery.open(folder, file=file, create=False) as gallery:
-        groups = gallery.duplicates(radius)
+        with progress_bar("comparing codes", "comparing pictures") as progress:
+            groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
         stats = gallery.stats()
     if html is not None:
         write_sheet(
@@ -440,6 +444,9 @@ def _search(
     gallery: Gallery, queries: tuple[str, ...] | list[str], k: int, level: str | None, exclude_self: bool
 ) -> tuple[list[tuple[str, list[Match]]], list[Failure]]:
     """Search with every picture that can be read; also return those that cannot."""
+    levels = gallery.encoder.levels
+    if level is not None and level not in levels:
+        raise click.UsageError(f"--level must be one of {', '.join(levels)}, got {level!r}")
     readable, codes, failed = [], [], []
     for query, result in gallery.encoder.stream(queries):
         if isinstance(result, ImageError):
@@ -450,10 +457,7 @@ def _search(
     if not readable:
         return [], failed
     exclude = [gallery.id_of(query) for query in readable] if exclude_self else None
-    try:
-        matches = gallery.search_codes(np.stack(codes), k, level=level, exclude=exclude)
-    except ValueError as error:  # an unknown level
-        raise click.UsageError(str(error)) from error
+    matches = gallery.search_codes(np.stack(codes), k, level=level, exclude=exclude)
     return list(zip(readable, matches, strict=True)), failed
 
 

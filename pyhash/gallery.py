@@ -370,6 +370,7 @@ class Gallery:
         wanted = k + (k > 0 and any(number is not None for number in left_out))
         with self._file.transaction():  # one snapshot, so that every id the index finds has its path
             index = self._fresh_index()
+            wanted = min(wanted, max(1, len(index)))
             distances, ids = index.search(codes, wanted, level=level, weights=weights, cascade=cascade)
             paths = {number: self._path(number) for number in np.unique(ids[ids >= 0]).tolist()}
         answers = []
@@ -391,16 +392,25 @@ class Gallery:
                 raise KeyError(f"the gallery has no picture {number}")
             return self._path(int(number))
 
-    def duplicates(self, radius: int = 2) -> list[list[Match]]:
+    def duplicates(
+        self, radius: int = 4, *, check: bool = True, progress: Callable[[int, int], None] | None = None
+    ) -> list[list[Match]]:
         """Group the pictures that are nearly the same.
 
         Two pictures whose codes differ in at most `radius` bits are in one group, and so are those that a
-        chain of such pairs joins (single linkage).
+        chain of such pairs joins (single linkage). As codes tell what is in a picture, a group may also hold
+        different pictures of alike things; the check keeps together only what looks the same.
 
         Parameters
         ----------
         radius : int
             Bits in which two codes may differ, at least 0.
+        check : bool
+            Also compare the pictures themselves, at 16 x 16 pixels. That keeps copies that were recompressed,
+            resized or made brighter, and drops those that were cropped much or turned, and pictures that can no
+            longer be read.
+        progress : callable, optional
+            Called with (pictures compared, pictures to compare).
 
         Returns
         -------
@@ -408,25 +418,30 @@ class Gallery:
             Groups of two or more, by their smallest id. Each begins with that picture; the others follow by
             their distance to it (which exceeds the radius where only a chain joins them), then by id.
         """
+        from ._duplicates import near_codes, same_looks, thumbnails
+
         with self._file.transaction():
             index = self._fresh_index()
-            ids, codes = index.ids, np.ascontiguousarray(index.codes(index.ids))
-            # Equal codes are joined first: n equal pictures would be n * (n - 1) / 2 pairs.
-            rows = codes.view(f"V{codes.shape[1]}").ravel()
-            _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
-            distinct = Index(bits=8 * codes.shape[1])
-            distinct.add(codes[first])
-            i, j, _ = distinct.pairs(radius)
-            component = _components(len(first), i, j)[inverse]
-            order = np.argsort(component, kind="stable")
-            groups = []
-            for slots in np.split(order, np.flatnonzero(np.diff(component[order])) + 1):
-                if len(slots) > 1:
-                    distances = np.bitwise_count(codes[slots] ^ codes[slots[0]]).sum(axis=1, dtype=np.int64)
-                    by_distance = np.argsort(distances[1:], kind="stable") + 1
-                    ranked = zip([0, *distances[by_distance].tolist()], slots[[0, *by_distance]], strict=True)
-                    groups.append([Match(self._path(int(ids[slot])), d, int(ids[slot])) for d, slot in ranked])
-        return sorted(groups, key=lambda group: group[0].id)
+            ids, codes = index.ids, index.codes(index.ids)
+            groups = near_codes(codes, radius)
+            paths = {slot: self._path(int(ids[slot])) for group in groups for slot in group.tolist()}
+        if check:
+            looks: dict[int, NDArray[np.uint8]] = {}
+            for done, (slot, look) in enumerate(zip(paths, thumbnails(list(paths.values())), strict=True), 1):
+                if look is not None:
+                    looks[slot] = look
+                if progress is not None:
+                    progress(done, len(paths))
+            readable = [np.array([slot for slot in group.tolist() if slot in looks], np.intp) for group in groups]
+            groups = [
+                group[part] for group in readable for part in same_looks([looks[slot] for slot in group.tolist()])
+            ]
+        answer = []
+        for group in groups:
+            distances = np.bitwise_count(codes[group] ^ codes[group[0]]).sum(axis=1, dtype=np.int64)
+            order = [0, *(np.argsort(distances[1:], kind="stable") + 1).tolist()]
+            answer.append([Match(paths[int(group[n])], int(distances[n]), int(ids[group[n]])) for n in order])
+        return sorted(answer, key=lambda matches: matches[0].id)
 
     # Inside
 
@@ -468,22 +483,6 @@ def _default_encoder() -> GalleryEncoder:
 
 def _identity(encoder: GalleryEncoder) -> Identity:
     return Identity(encoder.name, encoder.fingerprint, dict(encoder.levels))
-
-
-def _components(n: int, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The smallest member of each node's connected component (union-find with path halving)."""
-    parent = list(range(n))
-
-    def find(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for a, b in zip(i.tolist(), j.tolist(), strict=True):
-        a, b = find(a), find(b)
-        parent[max(a, b)] = min(a, b)
-    return np.array([find(node) for node in range(n)], np.int64)
 
 
 class _Found(NamedTuple):

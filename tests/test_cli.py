@@ -192,8 +192,9 @@ class TestSearch:
         run("index", folder)
         for level in ("coarse", "fine"):
             run("search", folder, folder / "b.png", "--level", level)
-        result = run("search", folder, folder / "b.png", "--level", "middle", code=2)
-        assert "'coarse', 'fine'" in result.stderr
+        for query in (folder / "b.png", folder / "bad.jpg"):
+            result = run("search", folder, query, "--level", "middle", "--html", folder / "s.html", code=2)
+            assert "--level must be one of coarse, fine, got 'middle'" in result.stderr
 
     def test_html(self, folder: Path, tmp_path: Path) -> None:
         run("index", folder)
