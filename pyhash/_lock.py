@@ -13,37 +13,46 @@ class ReadWriteLock:
     Not re-entrant. A fork waits for running writers, and the child starts with every lock free.
     """
 
-    __slots__ = ("__weakref__", "_drained", "_gate", "_readers")
+    __slots__ = ("__weakref__", "_count", "_gate", "_readers", "_waiting", "_wake")
 
     def __init__(self) -> None:
         self._free()
         _locks.add(self)
 
     def _free(self) -> None:
-        self._gate = threading.Lock()  # held by a writer for as long as it writes
-        self._drained = threading.Condition(threading.Lock())
+        self._gate = threading.Lock()  # held by a writer for as long as it waits and writes
+        self._count = threading.Lock()  # protects what follows
         self._readers = 0
+        self._waiting = False  # whether a writer waits for the last reader to release _wake
+        self._wake = threading.Lock()
+        self._wake.acquire()
 
     def acquire_read(self) -> None:
         """Begin reading; waits while somebody writes or waits to write."""
-        with self._gate, self._drained:
+        with self._gate, self._count:
             self._readers += 1
 
     def release_read(self) -> None:
         """End reading."""
-        with self._drained:
+        with self._count:
             self._readers -= 1
-            if not self._readers:
-                self._drained.notify()
+            if self._waiting and not self._readers:
+                self._waiting = False
+                self._wake.release()
 
     def __enter__(self) -> None:
         """Begin writing: waits until nobody reads or writes."""
         self._gate.acquire()
         try:
-            with self._drained:
-                while self._readers:
-                    self._drained.wait()
-        except BaseException:
+            with self._count:
+                self._waiting = wait = self._readers > 0
+            if wait:
+                self._wake.acquire()
+        except BaseException:  # interrupted while waiting
+            with self._count:
+                if not self._waiting:  # the last reader has released it, or will not
+                    self._wake.acquire(blocking=False)
+                self._waiting = False
             self._gate.release()
             raise
 

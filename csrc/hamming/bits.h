@@ -20,9 +20,10 @@ inline unsigned count_trailing_zeros(uint64_t x) {  // x is not 0
 }
 
 inline unsigned popcount(uint64_t x) {
-    unsigned n = 0;
-    for (; x != 0; x &= x - 1) ++n;
-    return n;
+    x -= (x >> 1) & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return static_cast<unsigned>((x * 0x0101010101010101u) >> 56);  // the sum of eight bytes, at most 64
 }
 
 }  // namespace pyhash

@@ -127,31 +127,28 @@ struct PairCollector {
 // Fills an empty collector from the first blocks: all are measured, then only those are pushed that can be among the k.
 size_t warm_start(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe& probe, FindFn find,
                   TopK& top) {
+    constexpr uint32_t kHidden = std::numeric_limits<uint32_t>::max();
     const size_t last = std::min(end, begin + kWarmBlocks);
+    const size_t n = (last - begin) * kLanes;
     uint32_t distances[kWarmBlocks * kLanes];
-    size_t slots[kWarmBlocks * kLanes];
-    size_t n = 0;
+    size_t n_visible = 0;
     Hit hit;
-    uint32_t least = std::numeric_limits<uint32_t>::max();
-    uint32_t most = 0;
     for (size_t b = begin; b < last; ++b) {
-        find(segment.block(b), 0, 1, probe, std::numeric_limits<uint32_t>::max(), hit);
-        for (uint64_t lanes = segment.visible(b, allowed); lanes != 0; lanes &= lanes - 1) {
-            const size_t lane = count_trailing_zeros(lanes);
-            const uint32_t distance = hit.distances[lane];
-            least = std::min(least, distance);
-            most = std::max(most, distance);
-            distances[n] = distance;
-            slots[n++] = b * kLanes + lane;
-        }
+        find(segment.block(b), 0, 1, probe, kHidden, hit);
+        uint32_t* out = distances + (b - begin) * kLanes;
+        std::memcpy(out, hit.distances, sizeof hit.distances);
+        const uint64_t visible = segment.visible(b, allowed);
+        n_visible += popcount(visible);
+        for (uint64_t hidden = ~visible; hidden != 0; hidden &= hidden - 1) out[count_trailing_zeros(hidden)] = kHidden;
     }
-    uint32_t bound = most;
-    if (n > top.k()) {
-        // The k-th smallest by bisection on the value: some ten passes over an array in cache, whatever the metric's range.
-        uint32_t low = least;
+    uint32_t bound = kHidden - 1;
+    if (n_visible > top.k()) {
+        // The k-th smallest by bisection on the value: a few passes over an array in cache, whatever the metric's range.
+        uint32_t low = 0;
+        bound = static_cast<uint32_t>(top.bound());
         while (low < bound) {
             const uint32_t middle = low + (bound - low) / 2;
-            size_t count = 0;
+            uint32_t count = 0;
             for (size_t i = 0; i < n; ++i) count += distances[i] <= middle;
             if (count >= top.k())
                 bound = middle;
@@ -160,7 +157,7 @@ size_t warm_start(const Segment& segment, const uint64_t* allowed, size_t begin,
         }
     }
     for (size_t i = 0; i < n; ++i)
-        if (distances[i] <= bound) top.push(distances[i], segment.id(slots[i]));
+        if (distances[i] <= bound) top.push(distances[i], segment.id(begin * kLanes + i));
     return last;
 }
 

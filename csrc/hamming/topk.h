@@ -26,7 +26,7 @@ public:
         while ((max_distance >> shift_) >= kMaxBuckets) ++shift_;
         counts_.assign((max_distance >> shift_) + 1, 0);
         kth_ = static_cast<uint32_t>(counts_.size()) - 1;
-        candidates_.reserve(std::min<size_t>(2 * k + kSlack, 4096));
+        candidates_.reserve(std::min<size_t>(2 * k + 32, 4096));
     }
 
     size_t k() const { return k_; }
