@@ -205,7 +205,8 @@ py::tuple within(const std::vector<SegmentView*>& segments, const Array<uint64_t
 }
 
 py::tuple pairs(const std::vector<SegmentView*>& segments, uint32_t radius, unsigned threads) {
-    const size_t n_words = segments.empty() ? 0 : segments[0]->segment.n_words;
+    size_t n_words = 0;
+    for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
     const pyhash::Target target = as_target(segments, std::nullopt, n_words);
     std::vector<pyhash::Pair> found;
     {

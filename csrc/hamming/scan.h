@@ -37,6 +37,7 @@ inline Probe make_probe(const Metric& metric, const uint64_t* query, size_t n_wo
 template <class Collector>
 void scan(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe* probes, size_t n,
           FindFn find, Collector* collectors) {
+    if (begin == end) return;  // a segment without codes may have no words to divide by
     const size_t tile =
         n == 1 ? segment.blocks_per_chunk : std::max<size_t>(1, kTileBytes / (segment.n_words * kLanes * sizeof(uint64_t)));
     Hit hit;

@@ -423,7 +423,7 @@ std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads)
     for (size_t s = 0; s < target.segments.size(); ++s)
         for (size_t b = 0; b < target.segments[s]->n_blocks(); b += kBlocksPerTask) tasks.push_back({s, b});
     if (tasks.empty()) return {};
-    const size_t n_words = target.segments[0]->n_words;
+    const size_t n_words = target.segments[tasks[0].segment]->n_words;  // one without codes may not know it
     const Metric metric;
     const size_t work = tasks.size() * tasks.size() * n_words * kBlocksPerTask * kLanes / 2;
     std::vector<std::vector<Pair>> found(tasks.size());
