@@ -76,6 +76,7 @@ class Index:
         self._bits = self._levels.bits
         self._n_bytes = self._levels.n_bytes
         self._runs = Runs(words_per_code(self._n_bytes), structure)
+        self._size = 0  # codes; asked for without the lock, so it changes in one step
         self._next_id = 0
         self._metrics: dict[tuple[ModuleType, measure.Terms], Any] = {}
         self._lock = ReadWriteLock()
@@ -116,10 +117,14 @@ class Index:
     @property
     def nbytes(self) -> int:
         """Bytes of memory in use for codes and ids."""
-        return sum(run.nbytes for run in self._runs.list)
+        self._lock.acquire_read()
+        try:
+            return sum(run.nbytes for run in self._runs.list)
+        finally:
+            self._lock.release_read()
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return self._size
 
     def __contains__(self, id: object) -> bool:
         try:
@@ -249,6 +254,7 @@ class Index:
                 if len(taken):
                     raise ValueError(f"ids must be new, but {int(taken[0])} is in the index")
             self._runs.insert(words, ordered)
+            self._size += n
             if n:
                 self._next_id = max(self._next_id, int(ordered[-1]) + 1)
         return given
@@ -297,6 +303,7 @@ class Index:
         with self._lock:
             self._check_writable()
             self._runs.remove(wanted)
+            self._size -= len(wanted)
 
     def optimize(self, *, threads: int | None = None) -> None:
         """Do now what is otherwise done as the index is used: make one run of codes without gaps, and a ring if it pays.
@@ -592,6 +599,7 @@ class Index:
         meta = reader.meta
         index = cls(levels=Levels(dict(meta["levels"])), structure=meta["structure"])
         index._runs.list = reader.runs(index._runs.n_words)
+        index._size = len(index._runs)
         index._next_id = meta["next_id"]
         index._reader = reader if readonly else None
         return index
