@@ -17,7 +17,8 @@ class ReadWriteLock:
 
     def __init__(self) -> None:
         self._free()
-        _locks.add(self)
+        with _registry:
+            _locks.add(self)
 
     def _free(self) -> None:
         self._gate = threading.Lock()  # held by a writer for as long as it waits and writes
@@ -61,13 +62,13 @@ class ReadWriteLock:
         self._gate.release()
 
 
+_registry = threading.RLock()  # protects what follows; held through a fork
 _locks: WeakSet[ReadWriteLock] = WeakSet()
-_forking = threading.Lock()  # two threads may fork at once
 _held: list[ReadWriteLock] = []
 
 
 def _before_fork() -> None:
-    _forking.acquire()
+    _registry.acquire()
     for lock in list(_locks):
         lock._gate.acquire()  # no change is half done in the memory the child gets
         _held.append(lock)
@@ -76,12 +77,12 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _held:
         _held.pop()._gate.release()
-    _forking.release()
+    _registry.release()
 
 
 def _after_fork_in_child() -> None:
-    global _forking
-    _forking = threading.Lock()
+    global _registry
+    _registry = threading.RLock()
     _held.clear()
     for lock in list(_locks):
         lock._free()  # the readers counted here live on in the parent only

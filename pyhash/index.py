@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -80,7 +79,6 @@ class Index:
         self._next_id = 0
         self._metrics: dict[tuple[ModuleType, measure.Terms], Any] = {}
         self._lock = ReadWriteLock()
-        self._building = threading.Lock()  # held while a search builds a ring
         self._reader: _file.Reader | None = None  # the mapped file, which cannot change
 
     # What there is
@@ -494,13 +492,9 @@ class Index:
         return measure.terms(self._levels, level, None), check_int(n_candidates, "cascade's number of candidates", 1)
 
     def _build_ring(self, threads: int) -> None:
-        """Build a ring, unless another search is building it."""
-        if self._reader is None and self._building.acquire(blocking=False):
-            try:
-                with self._lock:
-                    self._runs.build_ring(threads)
-            finally:
-                self._building.release()
+        if self._reader is None:
+            with self._lock:  # another search may have built it by now, and then nothing is done
+                self._runs.build_ring(threads)
 
     def _to_search(
         self, module: ModuleType, where: ArrayLike | None, n_queries: int

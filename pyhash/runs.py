@@ -6,7 +6,6 @@ the next: there are few of them, and a code is moved only as often as the logari
 
 from __future__ import annotations
 
-import threading
 from types import ModuleType
 from typing import Any
 
@@ -42,7 +41,6 @@ class Runs:
         self.list: list[Run] = []
         self._flat_passes = 0.0  # over the first run, since a ring was last thought of
         self._judged = 0  # codes in the first run when a ring was last found not to pay
-        self._building = threading.Lock()
 
     def __len__(self) -> int:
         return sum(map(len, self.list))
