@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .backend import kernel, kernels, use
     from .codes import Levels, hamming, pack, unpack
     from .encoder import Encoder, EncoderError
-    from .gallery import Gallery, GalleryMismatchError
+    from .gallery import Gallery, GalleryError, GalleryMismatchError
     from .images import ImageError
     from .index import CorruptIndexError, Index
 
@@ -24,6 +24,7 @@ _HOME = {
     "Encoder": "encoder",
     "EncoderError": "encoder",
     "Gallery": "gallery",
+    "GalleryError": "gallery",
     "GalleryMismatchError": "gallery",
     "ImageError": "images",
     "Index": "index",
@@ -40,6 +41,7 @@ __all__ = [
     "Encoder",
     "EncoderError",
     "Gallery",
+    "GalleryError",
     "GalleryMismatchError",
     "ImageError",
     "Index",
