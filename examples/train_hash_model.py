@@ -477,8 +477,9 @@ def vector_order(queries: Images, database: Images, k: int, kind: str) -> npt.ND
     def describe(images: Images) -> npt.NDArray[np.float32]:
         if kind == "pixels":
             return shrink(images, 32).flatten(1).float().numpy()
-        cells = (images // 32).reshape(len(images), -1, 3) @ np.array([64, 8, 1])
-        return np.stack([np.bincount(row, minlength=512) for row in cells]).astype(np.float32)
+        cell = np.array([64, 8, 1])
+        counts = [np.bincount((image // 32).reshape(-1, 3) @ cell, minlength=512) for image in images]
+        return np.array(counts, np.float32)
 
     asked, stored = describe(queries), describe(database)
     nearest = np.empty((len(asked), k), np.int64)
@@ -555,8 +556,8 @@ def main(argv: list[str] | None = None) -> None:
     add("--seed", type=int, default=0, help="of weights, order, augmentation and targets")
     add("--threads", type=int, default=1, help="CPU threads for training")
     add("--evaluate", action="store_true", help="only measure the model at --out")
-    add("--queries", type=int, default=0, help="measure at most this many queries a set (0: all)")
-    add("--database", type=int, default=0, help="against at most this many pictures (0: all)")
+    add("--queries", type=int, default=1000, help="measure at most this many queries a set (0: all)")
+    add("--database", type=int, default=10_000, help="against at most this many pictures (0: all)")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     args.checkpoint = args.checkpoint or args.cache / f"{args.out.stem}.pt"

@@ -258,14 +258,16 @@ RingChoice choose_clusters(const Segment& segment, unsigned threads) {
     if (threads == 0) threads = available_cpus();
     const Metric metric;
     constexpr size_t kQueries = 64;
-    constexpr size_t kNeighbours = 11;  // ten, and the sampled code itself
+    // Queries are not stored codes, which have themselves and their near-duplicates beside them. On codes of real networks a
+    // query's tenth neighbour is about as far as a stored code's fiftieth.
+    constexpr size_t kNeighbours = 64;
     const std::vector<uint64_t> queries = sample_rows(segment, std::min(n, kQueries), 2);
     const size_t n_queries = queries.size() / n_words;
     std::vector<Probe> probes;
     for (size_t j = 0; j < n_queries; ++j) probes.push_back(make_probe(metric, queries.data() + j * n_words, n_words));
     const FindFn find = active_kernel().finder(probes[0]);
 
-    // How near the tenth neighbour of a sampled code is: the bound that the rings must survive.
+    // How far that neighbour is: the bound that the rings must survive.
     struct BoundCollector {
         TopK top;
         int64_t bound() const { return top.bound(); }
@@ -289,29 +291,31 @@ RingChoice choose_clusters(const Segment& segment, unsigned threads) {
         const OwnedSegment owned(train_centres(sample, n_words, n_clusters, threads), n_words);
         const auto row = [&](size_t i, uint64_t* words) { std::copy_n(sample.data() + i * n_words, n_words, words); };
         const Assignment nearest = assign(n_sample, n_words, row, owned.segment, threads);
+        std::vector<int64_t> least(n_clusters, std::numeric_limits<int64_t>::max());
+        std::vector<int64_t> most(n_clusters, -1);
+        for (size_t i = 0; i < n_sample; ++i) {
+            const size_t c = nearest.cluster[i];
+            least[c] = std::min<int64_t>(least[c], nearest.radius[i]);
+            most[c] = std::max<int64_t>(most[c], nearest.radius[i]);
+        }
         double cost = 0;
-        std::vector<uint32_t> to_centre(owned.segment.n_blocks() * kLanes);
-        std::vector<uint8_t> visited(n_clusters);
+        std::vector<int64_t> to_centre(owned.segment.n_blocks() * kLanes);
         Hit hit;
         for (size_t j = 0; j < n_queries; ++j) {
             for (size_t b = 0; b < owned.segment.n_blocks(); ++b) {
                 find(owned.segment.block(b), 0, 1, probes[j], std::numeric_limits<uint32_t>::max(), hit);
                 std::copy_n(hit.distances, kLanes, to_centre.data() + b * kLanes);
             }
-            const size_t home = static_cast<size_t>(
-                std::min_element(to_centre.begin(), to_centre.begin() + static_cast<std::ptrdiff_t>(n_clusters)) -
-                to_centre.begin());
-            std::fill(visited.begin(), visited.end(), 0);
+            const auto end = to_centre.begin() + static_cast<std::ptrdiff_t>(n_clusters);
+            const size_t home = static_cast<size_t>(std::min_element(to_centre.begin(), end) - to_centre.begin());
             size_t survive = 0;
-            size_t ranges = 0;
             for (size_t i = 0; i < n_sample; ++i) {
                 const size_t c = nearest.cluster[i];
-                const int64_t gap = std::abs(static_cast<int64_t>(to_centre[c]) - static_cast<int64_t>(nearest.radius[i]));
-                if (c != home && gap > bounds[j]) continue;
-                ++survive;
-                ranges += visited[c] == 0;
-                visited[c] = 1;
+                survive += c == home || std::abs(to_centre[c] - nearest.radius[i]) <= bounds[j];
             }
+            size_t ranges = 0;
+            for (size_t c = 0; c < n_clusters; ++c)
+                ranges += most[c] >= 0 && to_centre[c] + bounds[j] >= least[c] && to_centre[c] - bounds[j] <= most[c];
             cost += static_cast<double>(survive) * static_cast<double>(n) / static_cast<double>(n_sample) +
                     static_cast<double>(ranges * kCodesPerRange) + 1.5 * static_cast<double>(n_clusters);
         }

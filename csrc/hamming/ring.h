@@ -53,7 +53,11 @@ struct RingChoice {
 RingChoice choose_clusters(const Segment& segment, unsigned threads);
 
 // Cost of visiting one ring range, in codes scanned: a jump to memory that is not in cache.
-constexpr size_t kCodesPerRange = 128;
+constexpr size_t kCodesPerRange = 160;
+
+// How many ranges ahead memory is fetched, and how much of each.
+constexpr size_t kFetchedAhead = 4;
+constexpr size_t kFetchedWords = 16 * 8;
 
 // Memory that a query needs and the next one can have.
 struct RingScratch {
@@ -146,7 +150,21 @@ bool scan_rings(const Segment& segment, const uint64_t* allowed, const Probe& pr
     if (collector.bound() < 0) return answer();
     if (spent + survivors(ring, collector.bound(), budget, scratch) > budget) return hand_back();
     std::sort(scratch.candidates.begin(), scratch.candidates.end());
-    for (const uint64_t candidate : scratch.candidates) {
+    // The rings lie anywhere in memory: the first lines of one are fetched while those before it are scanned.
+    const auto fetch = [&](size_t i) {
+        if (i >= scratch.candidates.size()) return;
+        const size_t c = static_cast<uint32_t>(scratch.candidates[i]);
+        const auto [begin, end] =
+            surviving(ring, c, static_cast<uint32_t>(scratch.candidates[i] >> 32), collector.bound());
+        if (begin >= end) return;
+        const uint64_t* block = segment.block(begin / kLanes);
+        const size_t words = std::min(segment.n_words * kLanes * (end / kLanes - begin / kLanes + 1), kFetchedWords);
+        for (size_t w = 0; w < words; w += 8) prefetch(block + w);
+    };
+    for (size_t i = 0; i < kFetchedAhead; ++i) fetch(i);
+    for (size_t i = 0; i < scratch.candidates.size(); ++i) {
+        fetch(i + kFetchedAhead);
+        const uint64_t candidate = scratch.candidates[i];
         if (collector.bound() < 0) break;
         const size_t c = static_cast<uint32_t>(candidate);
         const auto [begin, end] = surviving(ring, c, static_cast<uint32_t>(candidate >> 32), collector.bound());

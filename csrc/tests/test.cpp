@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bitset>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <limits>
@@ -31,10 +32,12 @@ void fail(const char* file, int line, const std::string& what) {
 }
 
 void run(const std::string& name, const std::function<void()>& test) {
+    const auto begin = std::chrono::steady_clock::now();
     try {
         test();
         ++n_passed;
-        std::printf("ok    %s\n", name.c_str());
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+        std::printf("ok    %s (%.2f s)\n", name.c_str(), seconds.count());
     } catch (const std::exception& error) {
         ++n_failed;
         std::printf("FAIL  %s\n      %s\n", name.c_str(), error.what());
@@ -150,13 +153,11 @@ void Store::set_dead(const std::vector<bool>& new_dead) {
     segment.dead = dead_words_.data();
 }
 
-Target Database::target() const {
-    Target target;
-    allowed_words_.clear();
-    for (const std::vector<bool>& mask : allowed) allowed_words_.push_back(bit_words(mask));
+Database::Database(std::vector<const Store*> all, std::vector<std::vector<bool>> masks)
+    : stores(std::move(all)), allowed(std::move(masks)) {
     for (const Store* store : stores) target.segments.push_back(&store->segment);
+    for (const std::vector<bool>& mask : allowed) allowed_words_.push_back(bit_words(mask));
     for (const std::vector<uint64_t>& mask : allowed_words_) target.allowed.push_back(mask.data());
-    return target;
 }
 
 size_t Database::n_codes() const {
@@ -165,51 +166,51 @@ size_t Database::n_codes() const {
     return n;
 }
 
-std::vector<Candidate> Database::ranked(const uint64_t* query, const Metric& metric) const {
-    std::vector<Candidate> all;
-    for (size_t s = 0; s < stores.size(); ++s) {
-        const Store& store = *stores[s];
-        for (size_t i = 0; i < store.rows.size(); ++i) {
-            if (store.dead[i] || (!allowed.empty() && !allowed[s][i])) continue;
-            const uint64_t distance = slow_distance(query, store.rows.row(i), store.rows.n_words, metric);
-            all.push_back({static_cast<uint32_t>(distance), store.ids[i]});
+Reference::Reference(const Database& database, const Rows& queries, const Metric& metric)
+    : database_(database), queries_(queries), metric_(metric), ranked_(queries.size()) {
+    for (size_t j = 0; j < queries.size(); ++j) {
+        for (size_t s = 0; s < database.stores.size(); ++s) {
+            const Store& store = *database.stores[s];
+            for (size_t i = 0; i < store.rows.size(); ++i) {
+                if (store.dead[i] || (!database.allowed.empty() && !database.allowed[s][i])) continue;
+                const uint64_t distance = slow_distance(queries.row(j), store.rows.row(i), queries.n_words, metric);
+                ranked_[j].push_back({static_cast<uint32_t>(distance), store.ids[i]});
+            }
         }
+        std::sort(ranked_[j].begin(), ranked_[j].end());
     }
-    std::sort(all.begin(), all.end());
-    return all;
 }
 
-void check_topk(const Database& database, const Rows& rows, const Metric& metric, size_t k, unsigned threads) {
+void Reference::check_topk(size_t k, unsigned threads) const {
     constexpr int32_t kUntouched = -7;
-    std::vector<int32_t> distances(rows.size() * k, kUntouched);
-    std::vector<int64_t> ids(rows.size() * k, kUntouched);
-    topk(database.target(), rows.queries(), metric, k, threads, distances.data(), ids.data());
-    for (size_t j = 0; j < rows.size(); ++j) {
-        const std::vector<Candidate> ranked = database.ranked(rows.row(j), metric);
+    std::vector<int32_t> distances(queries_.size() * k, kUntouched);
+    std::vector<int64_t> ids(queries_.size() * k, kUntouched);
+    topk(database_.target, queries_.queries(), metric_, k, threads, distances.data(), ids.data());
+    for (size_t j = 0; j < queries_.size(); ++j)
         for (size_t i = 0; i < k; ++i) {
+            const std::vector<Candidate>& ranked = ranked_[j];
             const int32_t distance = i < ranked.size() ? static_cast<int32_t>(ranked[i].distance) : kPadDistance;
             const int64_t id = i < ranked.size() ? ranked[i].id : kPadId;
-            CHECK_IN(distances[j * k + i] == distance && ids[j * k + i] == id, "query", j, "of", rows.size(), "place", i, "k",
-                     k, "codes", database.n_codes(), "n_words", rows.n_words, "threads", threads, "got (",
+            CHECK_IN(distances[j * k + i] == distance && ids[j * k + i] == id, "query", j, "of", queries_.size(), "place", i,
+                     "k", k, "codes", database_.n_codes(), "n_words", queries_.n_words, "threads", threads, "got (",
                      distances[j * k + i], ids[j * k + i], ") not (", distance, id, ")");
         }
-    }
 }
 
-void check_within(const Database& database, const Rows& rows, const Metric& metric, uint32_t radius, unsigned threads) {
+void Reference::check_within(uint32_t radius, unsigned threads) const {
     const std::vector<std::vector<Candidate>> found =
-        within(database.target(), rows.queries(), metric, radius, threads);
-    CHECK(found.size() == rows.size());
-    for (size_t j = 0; j < rows.size(); ++j) {
-        std::vector<Candidate> expected = database.ranked(rows.row(j), metric);
-        while (!expected.empty() && expected.back().distance > radius) expected.pop_back();
-        CHECK_IN(found[j].size() == expected.size(), "query", j, "of", rows.size(), "radius", radius, "codes",
-                 database.n_codes(), "n_words", rows.n_words, "threads", threads, "got", found[j].size(), "not",
-                 expected.size());
-        for (size_t i = 0; i < expected.size(); ++i)
-            CHECK_IN(found[j][i].distance == expected[i].distance && found[j][i].id == expected[i].id, "query", j, "of",
-                     rows.size(), "place", i, "radius", radius, "codes", database.n_codes(), "n_words", rows.n_words,
-                     "threads", threads);
+        within(database_.target, queries_.queries(), metric_, radius, threads);
+    CHECK(found.size() == queries_.size());
+    for (size_t j = 0; j < queries_.size(); ++j) {
+        const std::vector<Candidate>& ranked = ranked_[j];
+        size_t n = 0;
+        while (n < ranked.size() && ranked[n].distance <= radius) ++n;
+        CHECK_IN(found[j].size() == n, "query", j, "of", queries_.size(), "radius", radius, "codes", database_.n_codes(),
+                 "n_words", queries_.n_words, "threads", threads, "got", found[j].size(), "not", n);
+        for (size_t i = 0; i < n; ++i)
+            CHECK_IN(found[j][i].distance == ranked[i].distance && found[j][i].id == ranked[i].id, "query", j, "of",
+                     queries_.size(), "place", i, "radius", radius, "codes", database_.n_codes(), "n_words",
+                     queries_.n_words, "threads", threads);
     }
 }
 
@@ -233,7 +234,7 @@ void check_pairs(const Database& database, uint32_t radius, unsigned threads) {
             const uint64_t distance = slow_distance(codes[a].row, codes[b].row, n_words, metric);
             if (distance <= radius) expected.push_back({codes[a].id, codes[b].id, static_cast<uint32_t>(distance)});
         }
-    const std::vector<Pair> found = pairs(database.target(), radius, threads);
+    const std::vector<Pair> found = pairs(database.target, radius, threads);
     CHECK_IN(found.size() == expected.size(), "codes", codes.size(), "n_words", n_words, "radius", radius, "threads",
              threads, "got", found.size(), "not", expected.size());
     for (size_t i = 0; i < expected.size(); ++i)

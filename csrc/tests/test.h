@@ -130,25 +130,36 @@ private:
 
 std::vector<uint64_t> bit_words(const std::vector<bool>& bits);  // a word a block
 
-// A target of stores, with masks of what is allowed or none.
+// Stores that are searched together, with masks of what is allowed or none. It refers to the stores.
 struct Database {
-    std::vector<const Store*> stores;
-    std::vector<std::vector<bool>> allowed;  // empty, or by store and slot
+    explicit Database(std::vector<const Store*> all, std::vector<std::vector<bool>> masks = {});
+    Database(const Database&) = delete;
 
-    Target target() const;  // refers to this object
     size_t n_codes() const;
 
-    // All that may be answered, in (distance, id) order.
-    std::vector<Candidate> ranked(const uint64_t* query, const Metric& metric) const;
+    std::vector<const Store*> stores;
+    std::vector<std::vector<bool>> allowed;  // empty, or by store and slot
+    Target target;
 
 private:
-    mutable std::vector<std::vector<uint64_t>> allowed_words_;
+    std::vector<std::vector<uint64_t>> allowed_words_;
 };
 
-// Compare the three searches with the reference; `rows` are the queries.
-void check_topk(const Database& database, const Rows& rows, const Metric& metric, size_t k, unsigned threads);
-void check_within(const Database& database, const Rows& rows, const Metric& metric, uint32_t radius, unsigned threads);
-void check_pairs(const Database& database, uint32_t radius, unsigned threads);
+// What the reference answers to queries, to be compared with what search does.
+class Reference {
+public:
+    Reference(const Database& database, const Rows& queries, const Metric& metric);
+    void check_topk(size_t k, unsigned threads = 1) const;
+    void check_within(uint32_t radius, unsigned threads = 1) const;
+
+private:
+    const Database& database_;
+    const Rows& queries_;
+    const Metric& metric_;
+    std::vector<std::vector<Candidate>> ranked_;  // by query: all that may be answered, in (distance, id) order
+};
+
+void check_pairs(const Database& database, uint32_t radius, unsigned threads = 1);
 
 }  // namespace test
 }  // namespace pyhash

@@ -1,0 +1,46 @@
+"""What tests share: the kernel that results are tested on, and codes to test with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from numpy.typing import NDArray
+
+import pyhash
+
+# Every path there is, whether this machine has it or not: one that cannot run is skipped by name, never left out.
+KERNELS = ("scalar", "avx2", "avx512", "neon", "numba")
+
+settings.register_profile("pyhash", deadline=None, max_examples=50)
+settings.load_profile("pyhash")
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on one kernel, or skip it where that kernel cannot run."""
+    name = request.param
+    if name not in pyhash.kernels():
+        pytest.skip(f"kernel {name} cannot run here: this machine has {', '.join(pyhash.kernels())}")
+    with pyhash.use(name):
+        yield name
+
+
+@pytest.fixture
+def data_directory() -> Path:
+    """Directory of real data, named by the environment variable PYHASH_DATA."""
+    directory = os.environ.get("PYHASH_DATA")
+    if not directory:
+        pytest.skip("PYHASH_DATA does not name a directory of real data")
+    return Path(directory)
+
+
+def random_codes(rng: np.random.Generator, n: int, bits: int, spread: float = 0.5) -> NDArray[np.uint8]:
+    """Codes around a few centres: each bit differs from the centre's with probability `spread`; 0.5 is uniform."""
+    centres = rng.integers(0, 2, (4, bits), dtype=np.uint8)
+    flipped = rng.random((n, bits), dtype=np.float32) < spread
+    return np.packbits(centres[rng.integers(0, 4, n)] ^ flipped, axis=1)

@@ -1,0 +1,400 @@
+"""Many threads and processes at one index: a change is seen whole or not at all, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from conftest import random_codes
+from numpy.testing import assert_array_equal
+
+import pyhash
+from pyhash import Index
+
+LONG = 60  # seconds in which a test that works is surely done
+GROUP = 100
+X, Y = np.full(8, 0x5A, dtype=np.uint8), np.full(8, 0xC3, dtype=np.uint8)
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+# From Python 3.12 on a fork in a process with threads warns; here it is what is tested.
+forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _switch_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@contextmanager
+def meanwhile(*functions: Callable[[], Any]) -> Iterator[None]:
+    """Call functions again and again, each in a thread of its own; what one raises is raised in the end."""
+    stop = threading.Event()
+    raised: list[BaseException] = []
+    begun = threading.Barrier(len(functions) + 1)
+
+    def again(function: Callable[[], Any]) -> None:
+        begun.wait(LONG)
+        try:
+            while not stop.is_set():
+                function()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=again, args=(function,), daemon=True) for function in functions]
+    for thread in threads:
+        thread.start()
+    begun.wait(LONG)
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(LONG)
+    assert not any(thread.is_alive() for thread in threads), "a thread waits for ever"
+    if raised:
+        raise raised[0]
+
+
+def background(structure: str, n: int = 3000) -> Index:
+    """Codes that are far from X and Y, with even ids."""
+    codes = random_codes(np.random.default_rng(0), n, 64, 0.1)
+    codes[:, 0] = 0x3C
+    index = Index(64, structure=structure)
+    index.add(codes, np.arange(n) * 2)
+    index.search(X)
+    return index
+
+
+def counted(index: Index) -> tuple[int, int]:
+    """How often X and Y are in the index, as one search sees it."""
+    offsets, distances, _ = index.range_search(np.stack([X, Y]), 0)
+    assert not distances.any()
+    x, y = np.diff(offsets).tolist()
+    return x, y
+
+
+STRUCTURES = ["flat", "ring"]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_add_and_remove_are_seen_whole_or_not_at_all(kernel: str, structure: str) -> None:
+    index = background(structure)
+    ids = np.arange(GROUP) * 13 * 2 + 1  # between those there are
+
+    def look() -> None:
+        assert counted(index) in ((0, 0), (GROUP, 0))
+        distances, found = index.search(X, GROUP + 20)
+        assert np.count_nonzero(distances == 0) in (0, GROUP)
+        assert len(set(found.tolist())) == GROUP + 20
+        assert len(index.ids) in (3000, 3000 + GROUP)
+        assert len(Index.from_bytes(bytes(index))) in (3000, 3000 + GROUP)
+
+    with meanwhile(look, look, look):
+        for _ in range(30):
+            index.add(np.tile(X, (GROUP, 1)), ids)
+            index.remove(ids)
+    assert counted(index) == (0, 0)
+    assert len(index) == 3000
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_update_is_seen_whole_or_not_at_all(kernel: str, structure: str) -> None:
+    index = background(structure)
+    ids = np.arange(GROUP) * 26
+    index.update(ids, np.tile(X, (GROUP, 1)))
+
+    def look() -> None:
+        assert counted(index) in ((GROUP, 0), (0, GROUP))
+        x, y = (np.count_nonzero(index.search(code, 2 * GROUP)[0] == 0) for code in (X, Y))
+        assert (x in (0, GROUP)) and (y in (0, GROUP))
+        now = index.codes(ids)
+        assert np.all(now == X) or np.all(now == Y)
+        assert len(index.ids) == 3000
+        assert 26 in index
+
+    def look_at_length() -> None:
+        for _ in range(100):
+            assert len(index) == 3000
+
+    with meanwhile(look, look, look_at_length):
+        for turn in range(40):
+            index.update(ids, np.tile(X if turn % 2 else Y, (GROUP, 1)))
+            if turn % 10 == 9:
+                index.optimize()
+    assert counted(index) == (GROUP, 0)
+
+
+def test_many_writers(kernel: str) -> None:
+    index = Index(64)
+    codes = random_codes(np.random.default_rng(1), 400, 64)
+
+    def write(own: int) -> None:
+        for turn in range(20):
+            ids = index.add(codes[own * 50 + turn : own * 50 + turn + 10])
+            assert_array_equal(np.diff(ids), np.ones(9))
+            index.remove(ids[:5])
+            index.update(ids[5:], codes[own * 50 + turn + 5 : own * 50 + turn + 10])
+
+    threads = [threading.Thread(target=write, args=(own,), daemon=True) for own in range(4)]
+    with meanwhile(lambda: index.search(codes[:20]), lambda: index.pairs(3)):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG)
+    assert len(index) == 4 * 20 * 5
+    held = index.codes(index.ids)
+    expected = [codes[own * 50 + turn + 5 : own * 50 + turn + 10] for own in range(4) for turn in range(20)]
+    assert_array_equal(np.sort(held.view(">u8").ravel()), np.sort(np.concatenate(expected).view(">u8").ravel()))
+    for found, right in zip(index.search(codes[:9], 5), oracle.topk(held, index.ids, codes[:9], 5), strict=True):
+        assert_array_equal(found, right)
+
+
+def test_writers_get_their_turn_among_readers(kernel: str) -> None:
+    index = background("flat", 20_000)
+    queries = random_codes(np.random.default_rng(1), 16, 64)
+    with meanwhile(*[lambda: index.search(queries, 10)] * 4):
+        for _ in range(20):
+            index.add(X)
+    assert len(index) == 20_020
+
+
+def test_the_same_answers_from_many_threads_at_once(kernel: str) -> None:
+    codes, queries = random_codes(np.random.default_rng(2), 9000, 64, 0.2), random_codes(np.random.default_rng(3), 80, 64, 0.3)
+    for structure in STRUCTURES:
+        index = Index(64, structure=structure)
+        index.add(codes)
+        expected = index.search(queries, 10, threads=1)
+        ranged = index.range_search(queries, 6, threads=1)
+
+        def look(threads: int | None) -> None:
+            for found, right in zip(index.search(queries, 10, threads=threads), expected, strict=True):  # noqa: B023
+                assert_array_equal(found, right)
+            for found, right in zip(index.range_search(queries, 6, threads=threads), ranged, strict=True):  # noqa: B023
+                assert_array_equal(found, right)
+
+        with meanwhile(lambda: look(1), lambda: look(2), lambda: look(3)):
+            for _ in range(10):
+                look(None)
+
+
+def test_rings_are_built_and_lost_under_searches(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that is emptied and filled while searches count towards a ring and build it."""
+    monkeypatch.setattr("pyhash.runs._RING_FROM", 50)
+    monkeypatch.setattr("pyhash.runs._RING_AFTER", 3)
+    index = Index(64)
+    group = np.tile(X, (GROUP, 1))
+    ids = np.arange(GROUP)
+
+    def look() -> None:
+        assert counted(index) in ((0, 0), (GROUP, 0))
+        assert np.count_nonzero(index.search(X, 2 * GROUP)[0] == 0) in (0, GROUP)
+        index.stats()
+        assert index.nbytes >= 0
+        assert len(index) in (0, GROUP)
+
+    with meanwhile(look, look, look):
+        for _ in range(60):
+            index.add(group, ids)
+            index.remove(ids)
+
+
+def test_the_kernel_can_change_under_searches() -> None:
+    codes, queries = random_codes(np.random.default_rng(2), 3000, 64), random_codes(np.random.default_rng(3), 40, 64)
+    index = Index(64, structure="ring")
+    index.add(codes)
+    expected = index.search(queries, 10)
+
+    def look() -> None:
+        for found, right in zip(index.search(queries, 10), expected, strict=True):
+            assert_array_equal(found, right)
+
+    with meanwhile(look, look):
+        for _ in range(10):
+            for name in pyhash.kernels():
+                with pyhash.use(name):
+                    look()
+
+
+# Processes
+
+
+def wait_for(child: int) -> int:
+    """Exit code of a child; one that does not end is killed by its own alarm."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def forked(function: Callable[[], Any]) -> int:
+    """Run a function in a forked child, which cannot run for ever, and return the child's exit code."""
+    child = os.fork()
+    if child:
+        return wait_for(child)
+    code = 1
+    try:
+        signal.alarm(LONG)
+        function()
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+@needs_fork
+@forks
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_fork_while_threads_search_and_write(kernel: str, structure: str) -> None:
+    """The child finds every change whole, every lock free, and threads of its own; the parent goes on."""
+    index = background(structure, 20_000)
+    queries = random_codes(np.random.default_rng(1), 128, 64)
+    index.search(queries, 5, threads=2)  # the parent's pool of threads is there
+    ids = np.arange(GROUP) * 26 + 1
+    group = np.tile(X, (GROUP, 1))
+
+    def write() -> None:
+        index.add(group, ids)
+        index.update(ids, np.tile(Y, (GROUP, 1)))
+        index.remove(ids)
+
+    def in_child() -> None:
+        for found, right in zip(index.search(queries, 5, threads=2), index.search(queries, 5, threads=1), strict=True):
+            assert_array_equal(found, right)
+        assert counted(index) in ((0, 0), (GROUP, 0), (0, GROUP))
+        n = len(index)
+        assert n in (20_000, 20_000 + GROUP)
+        assert len(index.ids) == n
+        new = index.add(np.tile(X, (7, 1)))
+        assert counted(index)[0] % GROUP == 7
+        index.update(new[:3], np.tile(Y, (3, 1)))
+        index.remove(new)
+        index.optimize()
+        assert len(index) == n
+        assert index.search(queries, 5, threads=2)[1].min() >= 0
+        made = Index(64)
+        made.add(queries)
+        assert made.search(queries, 1)[0].max() == 0
+
+    with meanwhile(write, lambda: index.search(queries, 5, threads=2), lambda: index.search(X, 5)):
+        for _ in range(8):
+            assert forked(in_child) == 0
+    assert len(index) == 20_000
+
+
+@needs_fork
+@forks
+def test_fork_while_a_ring_is_built(kernel: str) -> None:
+    """A fork in the middle of building: the child can search, and build its own."""
+    codes = random_codes(np.random.default_rng(0), 2000, 64, 0.1)
+    queries = codes[:20]
+    expected = Index(64, structure="flat")
+    expected.add(codes)
+    right = expected.search(queries, 5)
+
+    def in_child() -> None:
+        for found, exact in zip(index.search(queries, 5), right, strict=True):
+            assert_array_equal(found, exact)
+        index.search(queries)
+        assert (index.stats()["runs"][0]["clusters"] > 0) == (kernel != "numba")
+
+    for _ in range(12):
+        index = Index(64, structure="ring")
+        index.add(codes)
+        with meanwhile(lambda: index.search(queries, 5), lambda: index.search(queries[0], 5)):  # noqa: B023
+            assert forked(in_child) == 0
+
+
+@needs_fork
+@forks
+def test_fork_while_indexes_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done at a fork goes through every index there is, and others come and go at the same time."""
+    wrong: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: wrong.append(what.exc_value))
+    kept = [Index(8) for _ in range(1000)]
+
+    def make() -> None:
+        for _ in range(50):
+            Index(8)
+
+    with meanwhile(make, make):
+        for turn in range(40):
+            assert forked(lambda turn=turn: kept[turn].add(np.array([turn], np.uint8))) == 0  # type: ignore[misc]
+    assert not wrong
+
+
+@needs_fork
+@forks
+def test_forked_workers_of_multiprocessing(kernel: str) -> None:
+    global _shared
+    codes, queries = random_codes(np.random.default_rng(2), 20_000, 64), random_codes(np.random.default_rng(3), 128, 64)
+    _shared = Index(64)
+    _shared.add(codes)
+    expected = _shared.search(queries, 5, threads=2)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        answers = [pool.apply_async(search_and_add, (queries,)) for _ in range(4)]
+        for answer in answers:
+            for found, right in zip(answer.get(LONG), expected, strict=True):
+                assert_array_equal(found, right)
+    assert len(_shared) == 20_000
+    sent = multiprocessing.get_context("fork").Pool(1)
+    with sent as pool:  # an index travels as a pickle
+        ids = pool.apply_async(ids_of, (_shared,)).get(LONG)
+    assert_array_equal(ids, np.arange(20_000))
+
+
+_shared: Index
+
+
+def search_and_add(queries: Any) -> Any:
+    found = _shared.search(queries, 5, threads=2)
+    _shared.remove(_shared.add(queries[:3]))
+    return found
+
+
+def ids_of(index: Index) -> Any:
+    return index.ids
+
+
+COUNT_THREADS = """
+import os, sys
+import numpy as np
+def count():
+    return len(os.listdir("/proc/self/task"))
+before = count()
+import pyhash
+pyhash.use(sys.argv[1])
+codes = np.random.default_rng(0).integers(0, 256, (20000, 32), dtype=np.uint8)
+index = pyhash.Index(256)
+index.add(codes)
+index.search(codes[:64], 3, threads=1)
+assert count() == before, "threads=1 is this thread only"
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+index.search(codes[:64], 3)
+assert count() == before, "one CPU, one thread"
+index.search(codes[:64], 3, threads=3)
+print(count() - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="no /proc to count threads in")
+def test_threads_start_when_first_needed_and_where_there_are_cpus(kernel: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment.pop("PYHASH_THREADS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_THREADS, kernel], capture_output=True, text=True, timeout=LONG, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == (0 if kernel == "numba" else 2)  # the threads of the Numba backend end with the call
