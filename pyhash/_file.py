@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import struct
@@ -34,7 +35,7 @@ _PREFIX = struct.Struct("<8sIIQ")
 _CRC = struct.Struct("<I")
 _ALIGNMENT = 64
 _MAX_HEADER = 1 << 20
-_DTYPES: dict[str, np.dtype[Any]] = {"<u8": np.dtype("<u8"), "<i8": np.dtype("<i8"), "<u4": np.dtype("<u4"), "|u1": np.dtype("|u1")}
+_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in ("<u8", "<i8", "<u4")}
 
 Array = NDArray[Any]
 
@@ -59,6 +60,13 @@ class Section:
     def nbytes(self) -> int:
         """Bytes without padding."""
         return sum(piece.nbytes for piece in self.pieces)
+
+
+def whole(value: object, minimum: int, maximum: int) -> int:
+    """Return a number from a header; ValueError unless it is an integer in this range."""
+    if type(value) is not int or not minimum <= value <= maximum:
+        raise ValueError(f"{value!r} is not an integer from {minimum} to {maximum}")
+    return value
 
 
 def _padded(n: int) -> int:
@@ -203,42 +211,66 @@ class Reader:
             raise self._fail(f"format version {version}; this pyhash reads version {VERSION}")
         if file_size != size:
             raise self._fail(f"the file must have {file_size} bytes, it has {size}")
-        content = json.loads(header[_PREFIX.size : -_CRC.size].rstrip(b"\0"))
-        offset = header_size
-        sections = {}
-        for section in content["sections"]:
-            section["offset"] = offset
-            section["nbytes"] = _DTYPES[section["dtype"]].itemsize * int(np.prod(section["shape"], dtype=np.int64))
-            offset += _padded(section["nbytes"])
-            sections[section["name"]] = section
-        if offset != file_size:
-            raise self._fail("the sections do not fill the file")
-        return content["meta"], sections
+        with self.expecting_sense():
+            content = json.loads(header[_PREFIX.size : -_CRC.size].rstrip(b"\0"))
+            offset = header_size
+            sections = {}
+            for section in content["sections"]:
+                whole(section["crc32"], 0, 2**32 - 1)
+                n_items = math.prod(whole(n, 0, size) for n in section["shape"])
+                section["offset"] = offset
+                section["nbytes"] = _DTYPES[section["dtype"]].itemsize * n_items
+                offset += _padded(section["nbytes"])
+                sections[section["name"]] = section
+            if offset != file_size or len(sections) != len(content["sections"]):
+                raise self._fail("the sections do not fill the file")
+            return content["meta"], sections
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._sections
+    @contextlib.contextmanager
+    def expecting_sense(self) -> Iterator[None]:
+        """Take what goes wrong inside for what it shows: a header that is whole, but says what cannot be."""
+        try:
+            yield
+        except CorruptIndexError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise self._fail(f"the header says what cannot be: {error!r}") from error
 
-    def array(self, name: str) -> Array:
-        """Return a section's array, read-only where the content is."""
+    def _take(self, name: str, dtype: str, *shape: int | None) -> Array:
+        """Return a section's array, read-only where the content is; it must be of this shape, None being any length."""
         section = self._sections[name]
+        found = tuple(section["shape"])
+        fits = len(found) == len(shape) and all(want in (None, n) for n, want in zip(found, shape, strict=True))
+        if section["dtype"] != dtype or not fits:
+            raise self._fail(f"section {name!r} must be {dtype} {shape}, it is {section['dtype']} {found}")
         data = self._content[section["offset"] : section["offset"] + section["nbytes"]]
-        array: Array = data.view(_DTYPES[section["dtype"]]).reshape(section["shape"])
+        array: Array = data.view(_DTYPES[dtype]).reshape(found)
         return array
 
     def runs(self, n_words: int) -> list[Run]:
         """Return the runs, sharing the content's memory."""
         runs = []
+        known = set()
         for i, described in enumerate(self.meta["runs"]):
-            blocks = self.array(f"{i}.blocks")
-            expected = (-(-described["codes"] // BLOCK), n_words, BLOCK)
-            if blocks.shape != expected:
-                raise self._fail(f"the blocks of run {i} must have shape {expected}, they have {blocks.shape}")
-            ids = self.array(f"{i}.ids") if f"{i}.ids" in self else None
-            dead = self.array(f"{i}.dead") if f"{i}.dead" in self else None
+            n = whole(described["codes"], 1, self._content.size)
+            first_id = whole(described["first_id"], -(2**63), 2**63 - n)
+            blocks = self._take(f"{i}.blocks", "<u8", -(-n // BLOCK), n_words, BLOCK)
+            ids = self._take(f"{i}.ids", "<i8", n) if f"{i}.ids" in self._sections else None
+            dead = self._take(f"{i}.dead", "<u8", len(blocks)) if f"{i}.dead" in self._sections else None
             ring = None
-            if f"{i}.ring.order" in self:
-                ring = Ring(*(self.array(f"{i}.ring.{name}") for name in Ring._fields))
-            runs.append(Run.from_arrays(blocks, described["codes"], described["first_id"], ids, dead, ring))
+            if f"{i}.ring.order" in self._sections:
+                least = self._take(f"{i}.ring.least", "<u4", None)
+                ring = Ring(
+                    self._take(f"{i}.ring.order", "<u4", n),
+                    self._take(f"{i}.ring.centres", "<u8", -(-len(least) // BLOCK), n_words, BLOCK),
+                    least,
+                    self._take(f"{i}.ring.first", "<u4", len(least) + 1),
+                    self._take(f"{i}.ring.starts", "<u4", None),
+                )
+            known |= {f"{i}.{name}" for name in ("blocks", "ids", "dead", *(f"ring.{name}" for name in Ring._fields))}
+            runs.append(Run.from_arrays(blocks, n, first_id, ids, dead, ring))
+        if strange := self._sections.keys() - known:
+            raise self._fail(f"nothing is known of section {min(strange)!r}")
         return runs
 
     def verify(self) -> None:

@@ -23,6 +23,7 @@ __all__ = ["CorruptIndexError", "Index"]
 _MAX_ID = 2**63 - 1
 _MAX_K = 2**31 - 1
 _LARGE_ANSWER = 1 << 28  # entries: from here on, ask whether they fit in memory
+_MAX_CANDIDATES = 1 << 24  # of a cascade, held at once: so many queries are taken together
 _PAD_ID = -1
 _STRUCTURES = ("auto", "flat", "ring")
 
@@ -42,14 +43,15 @@ class Index:
         Named runs of bits in order, each a whole number of bytes, for example ``{"coarse": 16, "fine": 48}``.
     structure : {"auto", "flat", "ring"}
         How codes are searched; the answers never differ. A flat search passes over all codes. A ring clusters them and
-        passes over those that can be near the query. ``"auto"`` builds a ring when there are many codes, enough searches
-        to pay for building it, and sampled codes show that it makes queries cheaper; `optimize` builds it at once.
+        passes over those that can be near the query. ``"auto"`` builds a ring when there are many codes, enough
+        searches to pay for building it, and sampled codes show that it makes queries cheaper; `optimize` builds it at
+        once.
 
     Notes
     -----
     Every answer is ordered by (distance, id): ties go to the smaller id, whatever the kernel, the number of threads
-    and the batch. Searches run at the same time as one another and without the GIL; `add`, `update` and `remove` wait for
-    them and are seen whole or not at all.
+    and the batch. Searches run at the same time as one another and without the GIL; `add`, `update` and `remove` wait
+    for them and are seen whole or not at all.
 
     Examples
     --------
@@ -232,15 +234,9 @@ class Index:
                 raise ValueError(f"ids must have one entry a code: {n}, got {len(given)}")
             if np.any(given == _PAD_ID):
                 raise ValueError("ids must not contain -1, which marks padding in answers")
-            if n > 1 and not np.all(given[1:] > given[:-1]):
-                order = np.argsort(given, kind="stable")
-                ordered = given[order]
-                repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-                if len(repeated):
-                    raise ValueError(f"ids must be unique, got {int(repeated[0])} more than once")
-                words = words[order]
-            else:
-                ordered = given
+            order = _check_unique(given)
+            ordered = given if order is None else given[order]
+            words = words if order is None else words[order]
         with self._lock:
             self._check_writable()
             if given is None:
@@ -278,8 +274,7 @@ class Index:
         words = to_words(np.atleast_2d(check_codes(codes, self._bits, "codes")))
         if len(words) != len(wanted):
             raise ValueError(f"codes must have one row an id: {len(wanted)}, got {len(words)}")
-        if len(np.unique(wanted)) != len(wanted):
-            raise ValueError("ids must be unique, got one more than once")
+        _check_unique(wanted)
         with self._lock:
             self._check_writable()
             self._runs.update(wanted, words)
@@ -304,7 +299,7 @@ class Index:
             self._size -= len(wanted)
 
     def optimize(self, *, threads: int | None = None) -> None:
-        """Do now what is otherwise done as the index is used: make one run of codes without gaps, and a ring if it pays.
+        """Do now what is otherwise done as the index is used: one run of codes without gaps, and a ring if it pays.
 
         Parameters
         ----------
@@ -379,15 +374,18 @@ class Index:
             if cascade is None:
                 distances, ids = module.topk(segments, words, metric, k, allowed, n_threads)
             else:
-                _, near = module.topk(
-                    segments, words, self._metric(module, coarse), n_candidates, allowed, n_threads
-                )
                 distances = np.empty((len(words), k), dtype=np.int32)
                 ids = np.empty((len(words), k), dtype=np.int64)
-                for i, candidates in enumerate(near):
-                    runs = self._runs.gathered(np.sort(candidates[candidates != _PAD_ID]))
-                    segments = [run.view(module) for run in runs]
-                    distances[i], ids[i] = module.topk(segments, words[i : i + 1], metric, k, None, 1)
+                coarse_metric = self._metric(module, coarse)
+                n_candidates = max(1, min(n_candidates, self._size))
+                step = max(1, _MAX_CANDIDATES // n_candidates)
+                for begin in range(0, len(words), step):
+                    batch = words[begin : begin + step]
+                    _, near = module.topk(segments, batch, coarse_metric, n_candidates, allowed, n_threads)
+                    for i, candidates in enumerate(near, begin):
+                        runs = self._runs.gathered(np.sort(candidates[candidates != _PAD_ID]))
+                        few = [run.view(module) for run in runs]
+                        distances[i], ids[i] = module.topk(few, words[i : i + 1], metric, k, None, 1)
         finally:
             self._lock.release_read()
         return (distances[0], ids[0]) if single else (distances, ids)
@@ -590,11 +588,14 @@ class Index:
 
     @classmethod
     def _from_reader(cls, reader: _file.Reader, *, readonly: bool) -> Index:
-        meta = reader.meta
-        index = cls(levels=Levels(dict(meta["levels"])), structure=meta["structure"])
-        index._runs.list = reader.runs(index._runs.n_words)
-        index._size = len(index._runs)
-        index._next_id = meta["next_id"]
+        with reader.expecting_sense():
+            meta = reader.meta
+            index = cls(levels=Levels(dict(meta["levels"])), structure=meta["structure"])
+            index._runs.list = reader.runs(index._runs.n_words)
+            index._size = len(index._runs)
+            # The ids of a mapped file are not looked at, and nothing is added to it.
+            taken = [] if readonly else [run.last_id + 1 for run in index._runs.list]
+            index._next_id = _file.whole(meta["next_id"], max([0, *taken]), _MAX_ID + 1)
         index._reader = reader if readonly else None
         return index
 
@@ -615,3 +616,15 @@ def _check_ids(ids: ArrayLike, name: str) -> Ids:
     if array.dtype.kind == "u" and array.size and int(array.max()) > _MAX_ID:
         raise ValueError(f"{name} must be at most 2**63 - 1, got {int(array.max())}")
     return array.astype(np.int64)
+
+
+def _check_unique(ids: Ids) -> NDArray[np.intp] | None:
+    """Return the order in which ids ascend, None where they do as they are; ValueError when one is there twice."""
+    if np.all(ids[1:] > ids[:-1]):
+        return None
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
+        raise ValueError(f"ids must be unique, got {int(repeated[0])} more than once")
+    return order
