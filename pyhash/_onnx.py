@@ -245,8 +245,9 @@ class Model:
             raise self._error(f"its metadata lacks {', '.join(missing)}")
         try:
             levels = json.loads(self.metadata["levels"])
-            size = int(self.metadata["size"])
-        except ValueError as error:
+            size = json.loads(self.metadata["size"])  # a side, or [height, width]
+            size = tuple(map(int, size)) if isinstance(size, list) else int(size)
+        except (TypeError, ValueError) as error:
             raise self._error(f"its metadata cannot be read: {error}") from error
         settings = {"size": size, "resize": self.metadata["resize"], "crop": self.metadata["crop"]}
         return PRESETS["raw"] | settings, levels

@@ -74,7 +74,7 @@ def read_model(model: Any) -> ModelProto:
             "onnx.version_converter.convert_version(model, 17) may lift it"
         )
     if own.functions:
-        own = onnx.inliner.inline_local_functions(own)
+        own = require("onnx.inliner", "graph").inline_local_functions(own)
     _strip(own)
     return own
 

@@ -447,7 +447,8 @@ def _settle_batch(model: ModelProto, exported: int | None) -> None:
         fixed = exported or 1
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = fixed
-        together = run(session(model), [_FEATURES], {_IMAGES: np.resize(pictures, (fixed, height, width, 3))})[0]
+        opened = session(model, optimize=False)  # so that an error has the name of a node of the network
+        together = run(opened, [_FEATURES], {_IMAGES: np.resize(pictures, (fixed, height, width, 3))})[0]
     if not np.isfinite(together).all():
         raise GraphError(
             "the features of a picture of noise hold infinity or NaN; the network may need another preprocess"

@@ -259,7 +259,7 @@ class Network:
         kinds = {self.input: self.layout}
         carriers = self.carriers
         for node in self.model.graph.node:
-            sources = [name for name in node.input if name in carriers]
+            sources = [name for name in inputs_of(node) if name in carriers]
             for name in node.output:
                 if name in carriers and name in shapes:
                     kind = self._kind(node, sources, shapes[name][0], kinds)
