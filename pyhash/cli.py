@@ -503,3 +503,6 @@ def _summary(changes: Changes, searchable: int) -> str:
 def _report(failed: list[Failure]) -> None:
     for failure in failed:
         click.echo(f"pyhash: skipped {printable(failure.path)}: {printable(failure.reason)}", err=True)
+
+
+from . import _cli_eval  # noqa: E402, F401  (adds its command to those above)

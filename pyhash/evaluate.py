@@ -42,7 +42,7 @@ from pyhash._extras import require
 from pyhash.codes import Levels, hamming
 from pyhash.heads import Labels, LevelsLike, as_labels, as_levels
 
-__all__ = ["Protocol", "Report", "Score", "evaluate", "plot_pr"]
+__all__ = ["PLOT_SUFFIXES", "Protocol", "Report", "Score", "evaluate", "plot_pr"]
 
 Ints = NDArray[np.int64]
 
@@ -50,6 +50,7 @@ _CHUNK_QUERIES = 1024  # queries whose histograms are held at once
 _CHUNK_CELLS = 1 << 22  # distances computed at once: 16 MiB of int32
 _CURVE_POINTS = 100
 
+PLOT_SUFFIXES = (".png", ".svg")
 GRADED = "graded"  # the relevance of scores that count label levels instead of judging by one
 
 
@@ -308,8 +309,8 @@ def plot_pr(reports: Report | Mapping[str, Report], path: str | os.PathLike[str]
         When the file's ending is another one.
     """
     kind = os.path.splitext(os.fspath(path))[1].lower()
-    if kind not in (".png", ".svg"):
-        raise ValueError(f"path must end in .png or .svg, got {os.fspath(path)!r}")
+    if kind not in PLOT_SUFFIXES:
+        raise ValueError(f"path must end in {' or '.join(PLOT_SUFFIXES)}, got {os.fspath(path)!r}")
     matplotlib = require("matplotlib", "bench")
     figure_module = require("matplotlib.figure", "bench")
     named = {"": reports} if isinstance(reports, Report) else dict(reports)
