@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import backend, heads
+from . import quantize as int8
 from ._extras import require
 from ._surgery import GraphError, metadata_of, run, save, session
 from .codes import Levels
@@ -36,6 +37,7 @@ Progress = Callable[[str, int, int], object]
 _WHITENING_FLOOR = 1e-2  # of the mean eigenvalue: directions that hold less are noise, and are not blown up
 _BLOCK_ROWS = 4096
 _BATCH_PIXELS = 1 << 19
+_N_CALIBRATION = 128  # pictures that a quantised network's ranges are taken from
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,8 @@ class Built:
     failed : list of ImageError
         Pictures that could not be read.
     fitted : Fitted
+    quantized : quantize.Quantized or None
+        What int8 changed, where that was asked for.
     """
 
     path: str
@@ -93,6 +97,7 @@ class Built:
     batch: int | None
     failed: list[ImageError]
     fitted: Fitted
+    quantized: int8.Quantized | None = None
 
 
 def build(
@@ -113,6 +118,8 @@ def build(
     name: str | None = None,
     training: str | None = None,
     max_images: int | None = None,
+    quantize: str | None = None,
+    tolerance: float = 0.01,
     threads: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -145,6 +152,10 @@ def build(
         Kept in the file: what the encoder is called, and what it was trained on.
     max_images : int, optional
         Use at most so many pictures, drawn at random.
+    quantize : "int8", optional
+        Make the network an int8 one (see `pyhash.quantize`). The head is fitted on what the quantised network gives.
+    tolerance : float
+        How much of mean average precision int8 may cost; if it costs more, nothing is written.
     threads : int, optional
         CPUs to use.
     seed : int
@@ -161,12 +172,16 @@ def build(
         When the network does not fit; the message names the node or tensor and says why.
     LabelError
         When labels do not fit.
+    QuantizationError
+        When the int8 network is worse than the tolerance; its ``report`` says how much.
     ImportError
         When onnx, onnxruntime, SciPy or Pillow is not installed.
     """
     from .encoder import Encoder
 
     levels = heads.as_levels(levels)
+    if quantize not in (None, "int8"):
+        raise ValueError(f"quantize must be 'int8' or None, got {quantize!r}")
     if (labels is None) == (head in heads.SUPERVISED):
         needs = "must be given" if labels is None else "must be None"
         raise ValueError(f"labels {needs} for the head {head!r}, got {labels!r}")
@@ -190,11 +205,27 @@ def build(
     if len(features) < 2:
         raise failed[0] if failed else LabelError(f"images must hold at least 2 pictures, got {len(features)}")
     named = {level: values[kept] for level, values in named.items()}
-    sample, answers = [files[row] for row in kept[:8]], features[:8].copy()
+    files = [files[row] for row in kept]
+
+    def fit(rows: NDArray[np.float32], of_rows: Mapping[str, NDArray[Any]] | None) -> Fitted:
+        return fit_head(rows, blocks, levels, of_rows, kind=head, weights=weights, seed=seed)
+
+    quantized = None
+    if quantize is not None:
+        pixels = _calibration(model, files, seed)
+        before, before_features = model, features
+        model = int8.quantize(before, pixels)
+        features, _, changed = extract(model, files, threads=threads, progress=progress)
+        if changed:
+            raise changed[0]
+        quantized = int8.assess((before, model), (before_features, features), named, fit, pixels, tolerance, seed)
+        quantized.check()
+        del before_features
+    sample, answers = files[:8], features[:8].copy()
     if progress is not None:
         progress("head", 0, 1)
     grouped = tuple(level for level in levels if level not in named) if named else ()
-    fitted = fit_head(features, blocks, levels, named or None, kind=head, weights=weights, seed=seed)
+    fitted = fit(features, named or None)
     if training is None:
         training = f"head {head} fitted on {len(features)} pictures of {Path(images).resolve().name}"
     encoder = add_head(model, fitted, levels, name=title, training=training)
@@ -212,6 +243,7 @@ def build(
         batch=encoder.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None,
         failed=failed,
         fitted=fitted,
+        quantized=quantized,
     )
 
 
@@ -241,8 +273,7 @@ def extract(
     failed : list of ImageError
     """
     metadata = metadata_of(model)
-    dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
-    fixed, shape = dims[0], (dims[1], dims[2])
+    fixed, shape = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value, _size_of(model)
     size: int = fixed or max(1, min(16, _BATCH_PIXELS // (shape[0] * shape[1])))
     opened = session(model, 1)
     budget = PixelBudget()
@@ -456,6 +487,19 @@ def _group_classes(
             )
             named[level] = np.asarray(groups)[of_row]
     return named
+
+
+def _calibration(model: ModelProto, files: Sequence[str | os.PathLike[str]], seed: int) -> NDArray[np.uint8]:
+    """Load pictures at random, as the model takes them."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(files))[:_N_CALIBRATION])
+    metadata = metadata_of(model)
+    shape = _size_of(model)
+    return np.stack([load(files[row], size=shape, resize=metadata["resize"], crop=metadata["crop"]) for row in rows])
+
+
+def _size_of(model: ModelProto) -> tuple[int, int]:
+    _, height, width, _ = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
+    return height, width
 
 
 def _compare(encoder: ModelProto, files: Sequence[str | os.PathLike[str]], expected: Floats) -> None:

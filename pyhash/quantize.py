@@ -1,0 +1,335 @@
+"""Static int8 quantisation of a network that gives features, and the gate that keeps a worse one from being written.
+
+Activations become uint8 and weights int8, a scale for each output channel, with the ranges that the network's values
+have on the pictures given (QuantizeLinear and DequantizeLinear pairs around every operator, which ONNX Runtime fuses;
+Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR
+2018). Weights use 7 of the 8 bits, so that sums of two products fit into 16 bits on CPUs without VNNI and codes do not
+depend on the CPU. Preparation, pooling and head stay in float: they cost little and see the most.
+
+Quantisation shifts features, and a head that is fitted on the shifted ones makes up for much of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _ties
+from ._extras import require
+from ._onnx import onnxruntime
+from ._surgery import GraphError, check, describe, metadata_of, read_model, run, session
+from .codes import Levels, hamming, pack
+from .evaluate import evaluate
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from .build import Fitted
+
+__all__ = ["QuantizationError", "Quantized", "assess", "quantize"]
+
+Fit: TypeAlias = "Callable[[NDArray[np.float32], dict[str, NDArray[Any]] | None], Fitted]"
+
+_MAX_QUERIES = 1000
+_NEIGHBOURS = 10
+_SECONDS = 0.5
+_MIN_OPSET = 13  # from which a scale for each channel is part of ONNX
+
+
+class QuantizationError(ValueError):
+    """A quantised network that retrieves worse than was allowed; `report` says how much."""
+
+    def __init__(self, message: str, report: Quantized) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What quantisation changed. The pairs are of the float network and of the quantised one.
+
+    Attributes
+    ----------
+    n_calibration : int
+        Pictures that the ranges were taken from.
+    n_bytes : (int, int)
+        Size of the network.
+    milliseconds : (float, float)
+        A picture in a batch, on one thread, from pixels to features.
+    flipped : float
+        Share of bits that change when the head that was fitted for the float network gets the quantised features.
+    flipped_refitted : float
+        Share of bits that differ when each has a head of its own. Heads without labels choose their bits anew, so that
+        there it need not be small.
+    mean_average_precision : dict of str to (float, float)
+        For each ranking, ``"code"`` or a level of several, judged by the labels of that level, the finest for the code;
+        without labels by the ten nearest pictures by the float network's features. Held out: heads are fitted on three
+        quarters of the pictures, and the other quarter searches in them.
+    n_queries, n_database : int
+    tolerance : float
+        How much lower any mean average precision may be.
+    """
+
+    n_calibration: int
+    n_bytes: tuple[int, int]
+    milliseconds: tuple[float, float]
+    flipped: float
+    flipped_refitted: float
+    mean_average_precision: dict[str, tuple[float, float]]
+    n_queries: int
+    n_database: int
+    tolerance: float
+
+    @property
+    def loss(self) -> float:
+        """The largest fall of a mean average precision; negative when all are better."""
+        return max(before - after for before, after in self.mean_average_precision.values())
+
+    def check(self) -> None:
+        """Raise QuantizationError unless the loss is within the tolerance."""
+        if not self.loss <= self.tolerance:
+            worst = max(self.mean_average_precision.items(), key=lambda item: item[1][0] - item[1][1])
+            ranking, (before, after) = worst
+            raise QuantizationError(
+                f"int8 loses {self.loss:.4f} of mean average precision ({ranking}: {before:.4f} in float, {after:.4f} "
+                f"in int8, {self.n_queries:,} queries), more than the tolerance of {self.tolerance:g}: nothing was "
+                "written",
+                self,
+            )
+
+
+def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
+    """Quantise a network that gives features.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        As `pyhash.graph.add_features` returns it; it is not changed.
+    pixels : uint8 array, shape (n, height, width, 3)
+        Pictures that show what ranges the network's values have; a hundred are enough.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The same inputs, outputs and metadata.
+
+    Raises
+    ------
+    GraphError
+        When ONNX Runtime's tools cannot quantise it.
+    """
+    onnxruntime()  # first of all: it keeps telemetry off
+    quantization = require("onnxruntime.quantization", "encoder")
+    preparation = require("onnxruntime.quantization.shape_inference", "encoder")
+    source = _at_least_opset(model, _MIN_OPSET)
+    with tempfile.TemporaryDirectory(prefix="pyhash-") as folder, _quiet():
+        given, prepared, quantized = (Path(folder, f"{name}.onnx") for name in ("given", "prepared", "quantized"))
+        given.write_bytes(source.SerializeToString())  # of a model in memory the tools move the weights to a file
+        try:
+            preparation.quant_pre_process(given, prepared, skip_symbolic_shape=True)
+            ours = [node.name for node in read_model(prepared).graph.node if node.name.startswith("pyhash/")]
+            quantization.quantize_static(
+                prepared,
+                quantized,
+                _reader(quantization, pixels, model.graph.input[0].type.tensor_type.shape.dim[0].dim_value),
+                per_channel=True,
+                reduce_range=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                nodes_to_exclude=ours,
+            )
+            result = read_model(quantized)
+        except Exception as error:  # the tools raise whatever they stumble over
+            raise GraphError(f"onnxruntime cannot quantise the network: {type(error).__name__}: {error}") from error
+    if not any(node.op_type == "DequantizeLinear" for node in result.graph.node):
+        raise GraphError("the network has no operator that can be quantised")
+    describe(result, {**metadata_of(model), "quantized": "int8"})
+    check(result)
+    return result
+
+
+def assess(
+    networks: tuple[ModelProto, ModelProto],
+    features: tuple[NDArray[np.float32], NDArray[np.float32]],
+    labels: Mapping[str, NDArray[Any]] | None,
+    fit: Fit,
+    pixels: NDArray[np.uint8],
+    tolerance: float,
+    seed: int = 0,
+) -> Quantized:
+    """Compare a network with its quantised form.
+
+    Parameters
+    ----------
+    networks : (onnx.ModelProto, onnx.ModelProto)
+        The float one and what `quantize` made of it.
+    features : (float32 array, float32 array), each of shape (n, dim)
+        What they give for the same pictures.
+    labels : mapping of level to array of shape (n,), or None
+    fit : callable
+        Fits a head on features, which it may overwrite, and labels.
+    pixels : uint8 array, shape (n, height, width, 3)
+        The pictures of the calibration; they are timed too.
+    tolerance : float
+    seed : int
+        Draws the quarter that is held out.
+
+    Returns
+    -------
+    Quantized
+    """
+    n = len(features[0])
+    order = np.random.default_rng(seed).permutation(n)
+    n_queries = min(max(1, n // 4), _MAX_QUERIES)
+    queries, database = order[:n_queries], np.sort(order[n_queries:])
+    training = {level: values[database] for level, values in labels.items()} if labels else None
+    fitted = [fit(part[database], training) for part in features]
+    levels = fitted[0].levels
+    codes = [_codes(part, head) for part, head in zip(features, fitted, strict=True)]
+    same_head = _codes(features[1], fitted[0])
+    if labels:
+        judged = [_by_labels(part[queries], part[database], labels, queries, database, levels) for part in codes]
+    else:
+        near = _nearest(features[0], queries, database)
+        judged = [{"code": _by_neighbours(hamming(part[queries], part[database]), near, levels.bits)} for part in codes]
+    return Quantized(
+        n_calibration=len(pixels),
+        n_bytes=(networks[0].ByteSize(), networks[1].ByteSize()),
+        milliseconds=_time(networks, pixels),
+        flipped=_differing(codes[0], same_head, levels.bits),
+        flipped_refitted=_differing(codes[0], codes[1], levels.bits),
+        mean_average_precision={ranking: (value, judged[1][ranking]) for ranking, value in judged[0].items()},
+        n_queries=len(queries),
+        n_database=len(database),
+        tolerance=tolerance,
+    )
+
+
+def _by_labels(
+    queries: NDArray[np.uint8],
+    database: NDArray[np.uint8],
+    labels: Mapping[str, NDArray[Any]],
+    query_rows: NDArray[np.int64],
+    database_rows: NDArray[np.int64],
+    levels: Levels,
+) -> dict[str, float]:
+    report = evaluate(
+        queries,
+        database,
+        {level: values[query_rows] for level, values in labels.items()},
+        {level: values[database_rows] for level, values in labels.items()},
+        levels=levels,
+        ks=[1],
+    )
+    finest = list(labels)[-1]
+    found = {"code": report.value("mAP", "code", finest)}
+    if len(levels) > 1:
+        found |= {level: report.value("mAP", level, level) for level in labels}
+    return found
+
+
+def _by_neighbours(distances: NDArray[np.int32], near: NDArray[np.bool_], bits: int) -> float:
+    """Return the mean average precision of a ranking by distance, ties in any order."""
+    everything, hits = (
+        np.stack([np.bincount(row[kept], minlength=bits + 1) for row, kept in zip(distances, rows, strict=True)])
+        for rows in (np.ones_like(near), near)
+    )
+    sums = _ties.binary(everything, hits, [], 0, "retrieved", np.array([1]), _ties.Tables(near.shape[1]))
+    return float(sums["mAP"]) / len(near)
+
+
+def _codes(features: NDArray[np.float32], head: Fitted) -> NDArray[np.uint8]:
+    return pack(features @ head.weight + head.bias)
+
+
+def _differing(a: NDArray[np.uint8], b: NDArray[np.uint8], bits: int) -> float:
+    return int(np.bitwise_count(a ^ b).sum()) / (len(a) * bits)
+
+
+def _nearest(
+    features: NDArray[np.float32], queries: NDArray[np.int64], database: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return which of the database are the nearest to each query by Euclidean distance, shape (q, n)."""
+    stored = features[database]
+    squares = np.square(stored).sum(axis=1)
+    distances = squares - 2 * (features[queries] @ stored.T)
+    kept = min(_NEIGHBOURS, len(database))
+    near = np.zeros(distances.shape, bool)
+    np.put_along_axis(near, np.argpartition(distances, kept - 1, axis=1)[:, :kept], True, axis=1)
+    return near
+
+
+def _time(networks: Sequence[ModelProto], pixels: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return the milliseconds that each network takes a picture: the smallest of runs that take turns."""
+    fixed = networks[0].graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    batch = np.resize(pixels, (fixed or min(4, len(pixels)), *pixels.shape[1:]))
+    opened = [session(network, 1) for network in networks]
+    best = [float("inf")] * len(opened)
+    end = time.perf_counter() + _SECONDS * len(opened)
+    for turn in range(1000):
+        for number, network in enumerate(opened):
+            start = time.perf_counter()
+            run(network, None, {"images": batch})
+            if turn:  # the first run plans memory
+                best[number] = min(best[number], time.perf_counter() - start)
+        if turn > 2 and time.perf_counter() > end:
+            break
+    return best[0] / len(batch) * 1e3, best[1] / len(batch) * 1e3
+
+
+def _reader(quantization: Any, pixels: NDArray[np.uint8], fixed: int) -> Any:
+    """Return what feeds pictures to the calibration."""
+
+    def batches() -> Iterator[dict[str, NDArray[np.uint8]]]:
+        size = fixed or 4
+        for start in range(0, len(pixels), size):
+            batch = pixels[start : start + size]
+            yield {"images": np.resize(batch, (fixed, *batch.shape[1:])) if fixed else batch}
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._batches = batches()
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            return next(self._batches, None)
+
+    return Reader()
+
+
+def _at_least_opset(model: ModelProto, wanted: int) -> ModelProto:
+    onnx = require("onnx", "graph")
+    version = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if version >= wanted:
+        return model
+    try:
+        lifted: ModelProto = require("onnx.version_converter", "graph").convert_version(model, wanted)
+        onnx.checker.check_model(lifted, full_check=True)
+    except Exception as error:  # the converter raises RuntimeError, and what its adapters raise
+        raise GraphError(
+            f"int8 needs opset {wanted} and the network, of {version}, cannot be lifted: {error}"
+        ) from error
+    return lifted
+
+
+class _quiet:
+    """Keep the tools' advice and warnings, which concern their own use, from the user."""
+
+    def __enter__(self) -> None:
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+        self._disabled = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        logging.disable(self._disabled)
+        self._warnings.__exit__(None, None, None)
