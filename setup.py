@@ -1,11 +1,17 @@
 """Build the two compiled modules; when that fails, install the pure Python package on the Numba backend."""
 
+import contextlib
 import sys
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension
 from pybind11.setup_helpers import build_ext as _build_ext
 from setuptools import Extension, setup
+
+WITHOUT = {
+    "pyhash._native": "searches run on the slower Numba backend, which pip install 'pyhash-retrieval[numba]' brings",
+    "pyhash._pack": "packing runs on NumPy, slower",
+}
 
 
 class build_ext(_build_ext):
@@ -16,17 +22,19 @@ class build_ext(_build_ext):
         try:
             super().build_extension(ext)
         except Exception as error:
-            self.warn(
-                f"pyhash: could not compile {ext.name} ({type(error).__name__}: {error}). Installing without it: "
-                "searches use the slower Numba backend (pip install 'pyhash-retrieval[numba]'). "
-                "`pyhash info` shows which backend is in use."
+            warning = (
+                f"WARNING: pyhash: could not compile {ext.name} ({type(error).__name__}: {error}). Installing without "
+                f"it: {WITHOUT[ext.name]}. `pyhash info` tells what is in use."
             )
+            self.warn(warning)
+            with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:
+                terminal.write(f"\n{warning}\n")  # pip shows what a build says only when the build fails, or with -v
 
 
 native = Pybind11Extension(
     "pyhash._native",
     ["csrc/bindings.cpp", *sorted(str(p) for p in Path("csrc/hamming").glob("*.cpp"))],
-    depends=sorted(str(p) for p in Path("csrc").rglob("*.h")),
+    depends=sorted(str(p) for ending in ("h", "inl") for p in Path("csrc/hamming").glob(f"*.{ending}")),
     include_dirs=["csrc"],
     cxx_std=17,
     extra_compile_args=[] if sys.platform == "win32" else ["-O3"],

@@ -16,6 +16,9 @@ import pyhash
 # Every path there is, whether this machine has it or not: one that cannot run is skipped by name, never left out.
 KERNELS = ("scalar", "avx2", "avx512", "neon", "numba")
 
+# What a test starts imports the package that is tested, not the source that may lie in the folder it starts in.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 settings.register_profile("pyhash", deadline=None, max_examples=50)
 settings.load_profile("pyhash")
 
