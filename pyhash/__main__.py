@@ -8,8 +8,7 @@ from pyhash._extras import require
 def main() -> None:
     """Run the pyhash command; say what to install when its packages are missing."""
     try:
-        for package in ("click", "rich", "jinja2"):
-            require(package, "cli")
+        require("click", "cli")
         from pyhash.cli import cli
 
         cli(prog_name="pyhash")

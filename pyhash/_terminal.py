@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ._extras import require
 from .gallery import Match
 from .report import printable
 
@@ -18,16 +18,13 @@ from .report import printable
 @contextmanager
 def progress_bar(before: str, during: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar while stderr is a terminal; gives a function to be called with (done, total)."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as bar:
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    rich = require("rich.progress", "cli")  # slow to import
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn())
+    console = require("rich.console", "cli").Console(stderr=True)
+    with rich.Progress(*columns, rich.TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(before, total=None)
         yield lambda done, total: bar.update(task, description=during, completed=done, total=total)
 

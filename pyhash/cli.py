@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import os
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 
 from . import __version__, backend
 from ._terminal import bits, many, print_facts, print_json, print_matches, print_table, progress_bar
-from .gallery import Changes, Failure, Gallery, GalleryError, Match
+from .gallery import Changes, Failure, Gallery, GalleryError, GalleryMismatchError, Match
 from .images import ImageError
 from .report import Row, printable, write_sheet
 
@@ -100,8 +101,22 @@ def _load_encoder(model: str | None = None, output: str | None = None, preproces
         raise _EncoderError(f"the encoder {model or 'built in'} cannot be used: {error}") from error
 
 
+_ELSEWHERE = {"build": "_cli_build", "eval": "_cli_eval", "taps": "_cli_build"}
+"""Commands in modules of their own, which are imported when asked for: a search need not wait for them."""
+
+
 class _Commands(click.Group):
     """Says what went wrong in one line, with an exit code that scripts can tell apart."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands."""
+        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name."""
+        if cmd_name in _ELSEWHERE:
+            importlib.import_module(f".{_ELSEWHERE[cmd_name]}", __package__)
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what it returns is the exit code."""
@@ -121,7 +136,8 @@ class _Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = EXIT_BROKEN_PIPE
         except OSError as error:
-            code = _complain(str(error), EXIT_USAGE)
+            reason = error.strerror or str(error)
+            code = _complain(f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason, EXIT_USAGE)
         ctx.exit(code)
 
 
@@ -213,7 +229,7 @@ def index(
 
 @cli.command(epilog=_EXIT_CODES)
 @_folder
-@click.argument("queries", nargs=-1, required=True, metavar="PICTURE...", type=click.Path())
+@click.argument("queries", nargs=-1, required=True, metavar="PICTURE...", type=click.Path(readable=False))
 @click.option("-k", type=click.IntRange(min=1), default=12, show_default=True, help="How many pictures to find.")
 @click.option("--level", metavar="NAME", help="Compare one level of the codes only, such as coarse or fine.")
 @click.option("--exclude-self", is_flag=True, help="Leave a picture out of its own answer.")
@@ -246,17 +262,14 @@ def search(
     encoder = load_encoder()
     with Gallery.open(folder, encoder, file, create=False) as gallery:
         results, failed = _search(gallery, queries, k, level, exclude_self)
+        if as_json:
+            print_json(_as_json(results))
+        else:
+            print_matches(results)
+        _report(failed)
         if html is not None:
             _write_search_sheet(html, gallery, results, k, level)
-    if as_json:
-        print_json(
-            {"results": [{"query": query, "matches": [m._asdict() for m in matches]} for query, matches in results]}
-        )
-    else:
-        print_matches(results)
-    if html is not None:
-        click.echo(f"wrote {printable(html)}", err=True)
-    _report(failed)
+            click.echo(f"wrote {printable(html)}", err=True)
     return EXIT_PARTIAL if failed else 0
 
 
@@ -291,6 +304,17 @@ def dedupe(folder: str, radius: int, codes_only: bool, html: str | None, file: s
         with progress_bar("comparing codes", "comparing pictures") as progress:
             groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
         stats = gallery.stats()
+    if as_json:
+        print_json({"radius": radius, "groups": [[match._asdict() for match in group] for group in groups]})
+    else:
+        for group in groups:
+            print_table(group)
+        extra = sum(len(group) - 1 for group in groups)
+        click.echo(
+            f"{many(len(groups), 'group')}, {many(extra, 'picture')} beyond the first of each"
+            if groups
+            else f"no duplicates among {many(stats['pictures'], 'picture')}"
+        )
     if html is not None:
         write_sheet(
             html,
@@ -308,14 +332,6 @@ def dedupe(folder: str, radius: int, codes_only: bool, html: str | None, file: s
             note="The number on a picture is its distance to the first of its group, in bits.",
             nothing="No two pictures are that similar.",
         )
-    if as_json:
-        print_json({"radius": radius, "groups": [[match._asdict() for match in group] for group in groups]})
-    else:
-        for group in groups:
-            print_table(group)
-        extra = sum(len(group) - 1 for group in groups)
-        click.echo(f"{many(len(groups), 'group')}, {many(extra, 'picture')} beyond the first of each")
-    if html is not None:
         click.echo(f"wrote {printable(html)}", err=True)
     return 0
 
@@ -390,7 +406,8 @@ def info(
     show_default=True,
     help="Where to put everything the demo makes.",
 )
-def demo(folder: str | None, target: str) -> int:
+@_json_option
+def demo(folder: str | None, target: str, as_json: bool) -> int:
     """Index and search a few pictures and show the result, offline.
 
     Without FOLDER it draws a small gallery of pictures and three more to search with. With FOLDER it uses
@@ -409,13 +426,13 @@ def demo(folder: str | None, target: str) -> int:
         pictures = directory / "pictures"
         queries = [os.fspath(path) for path in draw_gallery(pictures, directory / "queries")]
         folder = os.fspath(pictures)
-        click.echo(f"drew pictures in {printable(folder)}")
+        click.echo(f"drew pictures in {printable(folder)}", err=as_json)
     else:
         queries = []
     encoder = _load_encoder()
-    with Gallery.open(folder, encoder, directory / "gallery.sqlite") as gallery:
+    with _demo_gallery(folder, encoder, directory / "gallery.sqlite") as gallery:
         changes = _update(gallery)
-        click.echo(_summary(changes, len(gallery)))
+        click.echo(_summary(changes, len(gallery)), err=as_json)
         own = not queries
         if own:
             ids = gallery.index.ids
@@ -423,12 +440,23 @@ def demo(folder: str | None, target: str) -> int:
         results, failed = _search(gallery, queries, 12, None, own)
         sheet = directory / "search.html"
         _write_search_sheet(sheet, gallery, results, 12, None)
-    print_matches([(query, matches[:5]) for query, matches in results])
-    click.echo(f"The five nearest are listed; twelve are in {printable(os.fspath(sheet))}: open it in a browser.")
-    if not own:
-        click.echo("Now with your own pictures: pyhash index FOLDER, then pyhash search FOLDER PICTURE")
+    if as_json:
+        print_json(_as_json(results) | {"html": os.fspath(sheet)})
+    else:
+        print_matches([(query, matches[:5]) for query, matches in results])
+        click.echo(f"The five nearest are listed; twelve are in {printable(os.fspath(sheet))}: open it in a browser.")
+        if not own:
+            click.echo("Now with your own pictures: pyhash index FOLDER, then pyhash search FOLDER PICTURE")
     _report([*changes.failed, *failed])
     return 0
+
+
+def _demo_gallery(folder: str, encoder: Encoder, file: Path) -> Gallery:
+    """Open the demo's own gallery; one that an earlier version left is no reason to refuse."""
+    try:
+        return Gallery.open(folder, encoder, file)
+    except GalleryMismatchError:
+        return Gallery.open(folder, encoder, file, rebuild=True)
 
 
 # What the commands share
@@ -459,6 +487,10 @@ def _search(
     exclude = [gallery.id_of(query) for query in readable] if exclude_self else None
     matches = gallery.search_codes(np.stack(codes), k, level=level, exclude=exclude)
     return list(zip(readable, matches, strict=True)), failed
+
+
+def _as_json(results: list[tuple[str, list[Match]]]) -> dict[str, Any]:
+    return {"results": [{"query": query, "matches": [m._asdict() for m in matches]} for query, matches in results]}
 
 
 def _write_search_sheet(
@@ -503,6 +535,3 @@ def _summary(changes: Changes, searchable: int) -> str:
 def _report(failed: list[Failure]) -> None:
     for failure in failed:
         click.echo(f"pyhash: skipped {printable(failure.path)}: {printable(failure.reason)}", err=True)
-
-
-from . import _cli_eval  # noqa: E402, F401  (adds its command to those above)

@@ -517,7 +517,7 @@ def _walk(folder: str) -> tuple[list[_Found], list[Failure], tuple[str, ...]]:
                 try:
                     status = entry.stat()
                 except OSError as error:
-                    failed.append(Failure(entry.path, error.strerror or str(error)))
+                    failed.append(Failure(entry.path, _why(entry, error)))
                     continue
                 if stat.S_ISREG(status.st_mode):
                     found.append(_Found(prefix + entry.name, status.st_size, status.st_mtime_ns))
@@ -525,6 +525,13 @@ def _walk(folder: str) -> tuple[list[_Found], list[Failure], tuple[str, ...]]:
                     failed.append(Failure(entry.path, "not a regular file"))
         todo += reversed(subfolders)
     return found, failed, tuple(blocked)
+
+
+def _why(entry: os.DirEntry[str], error: OSError) -> str:
+    """Say why a name in a folder leads to no file."""
+    if isinstance(error, FileNotFoundError) and entry.is_symlink():
+        return "a link to a file that does not exist"
+    return error.strerror or str(error)
 
 
 def _can_be_read(path: str) -> bool:

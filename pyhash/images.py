@@ -160,6 +160,7 @@ def load(
     source: Source,
     *,
     size: int | tuple[int, int] | None = None,
+    longest: int | None = None,
     resize: str = "bilinear",
     crop: str = "squash",
     fast_jpeg: bool = False,
@@ -177,12 +178,14 @@ def load(
         An array is uint8, and grey (h, w) or (h, w, 1), RGB (h, w, 3) or RGBA (h, w, 4).
     size : int or (int, int), optional
         Side of the result, or its (height, width), in pixels; None keeps the picture's own.
+    longest : int, optional
+        Instead of ``size``: a picture with a longer side is reduced to this, in its own proportions.
     resize : str
         One of `RESIZES`.
     crop : str
         One of `CROPS`.
     fast_jpeg : bool
-        Let the JPEG decoder shrink by 2, 4 or 8 as long as at least twice ``size`` is left. Several times
+        Let the JPEG decoder shrink by 2, 4 or 8 as long as at least twice the wanted size is left. Several times
         faster for large photographs, with slightly other pixels, and so some other bits.
     max_pixels : int
         Larger pictures are refused before they are decoded.
@@ -203,7 +206,10 @@ def load(
     ImportError
         When Pillow is not installed.
     """
+    if size is not None and longest is not None:
+        raise ValueError(f"size and longest exclude each other, got size={size!r} and longest={longest!r}")
     shape = None if size is None else as_shape(size)
+    bound = shape if longest is None else as_shape(longest)
     if resize not in RESIZES:
         raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}")
     if crop not in CROPS:
@@ -227,8 +233,8 @@ def load(
             if isinstance(source, np.ndarray):
                 picture = _from_array(source)
             else:
-                picture = _decode(source, shape if fast_jpeg else None, max_pixels, budget, held)
-            return _finish(picture, shape, resize, crop)
+                picture = _decode(source, bound if fast_jpeg else None, max_pixels, budget, held)
+            return _finish(picture, shape if longest is None else _within(picture, longest), resize, crop)
 
     try:
         try:
@@ -440,6 +446,12 @@ def _finish(picture: Image.Image, shape: tuple[int, int] | None, resize: str, cr
     return rgb
 
 
+def _within(picture: Image.Image, longest: int) -> tuple[int, int]:
+    """Return the (height, width) of a picture reduced until no side is longer than this."""
+    factor = min(1.0, longest / max(picture.size))
+    return max(1, round(picture.height * factor)), max(1, round(picture.width * factor))
+
+
 def _center(width: int, height: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the largest central box (left, top, right, bottom) with the proportions of a (height, width)."""
     box_width = min(width, max(1, round(height * shape[1] / shape[0])))
@@ -479,4 +491,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     text = str(error) or type(error).__name__
-    return f"{'truncated' if 'truncated' in text.lower() else 'damaged'}: {text}"
+    return "truncated: the file ends too early" if "truncated" in text.lower() else f"damaged: {text}"

@@ -117,6 +117,9 @@ def write_sheet(
     try:
         scratch.write_text(html, encoding="utf-8")
         os.replace(scratch, path)
+    except OSError as error:
+        # Named is the file that was asked for, not the scratch file.
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -127,10 +130,9 @@ def thumbnail(path: str | os.PathLike[str]) -> str | None:
 
     image_module: Any = require("PIL.Image", "encoder")
     try:
-        image = image_module.fromarray(load(path))
+        image = image_module.fromarray(load(path, longest=THUMBNAIL_SIZE, resize="bicubic", fast_jpeg=True))
     except ImageError:
         return None
-    image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -205,7 +205,19 @@ class TestSearch:
         text = sheet.read_text(encoding="utf-8")
         assert text.count("data:image/jpeg;base64,") == 5
         assert "fine (48 bits)" in text
-        run("search", folder, folder / "b.png", "--html", tmp_path / "gone" / "out.html", code=2)
+        lost = tmp_path / "gone" / "out.html"
+        result = run("search", folder, folder / "b.png", "--html", lost, "--json", code=2)
+        assert json.loads(result.stdout)["results"]  # the answer is there all the same
+        assert result.stderr == f"pyhash: {lost}: No such file or directory\n"
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
+    def test_a_query_that_may_not_be_read(self, folder: Path, tmp_path: Path) -> None:
+        run("index", folder)
+        shutil.copy(folder / "a.png", tmp_path / "locked.png")
+        (tmp_path / "locked.png").chmod(0)
+        result = run("search", folder, tmp_path / "locked.png", folder / "b.png", "--json", code=1)
+        assert len(json.loads(result.stdout)["results"]) == 1
+        assert "locked.png: " in result.stderr
 
     def test_usage(self, folder: Path, tmp_path: Path) -> None:
         run("index", folder)
@@ -248,7 +260,7 @@ class TestDedupe:
         (folder / "copy.png").unlink()
         run("index", folder)
         result = run("dedupe", folder, "--radius", "0", "--html", tmp_path / "out.html")
-        assert result.stdout == "0 groups, 0 pictures beyond the first of each\n"
+        assert result.stdout == "no duplicates among 4 pictures\n"
         assert "No two pictures are that similar." in (tmp_path / "out.html").read_text(encoding="utf-8")
 
     def test_usage(self, folder: Path) -> None:
@@ -301,10 +313,22 @@ def test_help_teaches() -> None:
     run("nonsense", code=2)
 
 
+def test_starts_without_what_it_does_not_need(folder: Path) -> None:
+    """Each of these takes longer to import than a search takes."""
+    code = (
+        "import sys; from click.testing import CliRunner; from pyhash import cli; "
+        f"cli.cli.main(['dedupe', {os.fspath(folder)!r}, '--codes-only'], standalone_mode=False); "
+        "print(sorted({'rich', 'jinja2', 'onnxruntime', 'matplotlib', 'numba', 'pyhash.evaluate'} & {*sys.modules}))"
+    )
+    assert command("index", folder).returncode == 0
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert child.stdout.endswith("[]\n")
+
+
 def test_missing_click_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setitem(sys.modules, "click", None)
     with pytest.raises(SystemExit) as info:
         __main__.main()
     assert info.value.code == 4
@@ -334,8 +358,11 @@ def test_demo_and_its_commands(tmp_path: Path) -> None:
     directory = tmp_path / "pyhash-demo"
     assert (directory / "search.html").read_text(encoding="utf-8").count("data:image") == 3 * 13
     assert "120 pictures can be searched (120 added)" in shown.stdout
-    again = command("demo", cwd=tmp_path)
-    assert "120 pictures can be searched (120 unchanged)" in again.stdout
+    again = command("demo", "--json", cwd=tmp_path)
+    assert "120 pictures can be searched (120 unchanged)" in again.stderr
+    answer = json.loads(again.stdout)
+    assert Path(answer["html"]) == Path("pyhash-demo", "search.html")
+    assert [len(result["matches"]) for result in answer["results"]] == [12, 12, 12]
 
     pictures, file = directory / "pictures", directory / "gallery.sqlite"
     queries = sorted((directory / "queries").iterdir())
@@ -372,6 +399,15 @@ def test_demo_with_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "try" / "search.html").read_text(encoding="utf-8").count("data:image") == 3 * 6
     (tmp_path / "empty").mkdir()
     assert command("demo", tmp_path / "empty", "--output", tmp_path / "try2").returncode == 0
+
+
+@pytest.mark.usefixtures("fake")
+def test_demo_that_another_encoder_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        picture(tmp_path / "mine" / f"{number}.png", number)
+    run("demo", tmp_path / "mine", "--output", tmp_path / "try")
+    monkeypatch.setattr(encoder, "Encoder", lambda *_, **__: FakeEncoder("2222", "newer"))
+    assert "(3 changed)" in run("demo", tmp_path / "mine", "--output", tmp_path / "try").stdout
 
 
 def test_reader_that_goes_away(folder: Path) -> None:

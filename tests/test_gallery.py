@@ -223,7 +223,7 @@ def test_what_counts_as_a_picture(folder: Path, tmp_path: Path) -> None:
         changes = pictures.update()
         assert changes.added == 6 + 6 + 1 + 1
         assert changes.failed == [
-            (os.fspath(folder / "dangling.png"), "No such file or directory"),
+            (os.fspath(folder / "dangling.png"), "a link to a file that does not exist"),
             (os.fspath(folder / "pipe.png"), "not a regular file"),
         ]
         relative = [Path(p).relative_to(folder).as_posix() for p in encoder.seen]

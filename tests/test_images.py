@@ -421,6 +421,24 @@ def test_fast_jpeg_comes_close_and_is_off_by_default():
     assert 0 < np.abs(exact.astype(int) - fast).max() < 12
 
 
+@pytest.mark.parametrize(
+    ("own", "longest", "shape"),
+    [((640, 480), 300, (225, 300)), ((30, 90), 30, (30, 10)), ((20, 30), 30, (30, 20)), ((1, 5000), 7, (7, 1))],
+)
+@pytest.mark.parametrize("fast_jpeg", [False, True])
+def test_longest_side(own, longest, shape, fast_jpeg):
+    data = encoded(Image.fromarray(photo(*own)), "JPEG", quality=95)
+    pixels = load(data, longest=longest, fast_jpeg=fast_jpeg)
+    assert pixels.shape == (*shape, 3)
+    assert np.abs(pixels.astype(int) - load(data, size=shape)).max() < 12
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    data = encoded(Image.fromarray(photo(*own)), "JPEG", exif=turned)
+    assert load(data, longest=longest, fast_jpeg=fast_jpeg).shape == (*shape[::-1], 3)
+    with pytest.raises(ValueError, match="size and longest exclude each other, got size=3 and longest=4"):
+        load(data, size=3, longest=4)
+
+
 # Bad files
 
 

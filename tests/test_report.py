@@ -160,8 +160,9 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             sheet(path, [])
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.html"]
-    with pytest.raises(OSError, match="missing"):
+    with pytest.raises(FileNotFoundError) as caught:
         sheet(tmp_path / "missing" / "sheet.html", [])
+    assert caught.value.filename == os.fspath(tmp_path / "missing" / "sheet.html")
 
 
 def test_one_thumbnail_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
