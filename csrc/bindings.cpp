@@ -339,7 +339,6 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
     m.def("build_ring", &build_ring, py::arg("segment"), py::arg("n_clusters"), py::arg("threads"));
     m.def("permute", &permute, py::arg("segment"), py::arg("order"), py::arg("chunks"));
 
-    m.def("available_memory", &pyhash::available_memory);
     m.def(
         "read_words",
         [](const Array<uint64_t>& words) {

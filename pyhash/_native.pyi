@@ -90,9 +90,6 @@ def build_ring(
 def permute(segment: Segment, order: NDArray[np.uint32], chunks: Sequence[NDArray[np.uint64]]) -> None:
     """Copy the codes in slots `order` of a segment to slots 0, 1, ... of `chunks`."""
 
-def available_memory() -> int:
-    """Bytes of memory that can be had without driving others out; a very large number where that is not known."""
-
 def read_words(words: NDArray[np.uint64]) -> int:
     """The exclusive or of all words, read as fast as memory allows one core: for benchmarks."""
 

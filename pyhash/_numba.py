@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._extras import require
+from .backend import available_memory
 
 numba = require("numba", "numba")
 _extending = require("numba.extending", "numba")
@@ -512,6 +513,18 @@ def topk(
     return distances, ids
 
 
+class _Budget:
+    """Memory for results whose number nobody knows beforehand: too many must be an error, not the end of the process."""
+
+    def __init__(self) -> None:
+        self._left = available_memory() // 4  # they are copied, sorted and copied again
+
+    def take(self, n_bytes: int) -> None:
+        self._left -= n_bytes
+        if self._left < 0:
+            raise MemoryError
+
+
 def _collect(
     segment: Segment,
     begin: int,
@@ -521,6 +534,7 @@ def _collect(
     terms: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
     radius: int,
     allowed: _Words,
+    budget: _Budget,
 ) -> Iterator[_Found]:
     """Yield (queries, slots, distances) of what blocks [begin, end) hold within the radius."""
     found = np.empty((3, _HITS), dtype=np.int64)
@@ -531,6 +545,7 @@ def _collect(
                 chunk, e, start, segment.n_codes, segment.dead, allowed, queries, after, *terms, radius, place, found
             )
             if n:
+                budget.take(24 * n)
                 rows, slots, distances = found[:, :n].copy()
                 yield rows, slots, distances
 
@@ -548,6 +563,7 @@ def within(
     queries = _fixed(queries)
     masks = [_NO_WORDS] * len(segments) if allowed is None else [_fixed(mask) for mask in allowed]
     terms = _PLAIN if metric is None else metric.terms
+    budget = _Budget()
 
     def near(task: _Task) -> list[_Found]:
         first, end, ranges = task
@@ -556,7 +572,7 @@ def within(
             (rows + first, distances, segments[s].slot_ids(slots))
             for s, begin, stop in ranges
             for rows, slots, distances in _collect(
-                segments[s], begin, stop, queries[first:end], after, terms, radius, masks[s]
+                segments[s], begin, stop, queries[first:end], after, terms, radius, masks[s], budget
             )
         ]
 
@@ -573,6 +589,7 @@ def pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
     """All pairs of stored codes, ids i < j, with distance <= radius, in (i, j) order."""
     blocks_per_tile = _TILE_ROWS // LANES
+    budget = _Budget()
 
     def near(task: tuple[int, int]) -> list[_Found]:
         own, begin = task
@@ -584,7 +601,9 @@ def pairs(
             other = segments[number]
             after = slots if number == own else np.full(len(slots), -1, dtype=np.int64)
             first = begin if number == own else 0
-            for i, j, distances in _collect(other, first, other.n_blocks, rows, after, _PLAIN, radius, _NO_WORDS):
+            for i, j, distances in _collect(
+                other, first, other.n_blocks, rows, after, _PLAIN, radius, _NO_WORDS, budget
+            ):
                 here, there = ids[i], other.slot_ids(j)
                 found.append((np.minimum(here, there), np.maximum(here, there), distances))
         return found

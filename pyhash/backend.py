@@ -6,9 +6,11 @@ contract in `_native.pyi`, so answers never differ.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
+import sys
 import threading
 from types import ModuleType
 from typing import Any
@@ -132,6 +134,15 @@ def threads(threads: int | None = None) -> int:
             raise ValueError(f"PYHASH_THREADS must be an integer of at least 1, got {text!r}")
         _default_threads = min(int(text or 0), _MAX_THREADS)
     return _default_threads
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that can be had without driving others out; `sys.maxsize` where that is not known."""
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return sys.maxsize
 
 
 def why_no_native() -> str | None:

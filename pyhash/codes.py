@@ -129,7 +129,7 @@ def pack(features: ArrayLike, threshold: ArrayLike = 0.0) -> NDArray[np.uint8]:
     TypeError
         When they are of another type (64-bit integers and extended precision do not fit in a float64).
     """
-    rows = np.asarray(features)
+    rows = as_array(features, "features")
     single = rows.ndim == 1
     if not 1 <= rows.ndim <= 2:
         raise ValueError(f"features must be 1-D or 2-D, got {rows.ndim}-D")
@@ -235,6 +235,14 @@ def check_int(value: object, name: str, minimum: int | None = None, maximum: int
     return value
 
 
+def as_array(value: ArrayLike, name: str) -> NDArray[Any]:
+    """Return an array of what may be one; ValueError names it as `name` where lists in it differ in length."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array: {error}") from None
+
+
 def check_bits(bits: object) -> int:
     """Return the length of a code in bits."""
     return check_int(bits, "bits", 1, MAX_BITS)
@@ -243,7 +251,7 @@ def check_bits(bits: object) -> int:
 def check_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[np.uint8]:
     """Return codes of `bits` bits as a C-contiguous array, 1-D or 2-D as they came."""
     # Every search comes through here, so the usual case takes few steps.
-    array = codes if type(codes) is _Array else np.asarray(codes)
+    array = codes if type(codes) is _Array else as_array(codes, name)
     shape = array.shape
     n_bytes = (bits + 7) >> 3
     if array.dtype is not _UINT8 or not 1 <= len(shape) <= 2 or shape[-1] != n_bytes:
@@ -283,7 +291,7 @@ def from_words(words: NDArray[np.uint64], n_bytes: int) -> NDArray[np.uint8]:
 
 def _check_rows(codes: ArrayLike, name: str) -> NDArray[np.uint8]:
     """Return codes of any length as a C-contiguous array, 1-D or 2-D."""
-    array = np.asarray(codes)
+    array = as_array(codes, name)
     if array.dtype != _UINT8:
         raise TypeError(f"{name} must be packed codes of dtype uint8, got {array.dtype}")
     if not 1 <= array.ndim <= 2:
@@ -310,7 +318,7 @@ def _limits(threshold: ArrayLike, bits: int, dtype: np.dtype[Any]) -> NDArray[An
 
     For floats that is the nearest one of the same type that is not above the threshold; for integers an int16.
     """
-    given = np.asarray(threshold)
+    given = as_array(threshold, "threshold")
     if given.dtype.kind not in "fiub" or given.dtype.itemsize > 8:
         raise TypeError(f"threshold must be a number or an array of numbers (float64 at most), got {given.dtype}")
     if given.ndim and given.shape != (bits,):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _file, backend, measure
 from ._file import CorruptIndexError
 from ._lock import ReadWriteLock
-from .codes import Levels, check_codes, check_int, from_words, to_words
+from .codes import Levels, as_array, check_codes, check_int, from_words, to_words
 from .measure import MAX_DISTANCE
 from .runs import Runs, can_ring
 from .store import words_per_code
@@ -361,7 +361,7 @@ class Index:
         n_threads = backend.threads(threads)
         module = backend.module()
         if k * len(words) >= _LARGE_ANSWER:
-            self._check_room(k, len(words))
+            _check_room(k, len(words))
         terms = measure.terms(self._levels, level, weights)
         if cascade is not None:
             coarse, n_candidates = self._check_cascade(cascade)
@@ -477,11 +477,6 @@ class Index:
             metric = self._metrics[module, terms] = measure.metric(module, self._n_bytes, terms)
         return metric
 
-    def _check_room(self, k: int, n_queries: int) -> None:
-        module: Any = backend.module()
-        if hasattr(module, "available_memory") and 12 * k * n_queries > module.available_memory():
-            raise MemoryError(f"k must be smaller: {n_queries} answers of {k} entries do not fit in memory")
-
     def _check_cascade(self, cascade: tuple[str, int]) -> tuple[measure.Terms | None, int]:
         if not isinstance(cascade, (tuple, list)) or len(cascade) != 2:
             raise TypeError(f"cascade must be a pair (level, number of candidates), got {cascade!r}")
@@ -500,7 +495,7 @@ class Index:
         """Return the backend's segments to search, and bit masks of what is allowed in them."""
         if where is None:
             return [run.view(module) for run in self._runs.for_backend(module)], None
-        allowed = np.asarray(where)
+        allowed = as_array(where, "where")
         if allowed.ndim != 1:
             raise ValueError(f"where must be 1-D, got {allowed.ndim}-D")
         if allowed.dtype != np.bool_:
@@ -600,21 +595,30 @@ class Index:
         return index
 
 
+def _check_room(k: int, n_queries: int) -> None:
+    if 12 * k * n_queries > backend.available_memory():
+        raise MemoryError(f"k must be smaller: {n_queries} answers of {k} entries do not fit in memory")
+
+
 def _too_many(radius: int) -> MemoryError:
     return MemoryError(f"radius must be smaller: more lies within {radius} than fits in memory")
 
 
 def _check_ids(ids: ArrayLike, name: str) -> Ids:
     """Return ids as int64 `(n,)`; a single id as one entry."""
-    array = np.atleast_1d(np.asarray(ids))
+    array = np.atleast_1d(as_array(ids, name))
     if array.size == 0 and array.dtype == np.float64:  # what NumPy makes of an empty list
         array = array.astype(np.int64)
+    if array.dtype == np.object_:  # what NumPy makes of integers that fit in no type of its own
+        for id in array.flat:
+            if type(id) is int:
+                check_int(id, name, -_MAX_ID - 1, _MAX_ID)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D, got {array.ndim}-D")
-    if array.dtype.kind == "u" and array.size and int(array.max()) > _MAX_ID:
-        raise ValueError(f"{name} must be at most 2**63 - 1, got {int(array.max())}")
+    if array.dtype.kind == "u" and array.size:
+        check_int(array.max(), name, maximum=_MAX_ID)
     return array.astype(np.int64)
 
 

@@ -22,6 +22,10 @@ BAD_PAD[5, 1] |= 1
 IDS = np.arange(10, 50)
 LEVELS = "'coarse', 'fine'"
 HUGE = 2**63
+RAGGED = (
+    "setting an array element with a sequence. The requested array has an inhomogeneous shape after 1 dimensions. "
+    "The detected shape was (2,) + inhomogeneous part."
+)
 
 
 def add_to(index: Index) -> Callable[..., Any]:
@@ -41,6 +45,7 @@ def bad_arrays(name: str, call: Callable[[Index, Any], Any]) -> list[Case]:
         ("float32", CODES.astype(np.float32), TypeError, "{} must be packed codes of dtype uint8, got float32"),
         ("bool", CODES > 3, TypeError, "{} must be packed codes of dtype uint8, got bool"),
         ("list", [[1] * 8], TypeError, "{} must be packed codes of dtype uint8, got int64"),
+        ("ragged", [[1], [2, 3]], ValueError, "{} must be an array: " + RAGGED),
         ("None", None, TypeError, "{} must be packed codes of dtype uint8, got object"),
         ("text", "code", TypeError, "{} must be packed codes of dtype uint8, got <U4"),
         ("narrow", CODES[:, :7], ValueError, "{} must have 8 bytes a code for 64 bits, got 7"),
@@ -97,9 +102,7 @@ SEARCHES: list[Case] = [
     *bad_integers("threads", lambda index, threads: index.pairs(3, threads=threads), 1),
     *bad_integers("threads", lambda index, threads: index.optimize(threads=threads), 1),
     *bad_integers("weights['fine']", lambda index, w: index.search(q, 3, weights={"coarse": 1, "fine": w}), 0),
-    *bad_integers(
-        "cascade's number of candidates", lambda index, n: index.search(q, 3, cascade=("coarse", n)), 1
-    ),
+    *bad_integers("cascade's number of candidates", lambda index, n: index.search(q, 3, cascade=("coarse", n)), 1),
 ]
 for search in (
     lambda index, **options: index.search(q, 3, **options),
@@ -110,7 +113,12 @@ for search in (
         ("level", {"level": ""}, ValueError, f"level must name a level of this index ({LEVELS}), got ''"),
         ("level", {"level": 1}, ValueError, f"level must name a level of this index ({LEVELS}), got 1"),
         ("level", {"level": ["fine"]}, ValueError, f"level must name a level of this index ({LEVELS}), got ['fine']"),
-        ("weights", {"weights": {"fin": 1}}, ValueError, f"weights must name a level of this index ({LEVELS}), got 'fin'"),
+        (
+            "weights",
+            {"weights": {"fin": 1}},
+            ValueError,
+            f"weights must name a level of this index ({LEVELS}), got 'fin'",
+        ),
         ("weights", {"weights": {1: 1}}, ValueError, f"weights must name a level of this index ({LEVELS}), got 1"),
         ("weights", {"weights": [3, 1]}, TypeError, "weights must be a mapping of level to integer, got list"),
         ("weights", {"weights": {}}, ValueError, "weights must have one that is not 0, got {}"),
@@ -143,7 +151,7 @@ for search in (
         ("where", {"where": 10}, ValueError, "where must be 1-D, got 0-D"),
         ("where", {"where": [10.0]}, TypeError, "where must be integers, got dtype float64"),
         ("where", {"where": ["10"]}, TypeError, "where must be integers, got dtype <U2"),
-        ("where", {"where": [HUGE]}, ValueError, f"where must be at most 2**63 - 1, got {HUGE}"),
+        ("where", {"where": [HUGE]}, ValueError, f"where must be at most {2**63 - 1}, got {HUGE}"),
     ]:
         SEARCHES.append(
             (f"{label}={options}", lambda index, s=search, o=options: s(index, **o), error, text)  # type: ignore[misc]
@@ -182,8 +190,10 @@ CHANGES: list[Case] = [
     ("text ids", lambda i: i.add(CODES[:2], ["a", "b"]), TypeError, "ids must be integers, got dtype <U1"),
     ("None ids", lambda i: i.add(CODES[:2], [None, 1]), TypeError, "ids must be integers, got dtype object"),
     ("2-D ids", lambda i: i.add(CODES[:2], [[1, 2]]), ValueError, "ids must be 1-D, got 2-D"),
-    ("huge ids", lambda i: i.add(CODES[:1], [HUGE]), ValueError, f"ids must be at most 2**63 - 1, got {HUGE}"),
-    ("huger ids", lambda i: i.add(CODES[:1], [2**70]), TypeError, "ids must be integers, got dtype object"),
+    ("huge ids", lambda i: i.add(CODES[:1], [HUGE]), ValueError, f"ids must be at most {2**63 - 1}, got {HUGE}"),
+    ("huger ids", lambda i: i.add(CODES[:2], [3, 2**70]), ValueError, f"ids must be at most {2**63 - 1}, got {2**70}"),
+    ("low ids", lambda i: i.remove([11, -(2**70)]), ValueError, f"ids must be at least {-(2**63)}, got {-(2**70)}"),
+    ("ragged ids", lambda i: i.add(CODES[:2], [[1], [2, 3]]), ValueError, f"ids must be an array: {RAGGED}"),
     ("remove unknown", lambda i: i.remove([11, 9, 8]), KeyError, "ids must be in the index, but 8 is not"),
     ("remove unknown one", lambda i: i.remove(50), KeyError, "ids must be in the index, but 50 is not"),
     ("remove -1", lambda i: i.remove([-1]), KeyError, "ids must be in the index, but -1 is not"),
@@ -198,7 +208,12 @@ CHANGES: list[Case] = [
         KeyError,
         "ids must be in the index, but 99 is not",
     ),
-    ("update twice", lambda i: i.update([12, 13, 12], CODES[:3]), ValueError, "ids must be unique, got 12 more than once"),
+    (
+        "update twice",
+        lambda i: i.update([12, 13, 12], CODES[:3]),
+        ValueError,
+        "ids must be unique, got 12 more than once",
+    ),
     ("update too few", lambda i: i.update([12, 13], CODES[:1]), ValueError, "codes must have one row an id: 2, got 1"),
     ("update too many", lambda i: i.update(12, CODES[:2]), ValueError, "codes must have one row an id: 1, got 2"),
     ("update float ids", lambda i: i.update([1.5], CODES[:1]), TypeError, "ids must be integers, got dtype float64"),
@@ -244,14 +259,32 @@ def test_pad_bits_must_be_zero(kernel: str, empty: bool) -> None:
     assert bytes(index) == before
 
 
-def test_a_k_beyond_all_memory(kernel: str) -> None:
+def test_a_k_beyond_all_memory(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are as long as k asks for; one that cannot be made says so, and not in the words of the binding."""
     index = Index(64)
     index.add(CODES)
     for k in (2**50, 2**62, 2**64, 10**30):
-        with pytest.raises((MemoryError, ValueError), match=r"k must be|Unable to allocate"):
+        with pytest.raises(ValueError, match=r"^k must be at most 2147483647, got "):
             index.search(q, k)
+    text = "k must be smaller: 3 answers of 2147483647 entries do not fit in memory"
+    with monkeypatch.context() as patched:
+        patched.setattr(pyhash.backend, "available_memory", lambda: 2**36)
+        raises(lambda: index.search(q, 2**31 - 1), MemoryError, text)
     assert len(index.search(q, 3)[0]) == 3
+
+
+def test_numba_counts_the_memory_of_what_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the C++ core does: an error, where the system would end the process."""
+    module = pytest.importorskip("pyhash._numba")
+    with pyhash.use("numba"):
+        index = Index(64)
+        index.add(CODES)
+        assert len(index.pairs(64)[0]) == 780
+        monkeypatch.setattr(module, "available_memory", lambda: 4 * 24 * 779)
+        text = "radius must be smaller: more lies within 64 than fits in memory"
+        raises(lambda: index.pairs(64), MemoryError, text)
+        raises(lambda: index.range_search(CODES, 64), MemoryError, text)
+        assert len(index.range_search(CODES[:10], 64)[1]) == 400
 
 
 def test_a_cascade_with_more_candidates_than_memory(kernel: str) -> None:
@@ -317,7 +350,11 @@ def test_mapped_index_refuses_every_change(kernel: str, tmp_path: Path) -> None:
         ),
         (lambda: Index(8, structure="tree"), ValueError, "structure must be one of 'auto', 'flat', 'ring', got 'tree'"),
         (lambda: Index(8, structure=None), ValueError, "structure must be one of 'auto', 'flat', 'ring', got None"),
-        (lambda: Index(8, structure=["flat"]), ValueError, "structure must be one of 'auto', 'flat', 'ring', got ['flat']"),
+        (
+            lambda: Index(8, structure=["flat"]),
+            ValueError,
+            "structure must be one of 'auto', 'flat', 'ring', got ['flat']",
+        ),
     ],
 )
 def test_bad_index(make: Callable[[], Any], error: type[Exception], text: str) -> None:
@@ -332,8 +369,14 @@ def test_features_and_codes(kernel: str) -> None:
     raises(lambda: pyhash.pack(features[1]), ValueError, "features must not contain NaN, got one in column 4")
     raises(lambda: pyhash.pack(features[None]), ValueError, "features must be 1-D or 2-D, got 3-D")
     raises(lambda: pyhash.unpack(CODES, 65), ValueError, "codes must have 9 bytes a code for 65 bits, got 8")
-    raises(lambda: pyhash.hamming(CODES, CODES[:, :3]), ValueError, "a and b must have the same number of bytes a code, got 8 and 3")
-    raises(lambda: pyhash.hamming(CODES.view(np.int8), CODES), TypeError, "a must be packed codes of dtype uint8, got int8")
+    raises(
+        lambda: pyhash.hamming(CODES, CODES[:, :3]),
+        ValueError,
+        "a and b must have the same number of bytes a code, got 8 and 3",
+    )
+    raises(
+        lambda: pyhash.hamming(CODES.view(np.int8), CODES), TypeError, "a must be packed codes of dtype uint8, got int8"
+    )
     raises(lambda: pyhash.hamming(CODES, CODES, threads=0), ValueError, "threads must be at least 1, got 0")
 
 
