@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -76,20 +77,32 @@ def read_labels(
     if source == "folders":
         return _from_folders(folder, levels)
     path = Path(source)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{path.name} is not UTF-8: {error}") from error
     if path.suffix.lower() == ".json":
-        with path.open(encoding="utf-8") as file:
-            leaves = dict(_leaves(json.load(file)))
+        try:
+            leaves = dict(_leaves(json.loads(text)))
+        except json.JSONDecodeError as error:
+            raise LabelError(f"{path.name} is not JSON: {error}") from error
         outer = levels[:-1]
         tree = {
             name: {level: groups[min(number, len(groups) - 1)] for number, level in enumerate(outer)}
             for name, groups in leaves.items()
         }
         return _from_tree(folder, tree, levels)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [{key: value for key, value in row.items() if key} for row in csv.DictReader(file)]
-    if not rows:
+    try:
+        table = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise LabelError(f"{path.name} is not CSV: {error}") from error
+    rows = [{key: value for key, value in row.items() if key} for row in table]
+    if not any(rows):
         raise LabelError(f"{path.name} holds no rows")
     if "path" in rows[0]:
+        bare = next((number for number, row in enumerate(rows, 1) if not row["path"]), None)
+        if bare is not None:
+            raise LabelError(f"row {bare} of {path.name} has no path")
         files = [os.path.join(folder, row["path"]) for row in rows]
         return Labelled(files, _columns(rows, [column for column in rows[0] if column != "path"], levels, path.name))
     key = next(iter(rows[0]))

@@ -1,0 +1,182 @@
+"""Where labels come from: folders, CSV files, trees; and what they must fit."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyhash.labels import LabelError, Labelled, read_labels
+
+LEVELS = ["coarse", "fine"]
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Make empty files; labels are read without looking into pictures."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def by_name(labelled: Labelled, root: Path, level: str) -> dict[str, str]:
+    names = [Path(os.path.relpath(file, root)).as_posix() for file in labelled.files]
+    return dict(zip(names, labelled.labels[level], strict=True))
+
+
+@pytest.fixture
+def animals(tmp_path: Path) -> Path:
+    return touch(
+        tmp_path / "set", "cat/1.jpg", "cat/2.JPG", "dog/1.png", "car/1.webp", "car/notes.txt", ".trash/x/9.jpg"
+    )
+
+
+def test_folders_are_classes(animals: Path) -> None:
+    labelled = read_labels(animals, "folders", LEVELS)
+    assert list(labelled.labels) == ["fine"]
+    expected = {"car/1.webp": "car", "cat/1.jpg": "cat", "cat/2.JPG": "cat", "dog/1.png": "dog"}
+    assert by_name(labelled, animals, "fine") == expected
+    assert labelled.files == sorted(labelled.files)
+
+
+def test_folders_around_folders_are_groups(tmp_path: Path) -> None:
+    root = touch(
+        tmp_path, "train/pets/cat/1.jpg", "train/pets/dog/1.jpg", "train/farm/cow/1.jpg", "train/farm/cat/1.jpg"
+    )
+    labelled = read_labels(root, "folders", LEVELS)
+    assert set(labelled.labels["coarse"]) == {"pets", "farm"}
+    assert set(labelled.labels["fine"]) == {"pets/cat", "pets/dog", "farm/cow", "farm/cat"}  # two kinds of cat
+    assert set(read_labels(root, "folders", ["code"]).labels["code"]) == set(labelled.labels["fine"])
+    three = read_labels(root, "folders", ["a", "b", "c"])
+    assert list(three.labels) == ["b", "c"]
+
+
+def test_pictures_outside_of_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/1.jpg", "2.jpg")
+    with pytest.raises(LabelError, match=r"two classes or more, but .*2\.jpg lies in none of them"):
+        read_labels(tmp_path, "folders", LEVELS)
+    with pytest.raises(LabelError, match=r"two classes or more, but .*1\.jpg lies in none"):
+        read_labels(touch(tmp_path / "one", "only/1.jpg", "only/2.jpg"), "folders", LEVELS)
+
+
+def test_no_labels(animals: Path, tmp_path: Path) -> None:
+    labelled = read_labels(animals, None, LEVELS)
+    assert (len(labelled.files), labelled.labels) == (4, {})
+    (tmp_path / "empty").mkdir()
+    for source in (None, "folders"):
+        with pytest.raises(LabelError, match=r"no pictures in .*empty"):
+            read_labels(tmp_path / "empty", source, LEVELS)
+    with pytest.raises(NotADirectoryError, match=r"images must be a folder, got '.*gone'"):
+        read_labels(tmp_path / "gone", None, LEVELS)
+
+
+def test_csv_of_pictures(animals: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    elsewhere = touch(tmp_path, "other.jpg") / "other.jpg"
+    table.write_text(
+        f"\ufeffpath,fine,coarse,note\ncat/1.jpg,cat,animal,\n{elsewhere},bus,vehicle,x\n", encoding="utf-8"
+    )
+    labelled = read_labels(animals, table, LEVELS)
+    assert [Path(file).name for file in labelled.files] == ["1.jpg", "other.jpg"]
+    assert labelled.files[1] == os.fspath(elsewhere)
+    assert labelled.labels == {"coarse": ["animal", "vehicle"], "fine": ["cat", "bus"]}
+    assert list(labelled.labels) == LEVELS
+    table.write_text("path,kind\ncat/1.jpg,cat\ndog/1.png,dog\n")
+    assert read_labels(animals, table, ["code"]).labels == {"code": ["cat", "dog"]}  # one level, one column
+
+
+def test_csv_of_classes(animals: Path, tmp_path: Path) -> None:
+    table = tmp_path / "tree.csv"
+    table.write_text("class,coarse\ncat,animal\ndog,animal\ncar,vehicle\nbus,vehicle\n")
+    labelled = read_labels(animals, table, LEVELS)
+    assert by_name(labelled, animals, "coarse")["car/1.webp"] == "vehicle"
+    assert by_name(labelled, animals, "coarse")["cat/2.JPG"] == "animal"
+    assert by_name(labelled, animals, "fine")["dog/1.png"] == "dog"
+
+
+def test_json_tree(animals: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree.json"
+    tree.write_text(json.dumps({"animal": ["cat", "dog"], "vehicle": ["car"]}))
+    labelled = read_labels(animals, tree, LEVELS)
+    assert by_name(labelled, animals, "coarse") == {
+        "car/1.webp": "vehicle",
+        "cat/1.jpg": "animal",
+        "cat/2.JPG": "animal",
+        "dog/1.png": "animal",
+    }
+    assert by_name(labelled, animals, "fine")["cat/1.jpg"] == "cat"
+    tree.write_text(json.dumps({"alive": {"feline": ["cat"], "canine": ["dog"]}, "thing": ["car"]}))
+    three = read_labels(animals, tree, ["top", "middle", "fine"])
+    assert by_name(three, animals, "top")["dog/1.png"] == "alive"
+    assert by_name(three, animals, "middle") == {
+        "car/1.webp": "car",  # a branch that ends early stands for itself
+        "cat/1.jpg": "feline",
+        "cat/2.JPG": "feline",
+        "dog/1.png": "canine",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "", "a.csv holds no rows"),
+        ("a.csv", "path,fine\n", "a.csv holds no rows"),
+        ("a.csv", ",\n1,2\n", "a.csv holds no rows"),
+        (
+            "a.csv",
+            "path,coarse,x\ncat/1.jpg,animal,y\n",
+            "a.csv must have a column for the level 'fine', got coarse, x",
+        ),
+        ("a.csv", "path\ncat/1.jpg\n", "a.csv must have a column for the level 'fine', got none"),
+        ("a.csv", "path,fine\ncat/1.jpg,cat\ndog/1.png,\n", "row 2 of a.csv has no label for the level 'fine'"),
+        ("a.csv", "path,fine\ncat/1.jpg\n", "row 1 of a.csv has no label for the level 'fine'"),
+        ("a.csv", "path,fine\n,cat\n", "row 1 of a.csv has no path"),
+        ("a.csv", "class,coarse\ncat,animal\n", "the tree of classes has no class 'car', the folder of .*car"),
+        ("a.csv", "class,coarse\ncat,animal\ndog,animal\ncar,\n", "row 1 of the tree of classes has no label"),
+        ("a.csv", b"path,fine\n\xff\xfe,cat\n", r"a\.csv is not UTF-8"),
+        ("a.json", '{"animal": ["cat", "dog"]}', "has no class 'car'"),
+        ("a.json", '{"animal": 3}', "must be objects around lists of names, got 3"),
+        ("a.json", "{", r"a\.json is not JSON"),
+        ("a.json", "{}", "has no class 'car'"),
+    ],
+)
+def test_what_does_not_fit(animals: Path, tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(LabelError, match=message):
+        read_labels(animals, tmp_path / name, LEVELS)
+
+
+def test_a_missing_file(animals: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_labels(animals, tmp_path / "gone.csv", LEVELS)
+
+
+TREES = st.recursive(
+    st.lists(st.sampled_from(["cat", "dog", "car", "cow"]), max_size=3)
+    | st.integers()
+    | st.none()
+    | st.text(max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3) | st.lists(inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(tree=TREES, levels=st.sampled_from([["fine"], LEVELS, ["a", "b", "c"]]))
+def test_any_json_gives_labels_or_a_label_error(
+    tmp_path_factory: pytest.TempPathFactory, tree: Any, levels: list[str]
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "any"
+    touch(root / "set", "cat/1.jpg", "dog/1.jpg")
+    (root / "tree.json").write_text(json.dumps(tree))
+    try:
+        labelled = read_labels(root / "set", root / "tree.json", levels)
+    except LabelError:
+        return
+    assert set(labelled.labels) <= set(levels)
+    assert levels[-1] in labelled.labels
+    assert all(len(values) == len(labelled.files) == 2 for values in labelled.labels.values())
