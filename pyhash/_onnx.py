@@ -109,8 +109,10 @@ class Model:
         The ``pyhash.`` entries of the model's metadata, without that prefix.
     digest : str
         SHA-256 of the model, including the files where it keeps weights outside.
+    outputs : tuple of str
+        Names of all outputs.
     output : str
-        Name of the output that is read.
+        Name of the one that is read.
     policy : Policy
     bits : int
     levels : Levels
@@ -144,6 +146,7 @@ class Model:
         else:
             settings = _settings(preprocess)
         self._input = self._choose_input(session.get_inputs())
+        self.outputs = tuple(value.name for value in session.get_outputs())
         self._output = self._choose_output(session.get_outputs(), output)
         self.output: str = self._output.name
         self._dtype = _INPUT_TYPES[self._input.type]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -119,6 +119,8 @@ class Encoder:
         else:
             raise TypeError(f"model must be a path, bytes or None, got {type(model).__name__}")
         self._model = Model(source, name, output, preprocess, levels)
+        self._source = source
+        self._parts: dict[str, Model] = {}
         self._arguments = {
             "model": None if model is None else source,
             "output": output,
@@ -177,7 +179,7 @@ class Encoder:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
-    def encode(self, images: Any, *, on_error: _OnError = "raise") -> NDArray[np.uint8]:
+    def encode(self, images: Any, *, level: str | None = None, on_error: _OnError = "raise") -> NDArray[np.uint8]:
         """Return the code of each picture.
 
         Parameters
@@ -185,6 +187,10 @@ class Encoder:
         images : picture or iterable of pictures
             Paths, bytes of files, PIL images or uint8 arrays, as `images.load` takes them; or one array (n,
             h, w, 3).
+        level : str, optional
+            Compute this level only; the other bits are 0, so the codes fit ``Index.search(level=...)``. Where the
+            level reads early layers only (see `pyhash.build.build`), just that part of the network is run; it is cut
+            out at the first such call, by the package onnx.
         on_error : "raise" or callable
             What to do about a picture that cannot be read: raise; or call this with the `ImageError`, whose
             ``index`` is the picture's place, and leave the picture out. ``on_error=errors.append`` collects
@@ -200,7 +206,7 @@ class Encoder:
         ImageError
             When a picture cannot be read.
         """
-        return self._all(images, on_error, pack, np.empty((0, self.levels.n_bytes), np.uint8))
+        return self._all(images, on_error, *self._at(level), np.empty((0, self.levels.n_bytes), np.uint8))
 
     def logits(self, images: Any, *, on_error: _OnError = "raise") -> NDArray[np.float32]:
         """Return what the model gives for each picture before it is cut to bits.
@@ -215,10 +221,10 @@ class Encoder:
         numpy.ndarray
             float32, shape (n, bits); (bits,) for one picture.
         """
-        return self._all(images, on_error, lambda logits: logits, np.empty((0, self.bits), np.float32))
+        return self._all(images, on_error, self._model, lambda logits: logits, np.empty((0, self.bits), np.float32))
 
     def stream(
-        self, sources: Iterable[Any], *, batch_size: int | None = None
+        self, sources: Iterable[Any], *, batch_size: int | None = None, level: str | None = None
     ) -> Iterator[tuple[Any, NDArray[np.uint8] | ImageError]]:
         """Encode any number of pictures, in order and in bounded memory.
 
@@ -228,6 +234,8 @@ class Encoder:
             As for `encode`. Taken only a little ahead of what has been given back.
         batch_size : int, optional
             Pictures that a thread takes at a time.
+        level : str, optional
+            As for `encode`.
 
         Yields
         ------
@@ -236,19 +244,51 @@ class Encoder:
             has none.
         """
         size = self._model.batch_sizes[0] if batch_size is None else check_int(batch_size, "batch_size", 1)
-        return self._spread(sources, size, pack)
+        return self._spread(sources, size, *self._at(level))
 
-    def _all(self, images: Any, on_error: _OnError, finish: _Finish, nothing: NDArray[Any]) -> NDArray[Any]:
+    def _at(self, level: str | None) -> tuple[Model, _Finish]:
+        """Return what is run for a level, or for all of them, and what makes codes of its logits."""
+        if level is None:
+            return self._model, pack
+        if level not in self.levels:
+            raise ValueError(f"level must be one of {', '.join(self.levels)}, got {level!r}")
+        if level not in self._parts:
+            self._parts[level] = self._cut(level)  # twice if two threads ask at once, which does no harm
+        model = self._parts[level]
+        end = list(accumulate(self.levels.values()))[list(self.levels).index(level)]
+        bits = slice(end - self.levels[level], end) if model is self._model else slice(None)
+
+        def finish(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+            codes = np.zeros((len(logits), self.levels.n_bytes), np.uint8)
+            codes[:, (end - self.levels[level]) // 8 : (end + 7) // 8] = pack(logits[:, bits])
+            return codes
+
+        return model, finish
+
+    def _cut(self, level: str) -> Model:
+        """Return the part of the network that a level needs; the whole where there is no such part."""
+        if f"{self._model.output}_{level}" not in self._model.outputs:
+            return self._model
+        try:
+            from .graph import select_levels
+
+            return Model(select_levels(self._source, [level]).SerializeToString(), self.name)
+        except ImportError:  # without onnx it is slower, not wrong
+            return self._model
+
+    def _all(
+        self, images: Any, on_error: _OnError, model: Model, finish: _Finish, nothing: NDArray[Any]
+    ) -> NDArray[Any]:
         if on_error != "raise" and not callable(on_error):
             raise ValueError(f"on_error must be 'raise' or a function, got {on_error!r}")
         alone = _is_picture(images)
         if alone:
             threads = self.threads if math.prod(as_shape(self.size)) >= _SHARED_PIXELS else 1
-            results = iter(self._chunk([images], finish, PixelBudget(self._max_pixels), threads))
+            results = iter(self._chunk([images], model, finish, PixelBudget(self._max_pixels), threads))
         else:
             sources = list(images)
             share = math.ceil(len(sources) / self.threads)
-            results = self._spread(sources, max(1, min(share, self._model.batch_sizes[0])), finish)
+            results = self._spread(sources, max(1, min(share, self._model.batch_sizes[0])), model, finish)
         rows = []
         for index, (_, result) in enumerate(results):
             if not isinstance(result, ImageError):
@@ -262,20 +302,20 @@ class Encoder:
             return nothing
         return rows[0] if alone else np.stack(rows)
 
-    def _spread(self, sources: Iterable[Any], size: int, finish: _Finish) -> Iterator[Any]:
+    def _spread(self, sources: Iterable[Any], size: int, model: Model, finish: _Finish) -> Iterator[Any]:
         """Encode chunks of pictures in as many threads as there are CPUs; give results back in order."""
         budget = PixelBudget(self._max_pixels)
         remaining = iter(sources)
         chunks = iter(lambda: list(islice(remaining, size)), [])
         if self.threads == 1:
             for chunk in chunks:
-                yield from self._chunk(chunk, finish, budget)
+                yield from self._chunk(chunk, model, finish, budget)
             return
         pool = ThreadPoolExecutor(self.threads, "pyhash-encode")
         pending: deque[Future[_Results]] = deque()
         try:
             for chunk in chunks:
-                pending.append(pool.submit(self._chunk, chunk, finish, budget))
+                pending.append(pool.submit(self._chunk, chunk, model, finish, budget))
                 if len(pending) > 2 * self.threads:
                     yield from pending.popleft().result()
             while pending:
@@ -283,7 +323,9 @@ class Encoder:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _chunk(self, sources: list[Any], finish: _Finish, budget: PixelBudget, threads: int = 1) -> _Results:
+    def _chunk(
+        self, sources: list[Any], model: Model, finish: _Finish, budget: PixelBudget, threads: int = 1
+    ) -> _Results:
         """Encode a few pictures in the calling thread."""
         policy = self._model.policy
         pixels = np.empty((len(sources), *as_shape(policy.size), 3), np.uint8)
@@ -302,7 +344,7 @@ class Encoder:
             except ImageError as error:
                 failed[at] = error
         n_good = len(sources) - len(failed)
-        rows = iter(finish(self._model.run(pixels[:n_good], threads)) if n_good else ())
+        rows = iter(finish(model.run(pixels[:n_good], threads)) if n_good else ())
         return [(source, failed[at] if at in failed else next(rows)) for at, source in enumerate(sources)]
 
 

@@ -62,8 +62,8 @@ class GalleryEncoder(Protocol):
     def levels(self) -> Levels:
         """The levels of a code."""
 
-    def encode(self, images: Any) -> NDArray[np.uint8]:
-        """Codes of one picture `(n_bytes,)` or of many `(n, n_bytes)`."""
+    def encode(self, images: Any, *, level: str | None = None) -> NDArray[np.uint8]:
+        """Codes of one picture `(n_bytes,)` or of many `(n, n_bytes)`; with a level, only its bits are needed."""
 
     def stream(self, sources: Iterable[Any]) -> Iterator[tuple[Any, NDArray[np.uint8] | ImageError]]:
         """Each source with its code, or with what is wrong with it, in order."""
@@ -336,7 +336,7 @@ class Gallery:
         GalleryMismatchError
             When the gallery's codes are of another encoder.
         """
-        codes = self.encoder.encode(images)
+        codes = self.encoder.encode(images, level=level)
         matches = self.search_codes(np.atleast_2d(codes), k, level=level, weights=weights, cascade=cascade)
         return matches[0] if codes.ndim == 1 else matches
 

@@ -23,7 +23,7 @@ class FakeEncoder:
         self.delay = delay
         self.seen: list[Any] = []
 
-    def encode(self, images: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def encode(self, images: Any, *, level: str | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
         if isinstance(images, list | tuple):
             return np.array([self._code(image) for image in images], np.uint8).reshape(-1, 8)
         return self._code(images)

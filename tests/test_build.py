@@ -1,0 +1,473 @@
+"""From a network and labelled pictures to an encoder: in Python, from the shell, and what it retrieves."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("PIL")
+pytest.importorskip("scipy")
+import labelled_pictures
+import networks
+import onnx
+from click.testing import CliRunner, Result
+from onnx import ModelProto
+
+from pyhash import cli, graph, heads
+from pyhash._onnx import Model
+from pyhash.build import Fitted, build, extract, fit_head
+from pyhash.encoder import Encoder
+from pyhash.evaluate import evaluate
+from pyhash.gallery import Gallery
+from pyhash.graph import GraphError
+from pyhash.images import ImageError
+from pyhash.labels import LabelError
+
+LEVELS = {"coarse": 8, "fine": 24}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return labelled_pictures.draw(tmp_path_factory.mktemp("pictures") / "train")
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return labelled_pictures.draw(tmp_path_factory.mktemp("pictures") / "test", per_class=5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("backbone") / "small resnet.onnx"
+    onnx.save_model(networks.resnet(), path)
+    return path
+
+
+def retrieval(encoder: Encoder, queries: Path, database: Path) -> dict[str, float]:
+    """Mean average precision of each level, judged by its own labels; by chance about 1/2 and 1/6."""
+    files = [sorted(root.rglob("*.png")) for root in (queries, database)]
+    labels = [{"coarse": [f.parts[-3] for f in part], "fine": [f.parts[-2] for f in part]} for part in files]
+    codes = [encoder.encode(part) for part in files]
+    report = evaluate(codes[0], codes[1], labels[0], labels[1], levels=encoder.levels, ks=[5])
+    names = list(encoder.levels) if len(encoder.levels) > 1 else ["code"]
+    return {name: report.value("mAP", name, name if name in LEVELS else "fine") for name in names}
+
+
+# What is built
+
+
+@pytest.mark.parametrize("head", [*heads.SUPERVISED, "pca-itq", "lsh"])
+def test_every_head_makes_an_encoder_that_retrieves(
+    head: str, backbone: Path, folder: Path, held_out: Path, tmp_path: Path
+) -> None:
+    labels = "folders" if head in heads.SUPERVISED else None
+    steps = []
+    built = build(
+        backbone,
+        folder,
+        labels,
+        LEVELS,
+        tmp_path / "e.onnx",
+        head=head,
+        progress=lambda step, done, total: steps.append((step, done, total)),
+    )
+    onnx.checker.check_model(onnx.load(tmp_path / "e.onnx"), full_check=True)
+    encoder = Encoder(tmp_path / "e.onnx")
+    assert (dict(encoder.levels), encoder.name) == (LEVELS, "small resnet")
+    assert encoder.metadata["training"] == f"head {head} fitted on 84 pictures of train"
+    assert (built.path, built.n_pictures, built.failed, built.batch) == (str(tmp_path / "e.onnx"), 84, [], None)
+    assert built.taps == {"stage1": 8, "stage2": 12, "stage3": 16, "stage4": 24}
+    assert built.classes == ({"coarse": 2, "fine": 6} if labels else {})
+    assert built.grouped == ()
+    assert steps[0][0] == "features"
+    assert steps[-1] == ("head", 1, 1)
+    assert ("features", 84, 84) in steps
+    found = retrieval(encoder, held_out, folder)
+    assert found["coarse"] > 0.6
+    assert found["fine"] > (0.55 if labels else 0.3)
+
+
+def test_building_twice_gives_the_same_file(backbone: Path, folder: Path, tmp_path: Path) -> None:
+    for name, threads in (("one", 1), ("two", 3)):
+        build(backbone, folder, "folders", 16, tmp_path / name, threads=threads, name="same", max_images=50)
+    one, two = (Encoder(tmp_path / name) for name in ("one", "two"))
+    pictures = sorted(folder.rglob("*.png"))
+    np.testing.assert_array_equal(one.encode(pictures), two.encode(pictures))
+    build(backbone, folder, "folders", 16, tmp_path / "three", name="same", max_images=50, seed=1)
+    assert not np.array_equal(Encoder(tmp_path / "three").encode(pictures), one.encode(pictures))
+
+
+def test_the_textbook_recipe(folder: Path, tmp_path: Path) -> None:
+    """A hash layer that was trained elsewhere: every output is a bit, above 0 or not."""
+    model = networks.vgg_channels_last()
+    built = build(model, folder, None, 64, tmp_path / "e.onnx", taps=["fc2"], preprocess="keras-caffe", head="sign")
+    assert built.taps == {"fc2": 64}
+    features = graph.add_features(model, ["fc2"], "keras-caffe")
+    pictures = sorted(folder.rglob("*.png"))[::9]
+    expected, _, _ = extract(features, pictures)
+    np.testing.assert_array_equal(Encoder(tmp_path / "e.onnx").encode(pictures), np.packbits(expected > 0, axis=1))
+    with pytest.raises(
+        ValueError, match="levels must have 64 bits together, one a feature, for the head 'sign', got 48"
+    ):
+        build(model, folder, None, 48, tmp_path / "f.onnx", taps=["fc2"], preprocess="keras-caffe", head="sign")
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (lambda: networks.vit(), {}),
+        (lambda: networks.vit(batch=1), {}),
+        (lambda: networks.mobilenet(opset=11), {"preprocess": "tf"}),
+        (lambda: networks.resnet(dtype=np.float16), {}),
+        (lambda: networks.efficientnet(), {"size": (32, 48), "preprocess": "unit"}),
+        (lambda: networks.dense_with_batch(4), {}),
+        (lambda: networks.vgg_channels_last(top=False), {"preprocess": "keras-caffe"}),
+    ],
+    ids=["vit", "vit-batch-1", "mobilenet", "float16", "oblong", "batch-4", "channels-last"],
+)
+def test_networks_of_every_kind(make: Any, options: Mapping[str, Any], folder: Path, tmp_path: Path) -> None:
+    built = build(make(), folder, "folders", LEVELS, tmp_path / "e.onnx", **options)
+    encoder = Encoder(tmp_path / "e.onnx")
+    assert encoder.size == options.get("size", 32)
+    codes = encoder.encode(sorted(folder.rglob("*.png"))[:5])
+    assert codes.shape == (5, 4)
+    assert built.batch in (None, 1, 4)
+
+
+def test_levels_without_labels_of_their_own_are_grouped(backbone: Path, folder: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    for kind in folder.glob("*/*"):
+        shutil.copytree(kind, flat / kind.name)
+    built = build(backbone, flat, "folders", LEVELS, tmp_path / "e.onnx")
+    assert built.grouped == ("coarse",)
+    assert built.classes == {"coarse": 2, "fine": 6}  # about the root of six
+
+
+def test_pictures_that_cannot_be_read_are_left_out(backbone: Path, folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    files = sorted(folder.rglob("*.png"))
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    rows = [f"{file},{file.parts[-2]}" for file in [files[0], bad, *files[1:], tmp_path / "gone.png"]]
+    table.write_text("\n".join(["path,kind", *rows]))
+    built = build(backbone, folder, table, 16, tmp_path / "e.onnx")
+    assert built.n_pictures == len(files)
+    assert [Path(error.path).name for error in built.failed] == ["bad.png", "gone.png"]
+    table.write_text(f"path,kind\n{bad},a\n{bad},b\n")
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        build(backbone, folder, table, 16, tmp_path / "f.onnx")
+    assert not (tmp_path / "f.onnx").exists()
+
+
+def test_weights_decide_what_a_level_reads(backbone: Path, folder: Path, held_out: Path, tmp_path: Path) -> None:
+    weights = {"coarse": [1, 1, 0, 0]}
+    built = build(backbone, folder, "folders", LEVELS, tmp_path / "e.onnx", weights=weights)
+    assert built.fitted.weights["coarse"] == {"stage1": 1.0, "stage2": 1.0, "stage3": 0.0, "stage4": 0.0}
+    assert max(built.fitted.weights["fine"].values()) == 1
+    whole = Encoder(tmp_path / "e.onnx")
+    assert retrieval(whole, held_out, folder)["coarse"] > 0.6
+
+
+def test_a_level_runs_only_the_part_of_the_network_that_it_needs(
+    backbone: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(backbone, folder, "folders", LEVELS, tmp_path / "e.onnx", weights={"coarse": [1, 1, 0, 0]})
+    encoder = Encoder(tmp_path / "e.onnx")
+    pictures = sorted(folder.rglob("*.png"))[::3]
+    codes = encoder.encode(pictures)
+    run_by: list[str] = []
+    whole_run = Model.run
+
+    def spy(self: Model, pixels: Any, threads: int = 1) -> Any:
+        run_by.append(",".join(self.levels))
+        return whole_run(self, pixels, threads)
+
+    monkeypatch.setattr(Model, "run", spy)
+    for level, columns in (("coarse", slice(0, 1)), ("fine", slice(1, 4))):
+        run_by.clear()
+        found = encoder.encode(pictures, level=level)
+        assert set(run_by) == {level}
+        np.testing.assert_array_equal(found[:, columns], codes[:, columns])
+        found[:, columns] = 0
+        assert not found.any()
+    np.testing.assert_array_equal(encoder.encode(pictures[0], level="coarse")[0], codes[0, 0])
+    streamed = [code for _, code in encoder.stream(pictures, level="coarse")]
+    np.testing.assert_array_equal(np.stack(streamed)[:, :1], codes[:, :1])
+    again = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(again.encode(pictures, level="coarse")[:, :1], codes[:, :1])
+    with pytest.raises(ValueError, match="level must be one of coarse, fine, got 'middle'"):
+        encoder.encode(pictures, level="middle")
+
+    with Gallery.open(folder, encoder, tmp_path / "g.sqlite") as gallery:
+        gallery.update()
+        run_by.clear()
+        matches = gallery.search(pictures[0], 3, level="coarse")
+        assert run_by == ["coarse"]
+        assert matches[0].distance == 0
+
+    monkeypatch.setitem(sys.modules, "onnx", None)  # without it the whole network is run
+    run_by.clear()
+    found = Encoder(tmp_path / "e.onnx").encode(pictures, level="coarse")
+    assert set(run_by) == {"coarse,fine"}
+    np.testing.assert_array_equal(found[:, :1], codes[:, :1])
+
+
+def test_a_level_of_a_head_that_reads_everything(backbone: Path, folder: Path, tmp_path: Path) -> None:
+    build(backbone, folder, "folders", LEVELS, tmp_path / "e.onnx", max_images=40)
+    encoder = Encoder(tmp_path / "e.onnx")
+    pictures = sorted(folder.rglob("*.png"))[:4]
+    found = encoder.encode(pictures, level="fine")
+    np.testing.assert_array_equal(found[:, 1:], encoder.encode(pictures)[:, 1:])
+    assert not found[:, 0].any()
+
+
+def test_arguments(backbone: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "e.onnx"
+    with pytest.raises(ValueError, match="labels must be given for the head 'hadamard-ridge', got None"):
+        build(backbone, folder, None, LEVELS, out)
+    with pytest.raises(ValueError, match="labels must be None for the head 'lsh', got 'folders'"):
+        build(backbone, folder, "folders", LEVELS, out, head="lsh")
+    with pytest.raises(ValueError, match="weights must be for the levels coarse, fine, got 'middle'"):
+        build(backbone, folder, "folders", LEVELS, out, weights={"middle": [1, 1, 1, 1]})
+    for weights in ([1, 1], [1, 1, 1, -1], [0, 0, 0, 0], [1, 1, 1, np.nan]):
+        with pytest.raises(ValueError, match="weights of level 'fine' must be 4 numbers of at least 0, not all 0"):
+            build(backbone, folder, "folders", LEVELS, out, weights={"fine": weights})
+    with pytest.raises(ValueError, match="quantize must be 'int8' or None, got 'int4'"):
+        build(backbone, folder, "folders", LEVELS, out, quantize="int4")
+    with pytest.raises(LabelError, match="no pictures in"):
+        build(backbone, tmp_path, "folders", LEVELS, out)
+    with pytest.raises(GraphError, match="tap 'stage9' is not in the network"):
+        build(backbone, folder, "folders", LEVELS, out, taps=["stage9"])
+    with pytest.raises(FileNotFoundError):
+        build(tmp_path / "gone.onnx", folder, "folders", LEVELS, out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_told_after_the_work_only_if_it_must(
+    backbone: Path, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="gone"):
+        build(backbone, folder, "folders", 16, tmp_path / "gone" / "e.onnx", max_images=20)
+
+
+def test_an_old_file_survives_a_failure(
+    backbone: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "e.onnx"
+    out.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        build(backbone, folder, "folders", 16, out, max_images=20)
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["e.onnx"]
+
+
+# What is fitted
+
+
+def sample(n: int = 300) -> tuple[np.ndarray, dict[str, slice], dict[str, np.ndarray]]:
+    """Two taps: the first is loud and knows nothing, the second knows the class."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 6, n)
+    knowing = rng.normal(size=(6, 10))[classes] + 0.5 * rng.normal(size=(n, 10))
+    features = np.concatenate([50 + 30 * rng.normal(size=(n, 12)), knowing], axis=1).astype(np.float32)
+    return features, {"loud": slice(0, 12), "knowing": slice(12, 22)}, {"coarse": classes // 3, "fine": classes}
+
+
+@pytest.mark.parametrize("kind", [*heads.SUPERVISED, "pca-itq", "lsh"])
+def test_a_fitted_head_is_folded_into_one_affine_map(kind: str) -> None:
+    """Whitening, weights and head in steps, by hand, against the one matrix."""
+    features, blocks, labels = sample()
+    named = labels if kind in heads.SUPERVISED else None
+    fitted = fit_head(features.copy(), blocks, LEVELS, named, kind=kind)
+    assert isinstance(fitted, Fitted)
+    assert (fitted.weight.shape, fitted.bias.shape) == ((22, 32), (32,))
+    bits = features @ fitted.weight + fitted.bias > 0
+    assert 0.1 < bits.mean() < 0.9
+    if named:
+        for level in LEVELS:
+            assert fitted.weights[level]["knowing"] == 1
+            assert fitted.weights[level]["loud"] < 0.5
+    shifted = fit_head(features + np.float32(3), blocks, LEVELS, named, kind=kind)
+    same = ((features + 3) @ shifted.weight + shifted.bias > 0) == bits
+    assert same.mean() > 0.97  # centring takes a shift away, but for rounding
+
+
+def test_scales_of_taps_do_not_matter() -> None:
+    features, blocks, labels = sample()
+    scaled = features.copy()
+    scaled[:, :12] *= 1000
+    codes = []
+    for part in (features, scaled):
+        fitted = fit_head(part.copy(), blocks, LEVELS, labels)
+        codes.append(part @ fitted.weight + fitted.bias > 0)
+    assert (codes[0] == codes[1]).mean() > 0.99
+
+
+def test_a_tap_that_weighs_nothing_has_no_weights() -> None:
+    features, blocks, labels = sample()
+    fitted = fit_head(features, blocks, LEVELS, labels, weights={"coarse": [0, 1], "fine": [1, 1]})
+    assert not fitted.weight[blocks["loud"], :8].any()
+    assert fitted.weight[blocks["loud"], 8:].all()
+
+
+def test_constant_features_are_told() -> None:
+    features, blocks, _ = sample()
+    features[:] = 1
+    with pytest.raises(ValueError, match="features"):
+        fit_head(features, blocks, LEVELS, None, kind="pca-itq")
+
+
+# The command
+
+
+def run(*arguments: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli.cli, [os.fspath(a) for a in arguments], prog_name="pyhash")
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def test_build_then_index_then_search(backbone: Path, folder: Path, held_out: Path, tmp_path: Path) -> None:
+    encoder, gallery = tmp_path / "encoder.onnx", tmp_path / "g.sqlite"
+    result = run(
+        *("build", backbone, "--images", folder, "--labels", "folders", "--levels", "coarse=16,fine=48", "-o", encoder)
+    )
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["encoder", str(encoder)]
+    assert "coarse 16, fine 48" in result.stdout
+    assert "stage1 8, stage2 12, stage3 16, stage4 24" in result.stdout
+    assert lines[-1] == f"Now: pyhash index {folder} --encoder {encoder}"
+    assert result.stderr == ""
+    run("index", folder, "--encoder", encoder, "--gallery", gallery)
+    query = held_out / "cold" / "grid" / "00.png"
+    for level, part in ((None, -2), ("coarse", -3), ("fine", -2)):
+        options = ["--level", level] if level else []
+        found = run("search", folder, query, "-k", "5", "--encoder", encoder, "--gallery", gallery, "--json", *options)
+        matches = json.loads(found.stdout)["results"][0]["matches"]
+        assert sum(Path(match["path"]).parts[part] == query.parts[part] for match in matches) >= 3
+
+
+def test_json(backbone: Path, folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    files = sorted(folder.rglob("*.png"))
+    table.write_text("path,code\n" + "".join(f"{f},{f.parts[-3]}\n" for f in [*files, tmp_path / "gone.png"]))
+    out = tmp_path / "e.onnx"
+    result = run(
+        *("build", backbone, "--images", folder, "--labels", table, "--levels", "24", "-o", out, "--json"),
+        *("--taps", "stage2, stage4", "--pooling", "gem,gap", "--head", "laplacian", "--weights", "code=1,0.5"),
+        *("--name", "mine", "--preprocess", "unit", "--seed", "3", "--size", "32"),
+    )
+    answer = json.loads(result.stdout)
+    (failed,) = answer.pop("failed")
+    assert failed["path"] == str(tmp_path / "gone.png")
+    assert "gone.png" in result.stderr
+    assert answer == {
+        "written": str(out),
+        "levels": {"code": 24},
+        "taps": {"stage2": 12, "stage4": 24},
+        "weights": {"code": {"stage2": 1.0, "stage4": 0.5}},
+        "pictures": 84,
+        "classes": {"code": 2},
+        "grouped": [],
+        "batch": None,
+        "quantized": None,
+    }
+    assert Encoder(out).name == "mine"
+    assert json.loads(Encoder(out).metadata["pooling"]) == ["gem", "gap"]
+
+
+def test_taps_are_listed(backbone: Path) -> None:
+    chosen = run("taps", backbone).stdout.splitlines()
+    assert [line.split()[0] for line in chosen] == ["stage1", "stage2", "stage3", "stage4"]
+    assert chosen[0].split() == ["stage1", "8", "x", "8", "x", "8", "Relu"]
+    everything = run("taps", backbone, "--all", "--n-taps", "2").stdout.splitlines()
+    assert [line.split()[0] for line in everything if line.startswith("*")] == ["*stage3", "*stage4"]
+    listed = json.loads(run("taps", backbone, "--json").stdout)["taps"]
+    assert listed[0] == {
+        "name": "stage1",
+        "shape": [1, 8, 8, 8],
+        "kind": "nchw",
+        "stage": listed[0]["stage"],
+        "op": "Relu",
+        "chosen": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--taps", "stage9"], 4, "tap 'stage9' is not in the network; near it are 'stage"),
+        (["--size", "64"], 4, "'input' takes pictures of 32 x 32 pixels, got size 64"),
+        (["--size", "64y32"], 2, "must be a side such as 224"),
+        (["--levels", "coarse:16"], 2, "must be like coarse=16,fine=48, or a number of bits, got 'coarse:16'"),
+        (["--levels", "coarse=15,fine=9"], 2, "must be like coarse=16,fine=48"),
+        (["--levels", "0"], 2, "must be like coarse=16,fine=48"),
+        (["--head", "magic"], 2, "'magic' is not one of"),
+        (["--head", "lsh", "--labels", "folders"], 2, "labels must be None for the head 'lsh'"),
+        (["--pooling", "gap"], 2, "pooling must be one of"),
+        (["--weights", "coarse"], 2, "--weights must be like coarse=1,1,0"),
+        (["--weights", "fine=1,1"], 2, "weights of level 'fine' must be 4 numbers"),
+        (["--labels", "gone.csv"], 2, "gone.csv"),
+        (["--max-images", "1"], 2, "1 is not in the range"),
+        (["--tolerance", "-1"], 2, "-1.0 is not in the range"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_calls_say_why(
+    backbone: Path, folder: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    out = tmp_path / "e.onnx"
+    result = run("build", backbone, "--images", folder, "-o", out, *arguments, code=code)
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+def test_networks_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("not a model")
+    result = run("build", tmp_path / "text.onnx", "--images", folder, "-o", tmp_path / "e.onnx", code=4)
+    assert "text.onnx cannot be used: not an ONNX model" in result.stderr
+    run("taps", tmp_path / "text.onnx", code=4)
+    onnx.save_model(networks.efficientnet(), tmp_path / "open.onnx")
+    result = run("taps", tmp_path / "open.onnx", code=4)
+    assert "takes pictures of any size: say which with size=" in result.stderr
+    assert "last_map" in run("taps", tmp_path / "open.onnx", "--size", "64x96").stdout
+
+
+def test_only_bad_pictures(backbone: Path, tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("no picture")
+    result = run("build", backbone, "--images", tmp_path, "-o", tmp_path / "e.onnx", code=1)
+    assert "1.png" in result.stderr
+
+
+def test_help() -> None:
+    for name in ("build", "taps"):
+        page = run(name, "--help").stdout
+        assert "Examples:\n" in page
+        assert "Exit codes:\n" in page
+        assert max(map(len, page.splitlines())) <= 100
+        assert name in run("--help").stdout
+
+
+def test_the_model_in_memory_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    model: ModelProto = networks.resnet()
+    before = model.SerializeToString()
+    build(model, folder, "folders", 16, tmp_path / "e.onnx", max_images=30)
+    assert model.SerializeToString() == before
