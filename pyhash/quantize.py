@@ -42,6 +42,7 @@ Fit: TypeAlias = "Callable[[NDArray[np.float32], dict[str, NDArray[Any]] | None]
 _MAX_QUERIES = 1000
 _NEIGHBOURS = 10
 _SECONDS = 0.5
+_INT8 = 3  # in onnx.TensorProto
 _MIN_OPSET = 13  # from which a scale for each channel is part of ONNX
 
 
@@ -150,8 +151,8 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
             result = read_model(quantized)
         except Exception as error:  # the tools raise whatever they stumble over
             raise GraphError(f"onnxruntime cannot quantise the network: {type(error).__name__}: {error}") from error
-    if not any(node.op_type == "DequantizeLinear" for node in result.graph.node):
-        raise GraphError("the network has no operator that can be quantised")
+    if not any(tensor.data_type == _INT8 and len(tensor.dims) > 1 for tensor in result.graph.initializer):
+        raise GraphError("the network has no weights that can be quantised: those of Conv, Gemm or MatMul, in float32")
     describe(result, {**metadata_of(model), "quantized": "int8"})
     check(result)
     return result
