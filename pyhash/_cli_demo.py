@@ -1,0 +1,93 @@
+"""The command ``pyhash demo``."""
+
+# ruff: noqa: D301  (click wants a real \b before text that it must not wrap)
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from ._terminal import print_json, print_matches
+from .cli import (
+    _EXIT_CODES,
+    _as_json,
+    _json_option,
+    _load_encoder,
+    _report,
+    _search,
+    _summary,
+    _update,
+    _write_search_sheet,
+    cli,
+)
+from .demo import draw_gallery
+from .gallery import Gallery, GalleryMismatchError
+from .report import printable
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
+
+
+@cli.command(epilog=_EXIT_CODES, short_help="Try it: index and search a few pictures, offline.")
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
+@click.option(
+    "--output",
+    "target",
+    type=click.Path(file_okay=False),
+    default="pyhash-demo",
+    show_default=True,
+    help="Where to put everything the demo makes.",
+)
+@_json_option
+def demo(folder: str | None, target: str, as_json: bool) -> int:
+    """Index and search a few pictures and show the result, offline.
+
+    Without FOLDER it draws a small gallery of pictures and three more to search with. With FOLDER it uses
+    your pictures, takes three of them as examples, and writes nothing into FOLDER.
+
+    \b
+    Examples:
+      pyhash demo
+      pyhash demo ~/Pictures --output try
+    """
+    directory = Path(target)
+    directory.mkdir(parents=True, exist_ok=True)
+    if folder is None:
+        pictures = directory / "pictures"
+        queries = [os.fspath(path) for path in draw_gallery(pictures, directory / "queries")]
+        folder = os.fspath(pictures)
+        click.echo(f"drew pictures in {printable(folder)}", err=as_json)
+    else:
+        queries = []
+    encoder = _load_encoder()
+    with _demo_gallery(folder, encoder, directory / "gallery.sqlite") as gallery:
+        changes = _update(gallery)
+        click.echo(_summary(changes, len(gallery)), err=as_json)
+        own = not queries
+        if own:
+            ids = gallery.index.ids
+            queries = [gallery.path(int(number)) for number in ids[np.arange(min(3, len(ids))) * len(ids) // 3]]
+        results, failed = _search(gallery, queries, 12, None, own)
+        sheet = directory / "search.html"
+        _write_search_sheet(sheet, gallery, results, 12, None)
+    if as_json:
+        print_json(_as_json(results) | {"html": os.fspath(sheet)})
+    else:
+        print_matches([(query, matches[:5]) for query, matches in results])
+        click.echo(f"The five nearest are listed; twelve are in {printable(os.fspath(sheet))}: open it in a browser.")
+        if not own:
+            click.echo("Now with your own pictures: pyhash index FOLDER, then pyhash search FOLDER PICTURE")
+    _report([*changes.failed, *failed])
+    return 0
+
+
+def _demo_gallery(folder: str, encoder: Encoder, file: Path) -> Gallery:
+    """Open the demo's own gallery; one that an earlier version left is no reason to refuse."""
+    try:
+        return Gallery.open(folder, encoder, file)
+    except GalleryMismatchError:
+        return Gallery.open(folder, encoder, file, rebuild=True)
