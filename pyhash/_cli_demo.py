@@ -77,10 +77,11 @@ def demo(folder: str | None, target: str, as_json: bool) -> int:
     if as_json:
         print_json(_as_json(results) | {"html": os.fspath(sheet)})
     else:
+        click.echo()
         print_matches([(query, matches[:5]) for query, matches in results])
-        click.echo(f"The five nearest are listed; twelve are in {printable(os.fspath(sheet))}: open it in a browser.")
+        click.echo(f"The twelve nearest as pictures, for your browser: {printable(os.fspath(sheet))}")
         if not own:
-            click.echo("Now with your own pictures: pyhash index FOLDER, then pyhash search FOLDER PICTURE")
+            click.echo("With your own: pyhash index FOLDER, then pyhash search FOLDER PICTURE")
     _report([*changes.failed, *failed])
     return 0
 
