@@ -65,6 +65,7 @@ size_t find(const uint64_t* blocks, size_t begin, size_t end, const Probe& probe
                 const __m512i bits =
                     _mm512_popcnt_epi64(_mm512_xor_si512(q, _mm512_loadu_si512(block + w * kLanes + r * kPerRegister)));
                 d.u64x8[r] = w == 0 ? bits : _mm512_add_epi64(d.u64x8[r], bits);
+                PYHASH_KEEP_READ_ORDER();
             }
         }
         if (any_within(d, bound_u64x8)) {
