@@ -333,6 +333,7 @@ def fit_head(
     equal variance, except that those with less than a hundredth of the mean variance are damped; otherwise early taps
     are ruled by a few directions such as brightness. The heads that use no labels need the variances, which are all
     they go by, so there a tap is only scaled. Either way the mean squared length is 1, times the weight of the tap.
+    Without labels the weights give back how much the taps varied: late vectors of unit length vary most, and know most.
 
     Parameters
     ----------
@@ -362,12 +363,14 @@ def fit_head(
     mean, maps = _standardize(features, blocks, whiten=supervised)
     named = _group_classes(features, dict(labels), list(levels)) if labels else {}
     taps = list(blocks)
+    if not supervised:
+        varied = np.array([1 / maps[tap][0, 0] for tap in taps])  # what scaling took off
     chosen: dict[str, list[float]] = {}
     for level in levels:
         if weights is not None and level in weights:
             chosen[level] = list(weights[level])
         else:
-            chosen[level] = _weigh(features, blocks, named[level]) if supervised else [1.0] * len(taps)
+            chosen[level] = _weigh(features, blocks, named[level]) if supervised else (varied / varied.max()).tolist()
     runs = [[level] for level in levels] if supervised or len({*map(tuple, chosen.values())}) > 1 else [list(levels)]
 
     weight, bias = np.zeros((features.shape[1], levels.bits)), np.zeros(levels.bits)
