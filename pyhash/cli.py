@@ -83,20 +83,28 @@ def _encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME",
         help="How a plain ONNX model wants its pictures: imagenet, unit, keras-caffe, tf or raw.",
     )
+    @click.option(
+        "--fast-jpeg",
+        is_flag=True,
+        help="Decode large JPEGs at a reduced scale: faster, other bits. A gallery made so is searched so.",
+    )
     @functools.wraps(command)
-    def wrapped(*args: Any, model: str | None, output: str | None, preprocess: str | None, **kwargs: Any) -> Any:
+    def wrapped(
+        *args: Any, model: str | None, output: str | None, preprocess: str | None, fast_jpeg: bool, **kwargs: Any
+    ) -> Any:
         if model is None and (output or preprocess):
             raise click.UsageError("--output and --preprocess belong to an ONNX model: give it with --encoder")
-        return command(*args, load_encoder=functools.partial(_load_encoder, model, output, preprocess), **kwargs)
+        load = functools.partial(_load_encoder, model, output=output, preprocess=preprocess, fast_jpeg=fast_jpeg)
+        return command(*args, load_encoder=load, **kwargs)
 
     return wrapped
 
 
-def _load_encoder(model: str | None = None, output: str | None = None, preprocess: str | None = None) -> Encoder:
+def _load_encoder(model: str | None = None, **options: Any) -> Encoder:
     from .encoder import Encoder
 
     try:
-        return Encoder(model, output=output, preprocess=preprocess)
+        return Encoder(model, **options)
     except (ValueError, OSError) as error:
         raise _EncoderError(f"the encoder {model or 'built in'} cannot be used: {error}") from error
 

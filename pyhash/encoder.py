@@ -69,7 +69,7 @@ class Encoder:
         CPUs to use: unless given, as many as PYHASH_THREADS says or this process may run on.
     fast_jpeg : bool
         Decode large JPEG pictures at a reduced scale (see `images.load`). Some bits then differ from those
-        of the full decoding, and so does the fingerprint.
+        of the full decoding (``pytest -s bench/bench_encoder.py`` counts them), and so does the fingerprint.
     max_pixels : int
         Larger pictures are refused.
 

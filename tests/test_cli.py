@@ -380,6 +380,12 @@ def test_demo_and_its_commands(tmp_path: Path) -> None:
     assert result["matches"][0]["distance"] == 0
     assert len(result["matches"]) == 12
 
+    assert command("search", pictures, queries[0], "--gallery", file, "--fast-jpeg").returncode == 3
+    fast = directory / "fast.sqlite"
+    assert command("index", pictures, "--gallery", fast, "--fast-jpeg").returncode == 0
+    assert command("search", pictures, queries[0], "--gallery", fast, "--fast-jpeg").returncode == 0
+    assert "--fast-jpeg" in command("search", pictures, queries[0], "--gallery", fast).stderr
+
     shutil.copy(pictures / "boat" / "boat-03.jpg", pictures / "boat" / "twin.jpg")
     assert command("index", pictures, "--gallery", file).stdout.startswith("121 pictures")
     twins = json.loads(command("dedupe", pictures, "--radius", "0", "--gallery", file, "--json").stdout)
