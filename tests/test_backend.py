@@ -493,6 +493,33 @@ def test_without_numba():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_numba_searches_in_a_child_forked_during_a_compilation():
+    if "numba" not in backend.kernels():
+        pytest.skip("Numba is not installed")
+    code = """
+import os, signal, threading, time, numpy as np, pyhash
+pyhash.use("numba")
+from numba.core.compiler_lock import global_compiler_lock
+index = pyhash.Index(bits=64)
+index.add(np.zeros((3, 8), dtype=np.uint8))
+compiling = threading.Event()
+def compile():
+    with global_compiler_lock:
+        compiling.set()
+        time.sleep(0.5)
+threading.Thread(target=compile).start()
+compiling.wait()
+pid = os.fork()
+if not pid:
+    signal.alarm(60)  # ends a child that waits for ever
+    index.search(np.zeros(8, dtype=np.uint8), 3)
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])
+"""
+    assert run(code) == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_numba_searches_in_a_forked_child():
     if "numba" not in backend.kernels():
         pytest.skip("Numba is not installed")
