@@ -522,7 +522,7 @@ def topk(
 
 
 class _Budget:
-    """Memory for results whose number nobody knows beforehand: too many must be an error, not the end of the process."""
+    """Memory for results that nobody has counted beforehand: too many must be an error, not the end of the process."""
 
     def __init__(self) -> None:
         self._left = available_memory() // 4  # they are copied, sorted and copied again
