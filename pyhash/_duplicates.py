@@ -12,7 +12,7 @@ from .images import ImageError, PixelBudget, load
 from .index import Index
 
 _Slots = NDArray[np.intp]
-_Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+_Pairs = Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 _SIDE = 16
 _NOISE = 3.0  # levels of brightness: contrast below it says nothing
@@ -31,8 +31,10 @@ def near_codes(codes: NDArray[np.uint8], radius: int) -> list[_Slots]:
     def near(distinct: NDArray[np.uint8]) -> _Pairs:
         index = Index(bits=8 * distinct.shape[1])
         index.add(distinct)
-        i, j, _ = index.pairs(radius)
-        return i, j
+        # Not `Index.pairs`: codes of alike things can be so alike that all the pairs do not fit in memory at once.
+        for start in range(0, len(distinct), _ROWS):
+            offsets, _, ids = index.range_search(distinct[start : start + _ROWS], radius)
+            yield np.repeat(np.arange(start, start + len(offsets) - 1), np.diff(offsets)), ids
 
     return _groups(np.ascontiguousarray(codes), near)
 
@@ -47,12 +49,9 @@ def same_looks(pictures: Sequence[NDArray[np.uint8]]) -> list[_Slots]:
         values = distinct.astype(np.float32)
         values -= values.mean(axis=1, keepdims=True)
         values /= np.sqrt((values**2).sum(axis=1, keepdims=True) + _NOISE**2 * values.shape[1])
-        found = [
-            (i + start, j)
-            for start in range(0, len(values), _ROWS)
-            for i, j in [np.nonzero(values[start : start + _ROWS] @ values.T >= _SAME)]
-        ]
-        return np.concatenate([i for i, _ in found]), np.concatenate([j for _, j in found])
+        for start in range(0, len(values), _ROWS):
+            i, j = np.nonzero(values[start : start + _ROWS] @ values.T >= _SAME)
+            yield i + start, j
 
     return _groups(np.stack(pictures), near) if len(pictures) > 1 else []
 
@@ -75,24 +74,20 @@ def _groups(rows: NDArray[np.uint8], near: Callable[[NDArray[np.uint8]], _Pairs]
     """Group rows: equal ones, and those that `near`, given distinct rows, pairs."""
     # Equal rows are joined first: n of them would be n * (n - 1) / 2 pairs.
     _, first, inverse = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_index=True, return_inverse=True)
-    component = _components(len(first), *near(rows[first]))[inverse]
+    component = _components(len(first), near(rows[first]))[inverse]
     shared = np.flatnonzero(np.bincount(component)[component] > 1)
     order = shared[np.argsort(component[shared], kind="stable")]
     groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1) if len(order) else []
     return sorted(groups, key=lambda slots: int(slots[0]))
 
 
-def _components(n: int, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The smallest member of each node's connected component (union-find with path halving)."""
-    parent = list(range(n))
-
-    def find(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for a, b in zip(i.tolist(), j.tolist(), strict=True):
-        a, b = find(a), find(b)
-        parent[max(a, b)] = min(a, b)
-    return np.array([find(node) for node in range(n)], np.int64)
+def _components(n: int, pairs: _Pairs) -> NDArray[np.intp]:
+    """The smallest member of each node's connected component."""
+    root = np.arange(n)
+    for i, j in pairs:
+        while (apart := root[i] != root[j]).any():
+            i, j = i[apart], j[apart]
+            np.minimum.at(root, np.maximum(root[i], root[j]), np.minimum(root[i], root[j]))
+            while (further := root[root] != root).any():
+                root[further] = root[root[further]]
+    return root
