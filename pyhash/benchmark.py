@@ -7,28 +7,39 @@ thread unless a case says otherwise. A peer that is not installed is left out, a
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import importlib.util
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__, backend
-from ._extras import require
+from . import backend
+from ._bench_peers import (
+    Codes,
+    K,
+    check,
+    clustered,
+    faiss_flat,
+    faiss_hnsw,
+    faiss_ivf,
+    flipped,
+    has,
+    in_turns,
+    packed_numpy,
+    ratio,
+    seconds,
+    textbook,
+    uniform,
+    usearch_exact,
+)
 from .codes import hamming, pack
 from .index import Index
-
-Codes = NDArray[np.uint8]
 
 WIDTHS = (64, 128, 256, 512)
 CASES = {  # methods of Bench, and the lengths of codes each is run with
@@ -38,6 +49,8 @@ CASES = {  # methods of Bench, and the lengths of codes each is run with
     "narrow_kernel": WIDTHS,
     "clustered_codes": WIDTHS,
     "real_codes": (64,),
+    "graph_index": (64, 256),
+    "latency": (64,),
     "uniform_indexed": WIDTHS,
     "two_threads": WIDTHS,
     "self_join": (64, 128),
@@ -46,7 +59,6 @@ CASES = {  # methods of Bench, and the lengths of codes each is run with
     "memory": (64,),
     "packing": (64, 4096),
 }
-K = 10
 
 
 @dataclass
@@ -80,102 +92,17 @@ class Sizes:
     join: int = 1_000_000
     fallback: int = 200_000
     memory: int = 10_000_000
+    graph: int = 200_000
+    largest: int = 10_000_000  # of the sizes that latency is measured at, from 1,000 on in steps of ten
     rounds: int = 5
 
     @classmethod
     def quick(cls) -> Sizes:
         """Small enough for a test: the figures then mean little."""
-        return cls(20_000, 20_000, 64, 20_000, 5_000, 5_000, 20_000, 2)
-
-
-# Timing
-
-
-def seconds(function: Callable[[], Any]) -> float:
-    """Time one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def in_turns(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Time each function once a round, after one round that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(rounds + 1):
-        for name, function in functions.items():
-            taken = seconds(function)
-            if turn:
-                times[name].append(taken)
-    return times
-
-
-def ratio(times: dict[str, list[float]], peer: str, ours: str) -> float:
-    """How many times as long the peer takes: the median over rounds."""
-    return statistics.median(a / b for a, b in zip(times[peer], times[ours], strict=True))
-
-
-# Codes to search
-
-
-def uniform(rng: np.random.Generator, n: int, bits: int) -> Codes:
-    """Return random codes: the worst case, without any structure."""
-    return rng.integers(0, 256, (n, bits // 8), dtype=np.uint8)
-
-
-def flipped(rng: np.random.Generator, codes: Codes, share: float) -> Codes:
-    """Return codes with each bit flipped with this probability."""
-    noisy = np.empty_like(codes)
-    for i in range(0, len(codes), 50_000):
-        part = codes[i : i + 50_000]
-        noisy[i : i + 50_000] = part ^ np.packbits(rng.random((len(part), 8 * part.shape[1]), np.float32) < share, axis=1)
-    return noisy
-
-
-def clustered(rng: np.random.Generator, n: int, bits: int, n_queries: int) -> tuple[Codes, Codes]:
-    """Return codes and queries round 1,000 centres, 5 % of the bits flipped (15 % from 256 bits on)."""
-    centres = uniform(rng, 1000, bits)
-    share = 0.05 if bits < 256 else 0.15
-    return (
-        flipped(rng, centres[rng.integers(0, 1000, n)], share),
-        flipped(rng, centres[rng.integers(0, 1000, n_queries)], share),
-    )
-
-
-# Peers
-
-
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def faiss_flat(codes: Codes) -> Any:
-    """Return a FAISS exact index of these codes, on one thread."""
-    faiss = require("faiss", "bench")
-    faiss.omp_set_num_threads(1)
-    index = faiss.IndexBinaryFlat(codes.shape[1] * 8)
-    index.add(codes)
-    return index
-
-
-def textbook(codes_bits: NDArray[np.uint8], query_bits: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Rank as the textbook does: one byte a bit, exclusive or, sum, sort."""
-    distances = np.bitwise_xor(codes_bits, query_bits).sum(axis=1)
-    return np.argsort(distances, kind="stable")[:K]
-
-
-def packed_numpy(words: NDArray[np.uint64], query: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Rank with packed words and NumPy's population count."""
-    distances = np.bitwise_count(words ^ query).sum(axis=1, dtype=np.uint16)
-    near = np.argpartition(distances, K)[: 4 * K]
-    bound = np.sort(distances[near])[K - 1]
-    near = np.flatnonzero(distances <= bound)
-    return near[np.argsort(distances[near], kind="stable")][:K]
-
-
-def _check(name: str, expected: Any, got: Any) -> None:
-    """Check an answer after the clock has stopped."""
-    if not np.array_equal(np.asarray(expected), np.asarray(got)):
-        raise AssertionError(f"{name}: the answers differ, so the figures mean nothing")
+        return cls(
+            scan=20_000, batch=20_000, batch_queries=64, clustered=20_000, join=5_000, fallback=5_000, memory=20_000,
+            graph=5_000, largest=10_000, rounds=2,
+        )  # fmt: skip
 
 
 # The cases. Each yields rows; `Bench.run` prints them as they come.
@@ -214,9 +141,11 @@ class Bench:
             words = self._codes_in_memory(64)[1]
             taken = min(seconds(lambda: self._native().read_words(words)) for _ in range(2 * self.sizes.rounds))
             yield Row("limits", 0, "read rate of one core, GB/s", words.nbytes / taken / 1e9)
+        yield Row("limits", bits, "popcount scan in cache, Gcodes/s", self._popcount_bound(bits))
+
+    def _popcount_bound(self, bits: int) -> float:
         n = self.sizes.scan * 4 * 64 // bits
-        taken = min(seconds(lambda: self._native().scan_cached(bits // 64, n)) for _ in range(3))
-        yield Row("limits", bits, "popcount scan in cache, Gcodes/s", n / taken / 1e9)
+        return n / min(seconds(lambda: self._native().scan_cached(bits // 64, n)) for _ in range(3)) / 1e9
 
     def one_query(self, bits: int) -> Iterator[Row]:
         """One query over codes in memory, against the rate at which that memory can be read."""
@@ -232,7 +161,7 @@ class Bench:
             functions["faiss"] = lambda: peer.search(query[None], K)
         times = in_turns(functions, 2 * self.sizes.rounds)
         if peer is not None:
-            _check("one query", peer.search(query[None], K)[0][0], index.search(query, K)[0])
+            check("one query", peer.search(query[None], K)[0][0], index.search(query, K)[0])
             yield Row("one query, memory", bits, "x FAISS flat", ratio(times, "faiss", "pyhash"))
         if self.native:
             yield Row("one query, memory", bits, "share of the read rate", ratio(times, "read", "pyhash"), goals[bits])
@@ -246,8 +175,9 @@ class Bench:
         if "avx2" not in backend.kernels():
             self._skip("batch, AVX2 kernel: this CPU has no AVX2")
             return
+        goals = {64: 9.0, 128: 5.0, 256: 3.5, 512: 2.5}
         with backend.use("avx2"):
-            yield from self._batch("batch, AVX2 kernel", bits, {64: 9.0, 128: 5.0, 256: 3.5, 512: 2.5}[bits], usearch=False)
+            yield from self._batch("batch, AVX2 kernel", bits, goals[bits], usearch=False)
 
     def _batch(self, case: str, bits: int, goal: float, usearch: bool) -> Iterator[Row]:
         codes = uniform(self.rng, self.sizes.batch, bits)
@@ -264,13 +194,16 @@ class Bench:
         yield Row(case, bits, "Gcodes/s (query, code) pairs", rate)
         if peer is not None:
             distances, _ = index.search(few, K)
-            _check(case, peer.search(few, K)[0], distances)
+            check(case, peer.search(few, K)[0], distances)
             yield Row(case, bits, "x FAISS flat", scale * ratio(times, "faiss", "pyhash"), goal)
-        if usearch and _has("usearch"):
-            exact = require("usearch.index", "bench")
-            search = lambda: exact.search(codes, few[:8], K, exact.MetricKind.Hamming, exact=True, threads=1)  # noqa: E731
+        if self.native:
+            yield Row(case, bits, "x the bound of the popcount scan", rate / self._popcount_bound(bits))
+        if usearch and has("usearch"):
+            search = usearch_exact(codes)
             mine = statistics.median(times["pyhash"]) / len(queries)
-            yield Row(case, bits, "x USearch exact", min(seconds(search) for _ in range(2)) / 8 / mine)
+            yield Row(case, bits, "x USearch exact", min(seconds(lambda: search(few[:8])) for _ in range(2)) / 8 / mine)
+        elif usearch:
+            self._skip("USearch: not installed (pip install 'pyhash-retrieval[bench]')")
 
     def clustered_codes(self, bits: int) -> Iterator[Row]:
         """Codes that lie in clusters, as those of a good network do."""
@@ -286,14 +219,13 @@ class Bench:
             return
         functions: dict[str, Callable[[], Any]] = {
             "pyhash 64": lambda: [index.search(queries[i : i + 64], K, threads=1) for i in range(0, 512, 64)],
-            "pyhash 1": lambda: [index.search(query, K, threads=1) for query in queries],
+            "pyhash 1": _one_by_one(index, queries),
             "faiss": lambda: peer.search(queries[:16], K),
         }
-        ivf = self._ivf_at_full_recall(codes, queries, peer)
-        if ivf is not None:
-            functions["ivf"] = lambda: [ivf.search(queries[i : i + 64], K) for i in range(0, 512, 64)]
+        ivf = faiss_ivf(codes, queries[:128], peer.search(queries[:128], K)[0])
+        functions["ivf"] = lambda: [ivf.search(queries[i : i + 64], K) for i in range(0, 512, 64)]
         times = in_turns(functions, self.sizes.rounds)
-        _check("clustered codes", peer.search(queries[:64], K)[0], index.search(queries[:64], K)[0])
+        check("clustered codes", peer.search(queries[:64], K)[0], index.search(queries[:64], K)[0])
         scale = 512 / 16
         yield Row("clustered codes, 64 a call", bits, "microseconds a query",
                   statistics.median(times["pyhash 64"]) / 512 * 1e6)  # fmt: skip
@@ -301,9 +233,8 @@ class Bench:
                   scale * ratio(times, "faiss", "pyhash 64"), call_goals[bits])  # fmt: skip
         yield Row("clustered codes, one a call", bits, "x FAISS flat",
                   scale * ratio(times, "faiss", "pyhash 1"), 60.0)  # fmt: skip
-        if ivf is not None:
-            yield Row("clustered codes, 64 a call", bits, "x FAISS IVF at recall 1",
-                      ratio(times, "ivf", "pyhash 64"), ivf_goals[bits])  # fmt: skip
+        yield Row("clustered codes, 64 a call", bits, "x FAISS IVF at recall 1",
+                  ratio(times, "ivf", "pyhash 64"), ivf_goals[bits])  # fmt: skip
 
     def real_codes(self, bits: int) -> Iterator[Row]:
         """Codes of a real network, two million made of them by flipping 3 % of the bits of 20 copies."""
@@ -324,13 +255,63 @@ class Bench:
         if peer is None:
             return
         functions = {
-            "pyhash": lambda: [index.search(query, K, threads=1) for query in queries[:128]],
-            "faiss": lambda: [peer.search(query[None], K) for query in few],
+            "pyhash": _one_by_one(index, queries[:128]),
+            "faiss": _one_by_one(peer, few),
         }
         times = in_turns(functions, self.sizes.rounds)
-        _check("real codes", peer.search(few, K)[0], index.search(few, K)[0])
-        yield Row("real codes, one a call", bits, "microseconds a query", statistics.median(times["pyhash"]) / 128 * 1e6)
+        check("real codes", peer.search(few, K)[0], index.search(few, K)[0])
+        micro = statistics.median(times["pyhash"]) / 128 * 1e6
+        yield Row("real codes, one a call", bits, "microseconds a query", micro)
         yield Row("real codes, one a call", bits, "x FAISS flat", 128 / 16 * ratio(times, "faiss", "pyhash"), 30.0)
+
+    def graph_index(self, bits: int) -> Iterator[Row]:
+        """FAISS's graph, for context: it need not find the nearest, and takes long to build."""
+        codes, queries = clustered(self.rng, self.sizes.graph, bits, 256)
+        flat = self._faiss(codes)
+        if flat is None:
+            return
+        index = Index(bits=bits)
+        index.add(codes)
+        built = seconds(index.optimize)
+        start = time.perf_counter()
+        graph = faiss_hnsw(codes)
+        graph_built = time.perf_counter() - start
+        functions = {
+            "pyhash": _one_by_one(index, queries),
+            "graph": _one_by_one(graph, queries),
+        }
+        times = in_turns(functions, self.sizes.rounds)
+        exact = flat.search(queries, K)[0]
+        check("graph index", exact, index.search(queries, K)[0])
+        recall = float((graph.search(queries, K)[0] <= exact[:, -1:]).mean())
+        case = "FAISS HNSW, one a call"
+        yield Row(case, bits, "recall of its first 10", recall)
+        yield Row(case, bits, "its time / ours, a query", ratio(times, "graph", "pyhash"))
+        yield Row(case, bits, "its time / ours, to build", graph_built / built)
+
+    def latency(self, bits: int) -> Iterator[Row]:
+        """What one query takes by number of codes, clustered."""
+        n = 1000
+        while n <= self.sizes.largest:
+            codes, queries = clustered(self.rng, n, bits, 64)
+            index = Index(bits=bits)
+            index.add(codes)
+            index.optimize()
+            flat = self._index(codes)
+            few = queries if n < 1_000_000 else queries[:4]
+            functions = {
+                "pyhash": _one_by_one(index, queries),
+                "pyhash, flat": _one_by_one(flat, few),
+            }
+            peer = self._faiss(codes)
+            if peer is not None:
+                functions["FAISS flat"] = _one_by_one(peer, few)
+                check("latency", peer.search(few, K)[0], index.search(few, K)[0])
+            check("latency", flat.search(queries, K)[1], index.search(queries, K)[1])
+            for name, taken in in_turns(functions, self.sizes.rounds).items():
+                micro = statistics.median(taken) / len(queries if name == "pyhash" else few) * 1e6
+                yield Row(f"one query, {n:,} codes", bits, f"microseconds, {name}", micro)
+            n *= 10
 
     def uniform_indexed(self, bits: int) -> Iterator[Row]:
         """Codes without any structure: what an automatic structure costs where it cannot help."""
@@ -342,11 +323,11 @@ class Bench:
         index.add(codes)
         index.optimize()
         functions = {
-            "auto": lambda: [index.search(query, K, threads=1) for query in queries],
-            "flat": lambda: [flat.search(query, K, threads=1) for query in queries],
+            "auto": _one_by_one(index, queries),
+            "flat": _one_by_one(flat, queries),
         }
         times = in_turns(functions, 2 * self.sizes.rounds)
-        _check("uniform codes", flat.search(queries, K)[1], index.search(queries, K)[1])
+        check("uniform codes", flat.search(queries, K)[1], index.search(queries, K)[1])
         yield Row("uniform codes, indexed", bits, "x our flat search", ratio(times, "flat", "auto"), goals[bits])
 
     def two_threads(self, bits: int) -> Iterator[Row]:
@@ -361,7 +342,7 @@ class Bench:
             "two": lambda: index.search(queries, K, threads=2),
         }
         times = in_turns(functions, self.sizes.rounds)
-        _check("two threads", index.search(queries, K, threads=1)[1], index.search(queries, K, threads=2)[1])
+        check("two threads", index.search(queries, K, threads=1)[1], index.search(queries, K, threads=2)[1])
         yield Row("batch, two threads", bits, "x one thread", ratio(times, "one", "two"), 1.8)
 
     def self_join(self, bits: int) -> Iterator[Row]:
@@ -374,7 +355,7 @@ class Bench:
         taken = time.perf_counter() - start
         first, second = np.nonzero(np.triu(hamming(codes[:2000], codes[:2000]) <= 4, 1))
         inside = j < 2000
-        _check("self-join", np.stack([first, second]), np.stack([i[inside], j[inside]]))
+        check("self-join", np.stack([first, second]), np.stack([i[inside], j[inside]]))
         goal = {64: 15.0, 128: 30.0}[bits] if self.sizes.join == Sizes.join else None
         detail = {"pairs": float(len(distances))}
         yield Row("self-join, radius 4", bits, "seconds", taken, goal, at_most=True, detail=detail)
@@ -387,8 +368,8 @@ class Bench:
         ones, query_ones = np.unpackbits(codes, axis=1), np.unpackbits(queries, axis=1)
         index = self._index(codes)
         _, expected = index.search(queries, K)
-        _check("packed NumPy", expected[0], packed_numpy(words, query_words[0]))
-        _check("textbook NumPy", expected[0], textbook(ones, query_ones[0]))
+        check("packed NumPy", expected[0], packed_numpy(words, query_words[0]))
+        check("textbook NumPy", expected[0], textbook(ones, query_ones[0]))
         functions: dict[str, Callable[[], Any]] = {
             "textbook": lambda: textbook(ones, query_ones[0]),
             "packed": lambda: packed_numpy(words, query_words[0]),
@@ -399,7 +380,7 @@ class Bench:
         if "numba" in backend.kernels():
             functions["numba"] = lambda: _with_numba(lambda: index.search(queries[0], K, threads=1))
             functions["numba batch"] = lambda: _with_numba(lambda: index.search(queries, K, threads=1))
-            _check("numba", expected, _with_numba(lambda: index.search(queries, K))[1])
+            check("numba", expected, _with_numba(lambda: index.search(queries, K))[1])
         else:
             self._skip("Numba fallback: Numba is not installed")
         times = in_turns(functions, 2 * self.sizes.rounds)
@@ -407,8 +388,9 @@ class Bench:
         yield Row("by hand", bits, "x packed NumPy, one query", ratio(times, "packed", "pyhash"))
         yield Row("by hand", bits, "x packed NumPy, batch", ratio(times, "packed batch", "pyhash batch"))
         if "numba" in functions:
-            yield Row("Numba fallback", bits, "x packed NumPy, one query", ratio(times, "packed", "numba"), 5.0)
-            yield Row("Numba fallback", bits, "x packed NumPy, batch", ratio(times, "packed batch", "numba batch"), 10.0)
+            one, many = ratio(times, "packed", "numba"), ratio(times, "packed batch", "numba batch")
+            yield Row("Numba fallback", bits, "x packed NumPy, one query", one, 5.0)
+            yield Row("Numba fallback", bits, "x packed NumPy, batch", many, 10.0)
 
     def small_index(self, bits: int) -> Iterator[Row]:
         """A call from Python on 1,000 codes, argument checks included."""
@@ -438,7 +420,7 @@ class Bench:
             yield Row("mapped file", bits, "milliseconds to open", taken * 1e3)
         grown = Index(bits=bits)
         halves = np.split(uniform(self.rng, min(n, 20_000), bits), 2)
-        first, second = (seconds(lambda: [grown.add(code) for code in half]) for half in halves)
+        first, second = (seconds(lambda half=half: [grown.add(code) for code in half]) for half in halves)  # type: ignore[misc]
         yield Row("adding one at a time", bits, "second half / first half, time", second / first)
 
     def packing(self, bits: int) -> Iterator[Row]:
@@ -449,7 +431,7 @@ class Bench:
             "pyhash": lambda: pack(features),
         }
         times = in_turns(functions, 4 * self.sizes.rounds)
-        _check("packing", functions["numpy"](), functions["pyhash"]())
+        check("packing", functions["numpy"](), functions["pyhash"]())
         yield Row("packing float32", bits, "x np.packbits(x > 0)", ratio(times, "numpy", "pyhash"), 1.0)
 
     # Helpers
@@ -474,27 +456,17 @@ class Bench:
         return _native
 
     def _faiss(self, codes: Codes) -> Any:
-        if _has("faiss"):
+        if has("faiss"):
             return faiss_flat(codes)
         self._skip("FAISS: not installed (pip install 'pyhash-retrieval[bench]')")
         return None
 
-    def _ivf_at_full_recall(self, codes: Codes, queries: Codes, flat: Any) -> Any:
-        """Return FAISS's inverted file with the fewest probes that find every answer, by distances."""
-        faiss = require("faiss", "bench")
-        n_lists = max(16, int(np.sqrt(len(codes))))
-        quantizer = faiss.IndexBinaryFlat(codes.shape[1] * 8)
-        ivf = faiss.IndexBinaryIVF(quantizer, codes.shape[1] * 8, n_lists)
-        ivf.train(codes[:: max(1, len(codes) // (64 * n_lists))])
-        ivf.add(codes)
-        ivf.own = quantizer  # kept alive with it
-        expected = flat.search(queries[:128], K)[0]
-        ivf.nprobe = 1
-        while ivf.nprobe < n_lists:
-            if np.array_equal(ivf.search(queries[:128], K)[0], expected):
-                return ivf
-            ivf.nprobe = min(n_lists, 2 * ivf.nprobe)
-        return ivf
+
+def _one_by_one(index: Any, queries: Codes) -> Callable[[], Any]:
+    """Ask one query a call, of pyhash or FAISS."""
+    if isinstance(index, Index):
+        return lambda: [index.search(query, K, threads=1) for query in queries]
+    return lambda: [index.search(query[None], K) for query in queries]
 
 
 def _with_numba(function: Callable[[], Any]) -> Any:
@@ -507,89 +479,3 @@ def _resident() -> int | None:
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
-
-
-# Reports
-
-
-def environment() -> dict[str, Any]:
-    """Describe the machine and the versions of what was compared."""
-    versions = {"python": platform.python_version(), "pyhash": __version__}
-    for name in ("numpy", "faiss-cpu", "usearch", "numba"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line for line in lines if line.startswith("model name")).split(":", 1)[1].strip()
-    return {"cpu": cpu, "cpus": os.cpu_count(), "system": platform.system(), "kernel": backend.kernel(), **versions}
-
-
-def markdown(rows: list[Row], skipped: list[str]) -> str:
-    """Return the table as Markdown."""
-    about = environment()
-    lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
-    lines += ["| case | bits | figure | value | goal | |", "|---|---:|---|---:|---:|---|"]
-    for row in rows:
-        goal = "" if row.goal is None else f"{'<=' if row.at_most else '>='} {row.goal:g}"
-        mark = {None: "", True: "reached", False: "**missed**"}[row.reached]
-        lines.append(f"| {row.case} | {row.bits or ''} | {row.figure} | {row.value:.3g} | {goal} | {mark} |")
-    lines += [f"\nNot run: {reason}" for reason in skipped]
-    return "\n".join(lines) + "\n"
-
-
-def save(rows: list[Row], skipped: list[str], folder: str | os.PathLike[str]) -> list[Path]:
-    """Write benchmarks.md, benchmarks.json and, where matplotlib is installed, benchmarks.svg and .png."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "benchmarks.md", folder / "benchmarks.json"]
-    paths[0].write_text(markdown(rows, skipped))
-    content = {"environment": environment(), "rows": [asdict(row) for row in rows], "not_run": skipped}
-    paths[1].write_text(json.dumps(content, indent=1) + "\n")
-    if _has("matplotlib"):
-        paths += _plot(rows, folder)
-    return paths
-
-
-def _plot(rows: list[Row], folder: Path) -> list[Path]:
-    """Draw throughput and speed-up against bits."""
-    matplotlib = require("matplotlib", "bench")
-    matplotlib.use("Agg")
-    pyplot = require("matplotlib.pyplot", "bench")
-
-    def series(case: str, figure: str) -> tuple[list[int], list[float]]:
-        chosen = [row for row in rows if row.case == case and row.figure == figure]
-        return [row.bits for row in chosen], [row.value for row in chosen]
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    rates = {
-        "batch": ("batch", "Gcodes/s (query, code) pairs"),
-        "batch, AVX2 kernel": ("batch, AVX2 kernel", "Gcodes/s (query, code) pairs"),
-        "popcount scan, the bound of counting": ("limits", "popcount scan in cache, Gcodes/s"),
-    }
-    for label, key in rates.items():
-        left.plot(*series(*key), "o--" if "bound" in label else "o-", label=label)
-    left.set(title="Throughput on one core", xlabel="bits a code", ylabel="billion codes measured a second")
-    speedups = {
-        "batch, uniform codes": ("batch", "x FAISS flat"),
-        "clustered codes, 64 a call": ("clustered codes, 64 a call", "x FAISS flat"),
-        "clustered codes, one a call": ("clustered codes, one a call", "x FAISS flat"),
-        "one query from memory": ("one query, memory", "x FAISS flat"),
-    }
-    for label, key in speedups.items():
-        right.plot(*series(*key), "o-", label=label)
-    right.axhline(1, color="grey", linewidth=1)
-    right.annotate("FAISS IndexBinaryFlat", (WIDTHS[0], 1), xytext=(0, 3), textcoords="offset points", color="grey")
-    right.set(title="Times as fast as FAISS, same answers", xlabel="bits a code", ylabel="x")
-    for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xticks(WIDTHS, [str(bits) for bits in WIDTHS])
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
-    paths = [folder / "benchmarks.svg", folder / "benchmarks.png"]
-    for path in paths:
-        figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return paths
