@@ -164,16 +164,17 @@ class Bench:
     def clothing(self, k: int = 5) -> Iterator[str]:
         """Yield P@k rows: the encoder, each of its levels, and three classics."""
         held_out, training = self.split("clothing", 1), self.split("clothing", 0)
-        thumbnails = [self.split("clothing", part, 32).images for part in (1, 0)]
+        thumbnails = (self.split("clothing", 1, 32).images, self.split("clothing", 0, 32).images)
         kinds = (held_out.labels["fine"], training.labels["fine"])
         same = kinds[0][:, None] == kinds[1]
-        colours = [histogram(split.images) for split in (held_out, training)]
+        colours = (histogram(held_out.images), histogram(training.images))
+        flat = (thumbnails[0].reshape(len(same), -1), thumbnails[1].reshape(same.shape[1], -1))
         found = {
             "colour histogram 8x8x8, L1": precision(*colours, same, 1, k),
-            "raw pixels 32x32, L2": precision(*[part.reshape(len(part), -1) for part in thumbnails], same, 2, k),
+            "raw pixels 32x32, L2": precision(*flat, same, 2, k),
             "chance": float(same.mean()),
         }
-        hashes = [p_hash(part) for part in thumbnails]
+        hashes = (p_hash(thumbnails[0]), p_hash(thumbnails[1]))
         found["pHash, 64 bits"] = evaluate(*hashes, *kinds, ks=[k]).value(f"P@{k}")
         asked, stored = (self.encoder.encode(split.images) for split in (held_out, training))
         report = evaluate(asked, stored, *kinds, levels=self.encoder.levels, ks=[k])

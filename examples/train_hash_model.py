@@ -243,7 +243,7 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 def picture_size(progress: float, full: int) -> int:
     """Grow the pictures: most of the learning is cheap at half the size."""
-    return full // 2 if progress < 0.3 else full * 3 // 4 if progress < 0.65 else full
+    return full // 2 if progress < 0.5 else full * 3 // 4 if progress < 0.8 else full
 
 
 def learning_rate(progress: float, peak: float) -> float:
@@ -529,6 +529,9 @@ def main(argv: list[str] | None = None) -> None:
     add("--seed", type=int, default=0, help="of weights, order, augmentation and targets")
     add("--threads", type=int, default=1, help="CPU threads for training; more than one may differ in rounding")
     args = parser.parse_args(argv)
+    step = 8 if args.sets == ["cifar10"] else 32  # a level is whole bytes
+    if args.bits < step or args.bits % step:
+        parser.error(f"--bits must be a multiple of {step} for these --sets, got {args.bits}")
     torch.set_num_threads(1)  # the parts of a batch are spread over threads instead
     args.checkpoint = args.checkpoint or args.cache / f"{args.out.stem}.pt"
     plan = Plan.of(args.sets, args.bits)

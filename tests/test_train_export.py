@@ -205,9 +205,16 @@ def test_the_same_seed_gives_the_same_network(training: ModuleType, tmp_path: Pa
     files = [tmp_path / name / "same.onnx" for name in "ab"]
     for file in files:
         command = ["--data", str(tmp_path / "data"), "--cache", str(file.parent / "cache"), "--out", str(file)]
-        training.main([*command, "--batch", "16", "--epochs", "1"])
+        training.main([*command, "--bits", "128", "--batch", "16", "--epochs", "1"])
+        check_contract(file, {"coarse": 32, "fine": 96})
     graphs = [training.run_model(training.session(file), np.zeros((1, 64, 64, 3), np.uint8)) for file in files]
     assert (graphs[0] == graphs[1]).all()
+
+
+def test_levels_are_whole_bytes(training: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        training.main(["--data", "x", "--out", "y", "--bits", "48"])
+    assert "--bits must be a multiple of 32 for these --sets, got 48" in capsys.readouterr().err
 
 
 def test_classic_baselines_by_hand(measuring: ModuleType) -> None:
