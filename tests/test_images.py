@@ -412,13 +412,14 @@ def test_what_is_no_source(source):
         load(source)
 
 
-def test_fast_jpeg_comes_close_and_is_off_by_default():
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 16)])
+def test_fast_jpeg_comes_close_and_is_off_by_default(height, width):
     data = encoded(Image.fromarray(photo(640, 480)), "JPEG", quality=90)
-    exact, fast = load(data, size=32), load(data, size=32, fast_jpeg=True)
+    exact, fast = load(data, size=(height, width)), load(data, size=(height, width), fast_jpeg=True)
     with Image.open(io.BytesIO(data)) as picture:
-        picture.draft("RGB", (64, 64))
+        picture.draft("RGB", (2 * width, 2 * height))
         assert picture.size == (160, 120)
-        np.testing.assert_array_equal(fast, np.asarray(picture.resize((32, 32), Image.Resampling.BILINEAR)))
+        np.testing.assert_array_equal(fast, np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)))
     assert 0 < np.abs(exact.astype(int) - fast).max() < 12
 
 
