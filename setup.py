@@ -9,7 +9,7 @@ from pybind11.setup_helpers import build_ext as _build_ext
 from setuptools import Extension, setup
 
 WITHOUT = {
-    "pyhash._native": "searches run on the slower Numba backend, which pip install 'pyhash-retrieval[numba]' brings",
+    "pyhash._native": "searches run on the slower Numba backend (pip install 'pyhash-retrieval[numba]')",
     "pyhash._pack": "packing runs on NumPy, slower",
 }
 
@@ -23,8 +23,8 @@ class build_ext(_build_ext):
             super().build_extension(ext)
         except Exception as error:
             warning = (
-                f"WARNING: pyhash: could not compile {ext.name} ({type(error).__name__}: {error}). Installing without "
-                f"it: {WITHOUT[ext.name]}. `pyhash info` tells what is in use."
+                f"WARNING: pyhash is installed without {ext.name}, which could not be compiled: {WITHOUT[ext.name]}. "
+                f"`pyhash info` tells what is in use. What went wrong: {type(error).__name__}: {error}"
             )
             self.warn(warning)
             with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:
