@@ -46,6 +46,7 @@ _CHANNELS_FIRST = {
     *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "DepthToSpace", "SpaceToDepth"),
     *("QLinearConv", "ConvInteger", "GlobalLpPool"),
 }
+_PARTS = {"Slice", "Split", "Gather"}  # a window of a map, or one half of a roll, is no smaller map
 _SHUFFLES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Cast", "Identity", "Dropout"}
 
 
@@ -383,7 +384,7 @@ class Network:
             computed = computed or self.model.graph.node[number].op_type in _COMPUTING
             taps = by_node.get(number, [])
             # Maps of one pixel are skipped: squeeze-and-excitation makes them inside a block.
-            if not computed or not taps or not _spatial(taps[0]):
+            if not computed or not taps or not _spatial(taps[0]) or taps[0].op in _PARTS:
                 continue
             area = int(np.prod(taps[0].positions)) if len(taps[0].positions) == 2 else None
             if area is not None and smallest is not None and area > smallest:

@@ -214,6 +214,35 @@ def vit(opset: int = 17, batch: int | str = "n", depth: int = 8) -> ModelProto:
     return net.model([batch, 3, 32, 32], {"classes": [batch, 10]})
 
 
+def swin(opset: int = 17) -> ModelProto:
+    """Maps are NHWC all through and rolled around their edges in every block; four neighbours are merged into one."""
+    net = Net(opset)
+
+    def part(x: str, start: int, end: int, axis: int, step: int = 1) -> str:
+        return net.node("Slice", x, net.ints(start), net.ints(end), net.ints(axis), net.ints(step))
+
+    def rolled(x: str, shift: int) -> str:
+        for axis in (1, 2):
+            x = net.node("Concat", part(x, shift, 99, axis), part(x, 0, shift, axis), axis=axis)
+        return x
+
+    width = 12
+    x = net.node("Conv", "input", net.weight(width, 3, 4, 4, fan_in=48), strides=[4, 4])
+    x = net.node("Transpose", x, perm=[0, 2, 3, 1])
+    for stage in (1, 2, 3):
+        if stage > 1:
+            rows = [part(x, start, 99, 1, 2) for start in (0, 1)]
+            x = net.node("Concat", *(part(row, start, 99, 2, 2) for row in rows for start in (0, 1)), axis=3)
+            x, width = net.linear(x, 4 * width, 2 * width), 2 * width
+        for block in (1, 2):
+            y = rolled(net.linear(rolled(net.layer_norm(x, width), 1), width, width), -1)
+            x = net.node("Add", x, y)
+            y = net.linear(net.relu(net.linear(net.layer_norm(x, width), width, 2 * width)), 2 * width, width)
+            x = net.node("Add", x, y, name=f"stage{stage}_block{block}")
+    net.dense(net.reduce("ReduceMean", x, 1, 2, keepdims=0), width, 10, name="classes")
+    return net.model(["n", 3, 32, 32], {"classes": ["n", 10]})
+
+
 def unet(opset: int = 17) -> ModelProto:
     """Down three times, and up again with skip connections: the deepest map is in the middle."""
     net = Net(opset)

@@ -38,10 +38,7 @@ class Case:
     preprocess: Any = "imagenet"
     size: int = 32
     batch: int | None = None  # the batch that the encoder has to insist on
-
-    @property
-    def layout(self) -> str:
-        return "nhwc" if "nhwc" in self.taps.values() else "nchw"
+    input: str = "nchw"
 
 
 STAGES = {"stage1": "nchw", "stage2": "nchw", "stage3": "nchw", "stage4": "nchw"}
@@ -65,12 +62,13 @@ CASES = {
         {"preset": "unit", "size": 48},
         size=48,
     ),
-    "vgg-channels-last": Case(networks.vgg_channels_last, {**CONVS, "fc2": "vector"}, "keras-caffe"),
-    "vgg-without-top": Case(lambda: networks.vgg_channels_last(top=False), CONVS, "keras-caffe"),
+    "vgg-channels-last": Case(networks.vgg_channels_last, {**CONVS, "fc2": "vector"}, "keras-caffe", input="nhwc"),
+    "vgg-without-top": Case(lambda: networks.vgg_channels_last(top=False), CONVS, "keras-caffe", input="nhwc"),
     "vit": Case(networks.vit, BLOCKS),
     "vit-opset-11": Case(lambda: networks.vit(opset=11), BLOCKS),
     "vit-newest-opset": Case(lambda: networks.vit(opset=NEWEST), BLOCKS),
     "vit-batch-1": Case(lambda: networks.vit(batch=1), BLOCKS, batch=1),
+    "swin": Case(networks.swin, {f"stage{number}_block2": "nhwc" for number in (1, 2, 3)}),
     "unet": Case(networks.unet, {"down1": "nchw", "down2": "nchw", "down3": "nchw", "bottom": "nchw"}),
     "reshape-insists-on-batch-1": Case(networks.dense_with_batch, {"map": "nchw", "hidden": "vector"}, batch=1),
     "reshape-insists-on-batch-4": Case(
@@ -107,7 +105,7 @@ def prepared(case: Case, pixels: np.ndarray) -> np.ndarray:
     scale, mean, std, order = ONE_BY_ONE[name]
     values = (pixels[..., ::-1] if order == "bgr" else pixels) * scale
     values = (values - np.array(mean)) / std
-    return values if case.layout == "nhwc" else values.transpose(0, 3, 1, 2)
+    return values if case.input == "nhwc" else values.transpose(0, 3, 1, 2)
 
 
 def pooled(array: np.ndarray, kind: str, pooling: str) -> np.ndarray:

@@ -38,6 +38,7 @@ NETWORKS = {
     "mobilenet": networks.mobilenet,
     "vgg-channels-last": networks.vgg_channels_last,
     "vit": networks.vit,
+    "swin": networks.swin,
     "batch-1": networks.dense_with_batch,
 }
 
