@@ -6,6 +6,7 @@ whitening and weights of the taps and the head (`pyhash.heads`), is affine, and 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -371,7 +372,7 @@ def fit_head(
             chosen[level] = list(weights[level])
         else:
             chosen[level] = _weigh(features, blocks, named[level]) if supervised else (varied / varied.max()).tolist()
-    runs = [[level] for level in levels] if supervised or len({*map(tuple, chosen.values())}) > 1 else [list(levels)]
+    runs = [list(run) for _, run in itertools.groupby(levels, key=chosen.__getitem__)]  # these share a decomposition
 
     weight, bias = np.zeros((features.shape[1], levels.bits)), np.zeros(levels.bits)
     ends = dict(zip(levels, np.cumsum(list(levels.values())), strict=True))
