@@ -18,45 +18,59 @@
 // Counter::carry below is the whole tree. There is no overflow to lose: d <= 2^m and C = 2^m - tau with tau >= 1 make
 // d + C <= 2^(m+1) - 1, one bit above 2^m - 1.
 
-// v[k] bit j of each word <-> v[j] bit k: a 64 x 64 transposition in every word of the vectors, halves, quarters, ... swapped.
+// One step of a 64 x 64 transposition in every word of the vectors: of a pair of rows, what the mask leaves out of the first
+// changes places with what it lets through of the second.
 template <int Distance>
-inline void swap_bits(V* v, uint64_t mask) {
-    const V m = V{} + mask;
-    for (int k = 0; k < 64; k = ((k | Distance) + 1) & ~Distance) {
-        const V t = ((v[k] >> Distance) ^ v[k | Distance]) & m;
-        v[k | Distance] ^= t;
-        v[k] ^= t << Distance;
-    }
+PYHASH_ALWAYS_INLINE void swap_bits(V& low, V& high, uint64_t mask) {
+    const V t = ((low >> Distance) ^ high) & (V{} + mask);
+    high ^= t;
+    low ^= t << Distance;
+}
+
+// Three steps at once: rows that lie Distance / 4 apart are mixed among themselves, eight by eight, and stay in registers.
+template <int Distance>
+PYHASH_ALWAYS_INLINE void swap_three(V (&r)[8], uint64_t halves, uint64_t quarters, uint64_t eighths) {
+    for (int j = 0; j < 4; ++j) swap_bits<Distance>(r[j], r[j + 4], halves);
+    for (int j = 0; j < 4; ++j) swap_bits<Distance / 2>(r[j + (j & 2)], r[j + (j & 2) + 2], quarters);
+    for (int j = 0; j < 8; j += 2) swap_bits<Distance / 4>(r[j], r[j + 1], eighths);
 }
 
 constexpr size_t kGroup = sizeof(V) / sizeof(uint64_t);  // blocks worked on together
 
 void build_tables(const uint64_t* blocks, size_t n_words, void* tables) {
+    constexpr size_t rows_per_block = 64 / kGroup;
     V* out = static_cast<V*>(tables);
     V t = V{};
     for (size_t w = 0; w < n_words; ++w) {
-        V v[64];
-        for (size_t b = 0; b < kGroup; ++b)
-            __builtin_memcpy(v + b * (64 / kGroup), blocks + (b * n_words + w) * kLanes, kLanes * sizeof(uint64_t));
-        swap_bits<32>(v, 0x00000000ffffffffu);
-        swap_bits<16>(v, 0x0000ffff0000ffffu);
-        swap_bits<8>(v, 0x00ff00ff00ff00ffu);
-        swap_bits<4>(v, 0x0f0f0f0f0f0f0f0fu);
-        swap_bits<2>(v, 0x3333333333333333u);
-        swap_bits<1>(v, 0x5555555555555555u);
-        for (size_t i = 0; i < 32; ++i, out += 8) {
-            const V p = v[2 * i];
-            const V q = v[2 * i + 1];
-            // Variant x + 2 y + 4 y'; complementing all three inputs complements the carry.
-            out[0] = majority(t, p, q);
-            out[1] = majority(~t, p, q);
-            out[2] = majority(t, ~p, q);
-            out[4] = majority(t, p, ~q);
-            out[7] = ~out[0];
-            out[6] = ~out[1];
-            out[5] = ~out[2];
-            out[3] = ~out[4];
-            t = parity(t, p, q);
+        V rows[64];
+        for (size_t k = 0; k < 8; ++k) {
+            V r[8];
+            for (size_t j = 0; j < 8; ++j) {
+                const size_t row = k + 8 * j;
+                const uint64_t* block = blocks + (row / rows_per_block * n_words + w) * kLanes;
+                __builtin_memcpy(r + j, block + row % rows_per_block * kGroup, sizeof(V));
+            }
+            swap_three<32>(r, 0x00000000ffffffffu, 0x0000ffff0000ffffu, 0x00ff00ff00ff00ffu);
+            for (size_t j = 0; j < 8; ++j) rows[k + 8 * j] = r[j];
+        }
+        for (size_t i = 0; i < 64; i += 8) {
+            V r[8];
+            for (size_t j = 0; j < 8; ++j) r[j] = rows[i + j];
+            swap_three<4>(r, 0x0f0f0f0f0f0f0f0fu, 0x3333333333333333u, 0x5555555555555555u);
+            for (size_t j = 0; j < 8; j += 2, out += 8) {
+                const V p = r[j];
+                const V q = r[j + 1];
+                // Variant x + 2 y + 4 y'; complementing all three inputs complements the carry.
+                out[0] = majority(t, p, q);
+                out[1] = majority(~t, p, q);
+                out[2] = majority(t, ~p, q);
+                out[4] = majority(t, p, ~q);
+                out[7] = ~out[0];
+                out[6] = ~out[1];
+                out[5] = ~out[2];
+                out[3] = ~out[4];
+                t = parity(t, p, q);
+            }
         }
     }
 }
