@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 from weakref import WeakSet
 
 
@@ -65,6 +66,12 @@ class ReadWriteLock:
 _registry = threading.RLock()  # protects what follows; held through a fork
 _locks: WeakSet[ReadWriteLock] = WeakSet()
 _held: list[ReadWriteLock] = []
+_others: list[Any] = []
+
+
+def hold_through_fork(lock: Any) -> None:
+    """Have a fork wait for this lock too: a re-entrant one, that readers may need to finish."""
+    _others.append(lock)
 
 
 def _before_fork() -> None:
@@ -72,9 +79,13 @@ def _before_fork() -> None:
     for lock in list(_locks):
         lock._gate.acquire()  # no change is half done in the memory the child gets
         _held.append(lock)
+    for other in _others:  # last, for a writer that was waited for may have waited for a reader that needs it
+        other.acquire()
 
 
 def _after_fork_in_parent() -> None:
+    for other in _others:
+        other.release()
     while _held:
         _held.pop()._gate.release()
     _registry.release()
@@ -82,6 +93,8 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _registry
+    for other in _others:
+        other.release()
     _registry = threading.RLock()
     _held.clear()
     for lock in list(_locks):
@@ -89,6 +102,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -18,18 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._extras import require
+from ._lock import hold_through_fork
 from .backend import available_memory
 
 numba = require("numba", "numba")
 _extending = require("numba.extending", "numba")
-_compiler_lock = require("numba.core.compiler_lock", "numba").global_compiler_lock
-
-if hasattr(os, "register_at_fork"):  # a child forked while another thread compiles would wait for that thread for ever
-    os.register_at_fork(
-        before=_compiler_lock.acquire,
-        after_in_parent=_compiler_lock.release,
-        after_in_child=_compiler_lock.release,
-    )
+# A child forked while another thread compiles would wait for that thread for ever.
+hold_through_fork(require("numba.core.compiler_lock", "numba").global_compiler_lock)
 
 LANES = 64
 PAD_DISTANCE = 2**31 - 1

@@ -493,25 +493,36 @@ def test_without_numba():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_numba_searches_in_a_child_forked_during_a_compilation():
+@pytest.mark.parametrize("change", [False, True])
+def test_numba_searches_in_a_child_forked_during_a_compilation(change):
+    """And where a search compiles, a change waits for the search, and the fork for the change."""
     if "numba" not in backend.kernels():
         pytest.skip("Numba is not installed")
-    code = """
+    code = f"""
 import os, signal, threading, time, numpy as np, pyhash
-pyhash.use("numba")
-from numba.core.compiler_lock import global_compiler_lock
 index = pyhash.Index(bits=64)
 index.add(np.zeros((3, 8), dtype=np.uint8))
-compiling = threading.Event()
-def compile():
-    with global_compiler_lock:
-        compiling.set()
+pyhash.use("numba")
+from numba.core.compiler_lock import global_compiler_lock
+reading = threading.Event()
+def search():
+    index._lock.acquire_read()
+    if {change}:
+        reading.set()
         time.sleep(0.5)
-threading.Thread(target=compile).start()
-compiling.wait()
+    with global_compiler_lock:
+        reading.set()
+        time.sleep(0.5)
+    index._lock.release_read()
+signal.alarm(60)  # ends a process that waits for ever
+threading.Thread(target=search).start()
+reading.wait()
+if {change}:
+    threading.Thread(target=lambda: index.add(np.zeros((1, 8), dtype=np.uint8))).start()
+    time.sleep(0.1)
 pid = os.fork()
 if not pid:
-    signal.alarm(60)  # ends a child that waits for ever
+    signal.alarm(60)
     index.search(np.zeros(8, dtype=np.uint8), 3)
     os._exit(0)
 print(os.waitpid(pid, 0)[1])
