@@ -38,7 +38,7 @@ def read_model(model: Any) -> ModelProto:
     Raises
     ------
     GraphError
-        When it is no ONNX model, its weights are not there, or its opset is older than 11.
+        When it is no ONNX model, its weights are not there, or it is older than opset 11 and cannot be lifted to it.
     """
     onnx = require("onnx", "graph")
     own: ModelProto
@@ -67,12 +67,8 @@ def read_model(model: Any) -> ModelProto:
     outside = [tensor for tensor in own.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
         raise _missing_data(own, "give the path of the model, so that the file beside it is found")
-    version = opset(own)
-    if version < MIN_OPSET:
-        raise GraphError(
-            f"opset must be at least {MIN_OPSET}, got {version}; "
-            "onnx.version_converter.convert_version(model, 17) may lift it"
-        )
+    if opset(own) < MIN_OPSET:
+        own = lift(own, MIN_OPSET)
     if own.functions:
         own = require("onnx.inliner", "graph").inline_local_functions(own)
     _strip(own)
@@ -82,6 +78,23 @@ def read_model(model: Any) -> ModelProto:
 def opset(model: ModelProto) -> int:
     """Return the version of ONNX's own operators that a model uses."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+
+def lift(model: ModelProto, wanted: int) -> ModelProto:
+    """Return a model rewritten for a newer opset.
+
+    Raises
+    ------
+    GraphError
+        When ONNX's converter cannot do that.
+    """
+    onnx = require("onnx", "graph")
+    try:
+        lifted: ModelProto = require("onnx.version_converter", "graph").convert_version(model, wanted)
+        onnx.checker.check_model(lifted, full_check=True)
+    except Exception as error:  # the converter raises RuntimeError, and whatever else it stumbles over
+        raise GraphError(f"opset {opset(model)} is too old and cannot be lifted to {wanted}: {error}") from error
+    return lifted
 
 
 def _missing_data(model: ModelProto, reason: object) -> GraphError:

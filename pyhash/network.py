@@ -46,7 +46,7 @@ _CHANNELS_FIRST = {
     *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "DepthToSpace", "SpaceToDepth"),
     *("QLinearConv", "ConvInteger", "GlobalLpPool"),
 }
-_PARTS = {"Slice", "Split", "Gather"}  # a window of a map, or one half of a roll, is no smaller map
+_CUTS = {"Slice", "Split", "Gather", "Pad"}  # a window of a map or half of a roll is no smaller map, nor a rim a larger
 _SHUFFLES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Cast", "Identity", "Dropout"}
 
 
@@ -384,18 +384,19 @@ class Network:
             computed = computed or self.model.graph.node[number].op_type in _COMPUTING
             taps = by_node.get(number, [])
             # Maps of one pixel are skipped: squeeze-and-excitation makes them inside a block.
-            if not computed or not taps or not _spatial(taps[0]) or taps[0].op in _PARTS:
+            if not computed or not taps or not _spatial(taps[0]) or taps[0].op in _CUTS:
                 continue
             area = int(np.prod(taps[0].positions)) if len(taps[0].positions) == 2 else None
-            if area is not None and smallest is not None and area > smallest:
-                return last, True
-            smallest = area or smallest
+            if area is not None:
+                if smallest is not None and area >= 2 * smallest:  # less can be what convolutions pad
+                    return last, True
+                smallest = min(area, smallest or area)
             last = number
         return last, False
 
     def stage_ends(self, n: int) -> list[Tap]:
         """Return the ends of the last `n` stages; for a network of one long stage, `n` even depths of it."""
-        trunk = self.trunk()
+        trunk = [tap for tap in self.trunk() if tap.op not in _CUTS]
         producer = {name: node for node in self.model.graph.node for name in node.output}
         carriers = self.carriers
         numbers = [carriers[tap.name] for tap in trunk]
@@ -420,8 +421,7 @@ class Network:
                 finished = group
             if finished or group:
                 ends.append((finished or group)[-1])
-            joined = [tap for tap in group if merges(tap) and tap.op in ("Add", "Sum")]
-            blocks = max(blocks, joined, key=len)
+            blocks += [tap for tap in group if _spatial(tap) and merges(tap) and tap.op in ("Add", "Sum")]
         spatial = [tap for tap in ends if _spatial(tap)]
         if len(spatial) < 3 and len(blocks) >= max(n, 4):
             depths = [round(len(blocks) * (part + 1) / n) - 1 for part in range(n)]

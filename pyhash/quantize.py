@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from . import _ties
 from ._extras import require
 from ._onnx import onnxruntime
-from ._surgery import GraphError, check, describe, metadata_of, read_model, run, session
+from ._surgery import GraphError, check, describe, lift, metadata_of, opset, read_model, run, session
 from .codes import Levels, hamming, pack
 from .evaluate import evaluate
 
@@ -131,7 +131,7 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
     onnxruntime()  # first of all: it keeps telemetry off
     quantization = require("onnxruntime.quantization", "encoder")
     preparation = require("onnxruntime.quantization.shape_inference", "encoder")
-    source = _at_least_opset(model, _MIN_OPSET)
+    source = model if opset(model) >= _MIN_OPSET else lift(model, _MIN_OPSET)
     with tempfile.TemporaryDirectory(prefix="pyhash-") as folder, _quiet():
         given, prepared, quantized = (Path(folder, f"{name}.onnx") for name in ("given", "prepared", "quantized"))
         given.write_bytes(source.SerializeToString())  # of a model in memory the tools move the weights to a file
@@ -304,21 +304,6 @@ def _reader(quantization: Any, pixels: NDArray[np.uint8], fixed: int) -> Any:
             return next(self._batches, None)
 
     return Reader()
-
-
-def _at_least_opset(model: ModelProto, wanted: int) -> ModelProto:
-    onnx = require("onnx", "graph")
-    version = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if version >= wanted:
-        return model
-    try:
-        lifted: ModelProto = require("onnx.version_converter", "graph").convert_version(model, wanted)
-        onnx.checker.check_model(lifted, full_check=True)
-    except Exception as error:  # the converter raises RuntimeError, and what its adapters raise
-        raise GraphError(
-            f"int8 needs opset {wanted} and the network, of {version}, cannot be lifted: {error}"
-        ) from error
-    return lifted
 
 
 class _quiet:

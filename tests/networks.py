@@ -214,6 +214,20 @@ def vit(opset: int = 17, batch: int | str = "n", depth: int = 8) -> ModelProto:
     return net.model([batch, 3, 32, 32], {"classes": [batch, 10]})
 
 
+def padded(opset: int = 17, mode: str = "constant") -> ModelProto:
+    """Every convolution is without padding and has a Pad before it, so that maps grow by a rim all the time."""
+    net = Net(opset)
+    x, channels = "input", 3
+    for stage, width in enumerate((8, 12, 16, 24), 1):
+        for layer in (1, 2):
+            x = net.node("Pad", x, net.ints(0, 0, 1, 1, 0, 0, 1, 1), mode=mode)
+            weight = net.weight(width, channels, 3, 3, gain=1.4, fan_in=9 * channels)
+            x = net.relu(net.node("Conv", x, weight, strides=[layer, layer]), name=f"stage{stage}_{layer}")
+            channels = width
+    net.dense(net.node("Flatten", net.node("GlobalAveragePool", x)), channels, 10, name="classes")
+    return net.model(["n", 3, 32, 32], {"classes": ["n", 10]})
+
+
 def swin(opset: int = 17) -> ModelProto:
     """Maps are NHWC all through and rolled around their edges in every block; four neighbours are merged into one."""
     net = Net(opset)

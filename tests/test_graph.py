@@ -69,6 +69,11 @@ CASES = {
     "vit-newest-opset": Case(lambda: networks.vit(opset=NEWEST), BLOCKS),
     "vit-batch-1": Case(lambda: networks.vit(batch=1), BLOCKS, batch=1),
     "swin": Case(networks.swin, {f"stage{number}_block2": "nhwc" for number in (1, 2, 3)}),
+    "padded": Case(networks.padded, {"stage2_1": "nchw", "stage3_1": "nchw", "stage4_1": "nchw", "stage4_2": "nchw"}),
+    "padded-by-reflection": Case(
+        lambda: networks.padded(opset=11, mode="reflect"),
+        {"stage2_1": "nchw", "stage3_1": "nchw", "stage4_1": "nchw", "stage4_2": "nchw"},
+    ),
     "unet": Case(networks.unet, {"down1": "nchw", "down2": "nchw", "down3": "nchw", "bottom": "nchw"}),
     "reshape-insists-on-batch-1": Case(networks.dense_with_batch, {"map": "nchw", "hidden": "vector"}, batch=1),
     "reshape-insists-on-batch-4": Case(
@@ -406,7 +411,11 @@ def unknown_operator() -> ModelProto:
 REFUSED = {
     "garbage": (lambda: b"this is no model", {}, "not an ONNX model"),
     "nothing": (lambda: b"", {}, "it has no nodes"),
-    "old opset": (lambda: tiny(["n", 3, 32, 32], w=KERNEL)(CONV, opset=9), {}, "opset must be at least 11, got 9"),
+    "old opset": (
+        lambda: tiny(["n", 3, 32, 32])(helper.make_node("Wobble", ["x"], ["y"]), opset=9),
+        {},
+        "opset 9 is too old and cannot be lifted to 11: .*Wobble",
+    ),
     "text": (
         lambda: tiny(["n", 77], TensorProto.INT64)(helper.make_node("Identity", ["x"], ["y"])),
         {},
@@ -518,6 +527,12 @@ def test_arguments() -> None:
 # Networks nobody has seen
 
 
+def odd_old() -> ModelProto:
+    """Opset 9, from before pyhash's oldest: Squeeze has its axes as an attribute, Pad its numbers."""
+    pad = helper.make_node("Pad", ["y"], ["z"], pads=[0, 0, 1, 1, 0, 0, 1, 1])
+    return tiny(["n", 3, 32, 32], w=KERNEL)(CONV, pad, output="z", opset=9)
+
+
 def odd_if() -> ModelProto:
     """The map flows through the branches of an If."""
     branches = {
@@ -560,6 +575,7 @@ def odd_split() -> ModelProto:
 
 
 ODD = {
+    "old": (odd_old, "z"),
     "if": (odd_if, "z"),
     "functions": (odd_functions, "z"),
     "constants": (odd_constants, "z"),
@@ -575,6 +591,24 @@ def test_odd_networks_can_be_read(name: str) -> None:
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     result = features_of(make(), taps=[tap], pooling=["gap"])
     np.testing.assert_allclose(run(result, {"images": pixels})[0], expected, atol=1e-4)
+
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+
+@pytest.mark.parametrize("name", ["bvlc_alexnet", "densenet121", "inception_v1", "shufflenet", "squeezenet"])
+def test_famous_networks_of_opset_9(name: str) -> None:
+    """Those that the package onnx brings along: real graphs whose weights are all alike."""
+    path = LIGHT / f"light_{name}.onnx"
+    if not path.exists():
+        pytest.skip(f"this version of the package onnx has no {path.name}")
+    chosen = graph.choose_taps(path)
+    areas = [int(np.prod(tap.positions)) for tap in chosen]
+    assert len(chosen) == 4
+    assert areas == sorted(areas, reverse=True)
+    assert len(set(areas)) == 4
+    features = graph.add_features(path, [tap.name for tap in chosen[:2]])
+    assert dim_of(features) == sum(tap.channels for tap in chosen[:2])
 
 
 @settings(max_examples=150)
