@@ -365,20 +365,20 @@ def train(args: argparse.Namespace, plan: Plan) -> tuple[HashNet, str]:
             state.save(args.checkpoint)
         if state.progress - measured > 0.05:
             measured = state.progress
-            print(f"held out, nearest target: {accuracy(state.average, held_out, plan, levels)}", flush=True)
+            print(f"held out, nearest target: {accuracy(state.average, held_out, plan, levels, size)}", flush=True)
     state.save(args.checkpoint)
     pool.shutdown()
-    print(f"held out, nearest target: {accuracy(state.average, held_out, plan, levels)}")
+    print(f"held out, nearest target: {accuracy(state.average, held_out, plan, levels, plan.size)}")
     trained = f"from scratch on the training splits of {', '.join(plan.sets)}"
     return state.average.cpu(), f"{trained}; {state.step / epoch_steps:.1f} epochs, {state.seconds / 60:.0f} minutes"
 
 
 @torch.no_grad()
-def accuracy(net: HashNet, split: Split, plan: Plan, levels: dict[str, Level]) -> str:
-    """Return, for each level, how often a picture's code is nearest to its own class's target."""
+def accuracy(net: HashNet, split: Split, plan: Plan, levels: dict[str, Level], size: int) -> str:
+    """Return, for each level, how often a picture's code is nearest to its class's target, at a size."""
     net.eval()
     device = next(net.parameters()).device
-    parts = torch.from_numpy(split.images).split(250)
+    parts = shrink(split.images, size).split(250)
     codes = torch.cat([net.logits(part.to(device)) for part in parts]).sign()
     found = []
     for (name, level), part in zip(levels.items(), codes.split(list(plan.levels.values()), 1), strict=True):
