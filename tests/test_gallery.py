@@ -402,19 +402,21 @@ def test_duplicates_that_look_the_same(tmp_path: Path) -> None:
         image.save(tmp_path / f"{number}-small.jpg", quality=40)
         image.resize((33, 25)).save(tmp_path / f"{number}-smaller.png")
         image.point(lambda v: int(v * 0.8)).save(tmp_path / f"{number}-dark.png")
+        image.point(lambda v: int(200 + 0.4 * (v - 127))).save(tmp_path / f"{number}-pale.png")
         image.transpose(Image.Transpose.ROTATE_180).save(tmp_path / f"{number}-turned.png")
+        image.paste(image.crop((20, 20, 50, 50)).point(lambda v: 255 - v), (20, 20))
+        image.save(tmp_path / f"{number}-patched.png")
     with Gallery.open(tmp_path, FakeEncoder()) as pictures:
         pictures.update()
         execute(pictures.file, "UPDATE pictures SET code = ?", (bytes(8),))
         execute(pictures.file, "UPDATE meta SET value = value + 1 WHERE key = 'revision'")
-        assert [len(group) for group in pictures.duplicates(0, check=False)] == [15]
+        assert [len(group) for group in pictures.duplicates(0, check=False)] == [21]
         calls: list[tuple[int, int]] = []
         groups = pictures.duplicates(0, progress=lambda done, total: calls.append((done, total)))
-        same = [
-            {name.format(n) for name in ("{}.png", "{}-small.jpg", "{}-smaller.png", "{}-dark.png")} for n in range(3)
-        ]
+        kept = ("", "-small", "-smaller", "-dark", "-pale")
+        same = [{f"{n}{name}.{'jpg' if name == '-small' else 'png'}" for name in kept} for n in range(3)]
         assert [set(names(group, tmp_path)) for group in groups] == same
-        assert calls == [(done, 15) for done in range(1, 16)]
+        assert calls == [(done, 21) for done in range(1, 22)]
         for path in tmp_path.glob("1*"):
             path.write_bytes(b"no longer a picture")
         assert [set(names(group, tmp_path)) for group in pictures.duplicates(0)] == [same[0], same[2]]
@@ -451,8 +453,10 @@ def test_another_encoder_is_refused(folder: Path) -> None:
         assert pictures.update() == gallery.Changes(0, 6, 0, 0, [])
         assert pictures.stats()["fingerprint"] == "2222"
         assert [row[:2] for row in rows(pictures.file)] == [row[:2] for row in before]  # ids stay
-    with pytest.raises(GalleryMismatchError):
-        Gallery.open(folder, FakeEncoder("1111", "one"))
+    for stranger in (FakeEncoder("1111", "one"), FakeEncoder("1111", "two")):
+        with pytest.raises(GalleryMismatchError):
+            Gallery.open(folder, stranger)
+    Gallery.open(folder, FakeEncoder("2222", "renamed")).close()  # the same codes under another name
 
 
 def test_duplicates_need_no_encoder(folder: Path) -> None:

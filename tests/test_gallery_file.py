@@ -69,6 +69,21 @@ def test_interrupted_run_keeps_what_was_finished(folder: Path) -> None:
         assert pictures.update() == gallery.Changes(16, 0, 0, 10, [])
 
 
+def test_a_kill_loses_one_batch_at_most(folder: Path) -> None:
+    """What another process sees while pictures are encoded is what would survive."""
+    for number in range(200):
+        picture(folder / f"{number}.png", number)
+    lost = []
+    with Gallery.open(folder, FakeEncoder()) as pictures, Gallery.open(folder) as survivor:
+        pictures.update(progress=lambda done, total: lost.append(done - len(survivor)))
+        assert pictures._file._db.execute("PRAGMA synchronous").fetchone() == (
+            2,
+        )  # FULL: on disk, not only handed over
+        assert pictures._file._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert min(lost) == 0
+    assert max(lost) < 64
+
+
 CHILD = """
 import sys
 from fake_encoder import FakeEncoder
@@ -241,6 +256,28 @@ def test_waits_for_another_process_that_makes_the_file(folder: Path) -> None:
             assert pictures.update().added == 6
     finally:
         db.close()
+
+
+def test_writers_wait_for_one_another(folder: Path) -> None:
+    """A writer that had looked before another one was done would find its view outdated."""
+    entered, identity = threading.Event(), gallery._identity(FakeEncoder())
+    seen: list[int] = []
+
+    def second() -> None:
+        with Gallery.open(folder, FakeEncoder()) as pictures:
+            entered.set()
+            with pictures._file.transaction(identity):
+                seen.append(pictures._file.count()[0])
+
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        thread = threading.Thread(target=second)
+        with pictures._file.transaction(identity):
+            pictures._file.put([_gallery_file.Record("x.png", 1, 1, bytes(8), None)])
+            thread.start()
+            assert entered.wait(10)
+            time.sleep(0.1)
+        thread.join()
+    assert seen == [1]
 
 
 # Damaged, foreign, read-only
