@@ -319,6 +319,19 @@ def test_scales_of_taps_do_not_matter() -> None:
     assert (codes[0] == codes[1]).mean() > 0.99
 
 
+def test_without_labels_taps_weigh_what_they_vary() -> None:
+    """As if nothing had been scaled: the head is the one of the bare features."""
+    features, blocks, _ = sample()
+    fitted = fit_head(features.copy(), blocks, LEVELS, None, kind="pca-itq")
+    bare = heads.pca_itq(features, LEVELS)
+    same = (features @ fitted.weight + fitted.bias > 0) == (bare.logits(features) > 0)
+    assert same.mean() > 0.99
+    lengths = [np.sqrt(features[:, columns].var(axis=0).sum()) for columns in blocks.values()]
+    assert fitted.weights["fine"] == pytest.approx(dict(zip(blocks, lengths / max(lengths), strict=True)), rel=1e-3)
+    even = fit_head(features.copy(), blocks, LEVELS, None, kind="pca-itq", weights={level: [1, 1] for level in LEVELS})
+    assert ((features @ even.weight + even.bias > 0) != (bare.logits(features) > 0)).mean() > 0.1
+
+
 def test_a_tap_that_weighs_nothing_has_no_weights() -> None:
     features, blocks, labels = sample()
     fitted = fit_head(features, blocks, LEVELS, labels, weights={"coarse": [0, 1], "fine": [1, 1]})
