@@ -138,7 +138,7 @@ def threads(threads: int | None = None) -> int:
 
 def available_memory() -> int:
     """Return the bytes of memory that can be had without driving others out; `sys.maxsize` where that is not known."""
-    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="utf-8") as file:
         for line in file:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024

@@ -15,7 +15,7 @@ from ._file import CorruptIndexError
 from ._lock import ReadWriteLock
 from .codes import Levels, as_array, check_codes, check_int, from_words, to_words
 from .measure import MAX_DISTANCE
-from .runs import Runs, can_ring
+from .runs import Runs, ascending, can_ring
 from .store import words_per_code
 
 __all__ = ["CorruptIndexError", "Index"]
@@ -292,7 +292,7 @@ class Index:
         KeyError
             When an id is not in the index; it is then unchanged.
         """
-        wanted = np.unique(_check_ids(ids, "ids"))
+        wanted = ascending(_check_ids(ids, "ids"))
         with self._lock:
             self._check_writable()
             self._runs.remove(wanted)

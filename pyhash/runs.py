@@ -32,6 +32,17 @@ def can_ring(module: ModuleType) -> bool:
     return hasattr(module, "build_ring")
 
 
+def ascending(ids: _Ids) -> _Ids:
+    """Return ids in ascending order, each once.
+
+    As `numpy.unique` does; but that imports at its first call, and a child forked meanwhile would wait for ever.
+    """
+    ids = np.sort(ids)
+    fresh = np.ones(len(ids), dtype=np.bool_)
+    fresh[1:] = ids[1:] != ids[:-1]
+    return ids[fresh]
+
+
 class Runs:
     """Codes and their ids, as runs. Who calls holds the index's lock: to read, or to write what changes them."""
 
@@ -190,7 +201,7 @@ class Runs:
         if where.dtype == np.bool_ and len(runs) == 1 and runs[0].dead is None and runs[0].ring is None:
             slots = [np.flatnonzero(where)]
         else:
-            wanted = self.ids()[where] if where.dtype == np.bool_ else np.unique(where.astype(np.int64, copy=False))
+            wanted = self.ids()[where] if where.dtype == np.bool_ else ascending(where.astype(np.int64, copy=False))
             found = [run.find(wanted) for run in runs]
             slots = [s[s >= 0] for s in found]
         n_allowed = sum(map(len, slots))

@@ -172,7 +172,10 @@ def test_writers_get_their_turn_among_readers(kernel: str) -> None:
 
 
 def test_the_same_answers_from_many_threads_at_once(kernel: str) -> None:
-    codes, queries = random_codes(np.random.default_rng(2), 9000, 64, 0.2), random_codes(np.random.default_rng(3), 80, 64, 0.3)
+    codes, queries = (
+        random_codes(np.random.default_rng(2), 9000, 64, 0.2),
+        random_codes(np.random.default_rng(3), 80, 64, 0.3),
+    )
     for structure in STRUCTURES:
         index = Index(64, structure=structure)
         index.add(codes)
@@ -252,6 +255,33 @@ def forked(function: Callable[[], Any]) -> int:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def test_using_an_index_imports_nothing() -> None:
+    """A child that is forked while another thread imports a module would wait for that module for ever."""
+    code = """
+import sys, numpy as np, pyhash
+codes = np.arange(800, dtype=np.uint8).reshape(100, 8)
+index = pyhash.Index(levels={"coarse": 16, "fine": 48}, structure="ring")
+index.add(codes)
+index.search(codes, 3)
+before = set(sys.modules)
+index.add(codes, np.arange(300, 200, -1))
+index.search(codes[0], 3, level="coarse")
+index.search(codes[0], 3, weights={"coarse": 2, "fine": 1})
+index.search(codes[0], 3, where=[5, 3, 250])
+index.search(codes[0], 3, where=np.ones(200, dtype=bool))
+index.search(codes, 3, cascade=("coarse", 10))
+index.range_search(codes, 3)
+index.pairs(3)
+index.update([250, 3], codes[:2])
+index.remove([7, 5, 210])
+index.optimize()
+pyhash.Index.from_bytes(bytes(index)).codes([3, 250])
+print(index.stats()["codes"], len(index.ids), sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "197 197 []\n"
 
 
 @needs_fork
