@@ -330,9 +330,9 @@ def fit_head(
 ) -> Fitted:
     """Fit what joins the taps and what makes bits of them.
 
-    Each tap is centred. For the heads that use labels it is whitened too: turned to its principal axes, which then get
-    equal variance, except that those with less than a hundredth of the mean variance are damped; otherwise early taps
-    are ruled by a few directions such as brightness. The heads that use no labels need the variances, which are all
+    Each tap is centred. For the heads that use labels it is whitened too: all its directions get equal variance,
+    except that those with less than a hundredth of the mean variance are damped; otherwise early taps are ruled by a
+    few directions such as brightness. The heads that use no labels need the variances, which are all
     they go by, so there a tap is only scaled. Either way the mean squared length is 1, times the weight of the tap.
     Without labels the weights give back how much the taps varied: late vectors of unit length vary most, and know most.
 
@@ -436,11 +436,7 @@ def _standardize(
             for part in rows:
                 centred = features[part, columns] - mean[columns]
                 scatter += centred.T @ centred
-            values, axes = np.linalg.eigh(scatter / n)
-            values = np.maximum(values, 0)
-            damped = values + _WHITENING_FLOOR * values.mean() + np.finfo(np.float64).tiny
-            matrix = axes / np.sqrt(damped)
-            energy = float((values / damped).sum())
+            matrix, energy = _whitening(scatter / n, float(np.square(mean[columns]).max()))
         else:
             matrix = np.eye(width)
             energy = sum(float(np.square(features[part, columns] - mean[columns]).sum()) for part in rows) / n
@@ -449,6 +445,23 @@ def _standardize(
             features[part, columns] = (features[part, columns] - mean[columns]) @ matrix
         maps[tap] = matrix
     return mean, maps
+
+
+def _whitening(covariance: Floats, square: float) -> tuple[NDArray[np.float64], float]:
+    """Return a matrix W with W W' = (covariance + damping)^-1, and the variance that is left behind it.
+
+    By Cholesky's factors instead of principal axes: another rotation of the same, and what follows does not mind
+    rotations. A tap that does not vary beyond the rounding of its values, whose largest square is given, becomes 0.
+    """
+    width = len(covariance)
+    variance = float(np.trace(covariance)) / width
+    if variance <= np.finfo(np.float32).eps ** 2 * square:
+        return np.zeros((width, width)), 0.0
+    damping = _WHITENING_FLOOR * variance
+    factor = np.linalg.cholesky(covariance + damping * np.eye(width))
+    triangular = require("scipy.linalg", "graph").solve_triangular
+    matrix: NDArray[np.float64] = triangular(factor, np.eye(width), lower=True, check_finite=False).T
+    return matrix, width - damping * float(np.square(matrix).sum())
 
 
 def _weigh(features: NDArray[np.float32], blocks: Mapping[str, slice], labels: NDArray[Any]) -> list[float]:

@@ -26,7 +26,7 @@ from onnx import ModelProto
 
 from pyhash import cli, graph, heads
 from pyhash._onnx import Model
-from pyhash.build import Fitted, build, extract, fit_head
+from pyhash.build import Fitted, _whitening, build, extract, fit_head
 from pyhash.encoder import Encoder
 from pyhash.evaluate import evaluate
 from pyhash.gallery import Gallery
@@ -337,6 +337,28 @@ def test_a_tap_that_weighs_nothing_has_no_weights() -> None:
     fitted = fit_head(features, blocks, LEVELS, labels, weights={"coarse": [0, 1], "fine": [1, 1]})
     assert not fitted.weight[blocks["loud"], :8].any()
     assert fitted.weight[blocks["loud"], 8:].all()
+
+
+def test_whitening_by_hand() -> None:
+    """The covariance behind the map is that of damped principal axes, whichever way they are turned."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(500, 6)) @ np.diag([5, 3, 1, 0.3, 0.01, 0])
+    covariance = np.cov(rows.T, bias=True)
+    matrix, energy = _whitening(covariance, 1.0)
+    values = np.linalg.eigvalsh(covariance)
+    expected = values / (values + 0.01 * values.mean())
+    np.testing.assert_allclose(np.linalg.eigvalsh(matrix.T @ covariance @ matrix), np.sort(expected), atol=1e-9)
+    assert energy == pytest.approx(expected.sum())
+
+
+def test_a_tap_that_never_varies_is_not_read() -> None:
+    features, blocks, labels = sample()
+    features[:, blocks["loud"]] = 1 / 3
+    fitted = fit_head(features.copy(), blocks, LEVELS, labels)
+    assert not fitted.weight[blocks["loud"]].any()
+    assert np.isfinite(fitted.bias).all()
+    bits = features @ fitted.weight + fitted.bias > 0
+    assert 0.1 < bits.mean() < 0.9
 
 
 def test_constant_features_are_told() -> None:
