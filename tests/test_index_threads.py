@@ -119,7 +119,8 @@ def test_update_is_seen_whole_or_not_at_all(kernel: str, structure: str) -> None
     def look() -> None:
         assert counted(index) in ((GROUP, 0), (0, GROUP))
         x, y = (np.count_nonzero(index.search(code, 2 * GROUP)[0] == 0) for code in (X, Y))
-        assert (x in (0, GROUP)) and (y in (0, GROUP))
+        assert x in (0, GROUP)
+        assert y in (0, GROUP)
         now = index.codes(ids)
         assert np.all(now == X) or np.all(now == Y)
         assert len(index.ids) == 3000
