@@ -109,7 +109,13 @@ def _load_encoder(model: str | None = None, **options: Any) -> Encoder:
         raise _EncoderError(f"the encoder {model or 'built in'} cannot be used: {error}") from error
 
 
-_ELSEWHERE = {"bench": "_cli_bench", "build": "_cli_build", "demo": "_cli_demo", "eval": "_cli_eval", "taps": "_cli_build"}
+_ELSEWHERE = {
+    "bench": "_cli_bench",
+    "build": "_cli_build",
+    "demo": "_cli_demo",
+    "eval": "_cli_eval",
+    "taps": "_cli_build",
+}
 """Commands in modules of their own, which are imported when asked for: a search need not wait for them."""
 
 

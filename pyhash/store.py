@@ -39,8 +39,8 @@ def aligned_bytes(size: int) -> NDArray[np.uint8]:
         whole = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
         start = -whole.ctypes.data % _ALIGNMENT
         return whole[start : start + size]
-    # Anonymous memory: pages that are never written are never taken. Private: a forked child has its own, and the system
-    # gives no huge pages to shared memory.
+    # Anonymous memory: pages that are never written are never taken. Private: a forked child has its own, and the
+    # system gives no huge pages to shared memory.
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     raw = mmap.mmap(-1, size + _CHUNK_BYTES, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):

@@ -1,4 +1,4 @@
-"""Bad input: an error that names the argument, what it must be and what it was, the same on every kernel; nothing changes."""
+"""Bad input: an error says which argument, what it must be and what it was, on every kernel alike; nothing changes."""
 
 from __future__ import annotations
 

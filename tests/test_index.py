@@ -1,4 +1,4 @@
-"""Index: every answer equals the reference's, on every kernel, whatever the length, the number and the history of codes."""
+"""Index: every answer equals the reference's, on every kernel, whatever the codes' length, number and history."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def frozen(*arrays: Any) -> Any:
     return arrays
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def sample(n: int, bits: int, n_queries: int = MANY, spread: float = 0.2) -> Any:
     """Codes with some ties, and queries of which some are among them."""
     rng = np.random.default_rng(n * 65537 + bits)
@@ -40,19 +40,19 @@ def sample(n: int, bits: int, n_queries: int = MANY, spread: float = 0.2) -> Any
     return frozen(codes[:n], queries)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def truth(n: int, bits: int, k: int) -> Any:
     codes, queries = sample(n, bits)
     return frozen(*oracle.topk(codes, np.arange(n), queries, k))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def truth_within(n: int, bits: int, radius: int) -> Any:
     codes, queries = sample(n, bits)
     return frozen(*oracle.within(codes, np.arange(n), queries, radius))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def truth_pairs(n: int, bits: int, radius: int) -> Any:
     return frozen(*oracle.pairs(sample(n, bits)[0], np.arange(n), radius))
 
@@ -526,7 +526,7 @@ def test_cascade(kernel: str, q: int) -> None:
     ids = np.random.default_rng(0).permutation(400)
     index = Index(levels=levels)
     index.add(codes, ids)
-    by_id = {id: code for id, code in zip(ids.tolist(), codes, strict=True)}
+    by_id = dict(zip(ids.tolist(), codes, strict=True))
     for n_candidates in (1, 8, 30, 399, 400, 5000):
         for name, weights, options in (
             ("coarse", None, {}),
@@ -691,7 +691,7 @@ def test_small_indexes_are_small() -> None:
 
 
 def test_what_there_is(kernel: str) -> None:
-    codes, queries = sample(100, 64)
+    codes, _queries = sample(100, 64)
     index = Index(levels={"coarse": 16, "fine": 48}, structure="flat")
     index.add(codes)
     index.remove([3, 4])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -53,7 +54,7 @@ def example(kind: str) -> Index:
 KINDS = ["empty", "plain", "custom ids, removed", "ring"]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def content(kind: str) -> bytes:
     return bytes(example(kind))
 
@@ -131,7 +132,11 @@ def test_changes_after_opening(kernel: str, tmp_path: Path) -> None:
         index = Index(72)
         index.add(codes[:n], ids[:n])
         index.save(tmp_path / "index")
-        for opened in (Index.open(tmp_path / "index"), Index.from_bytes(bytes(index)), pickle.loads(pickle.dumps(index))):
+        for opened in (
+            Index.open(tmp_path / "index"),
+            Index.from_bytes(bytes(index)),
+            pickle.loads(pickle.dumps(index)),
+        ):
             opened.add(codes[n:], ids[n:])
             opened.remove(ids[: n // 2])
             opened.update(ids[n : n + 9], codes[:9])
@@ -157,7 +162,12 @@ def test_copies_are_apart(kernel: str) -> None:
 
 def test_subclasses_stay_what_they_are() -> None:
     index = Named(64)
-    for made in (copy.copy(index), copy.deepcopy(index), pickle.loads(pickle.dumps(index)), Named.from_bytes(bytes(index))):
+    for made in (
+        copy.copy(index),
+        copy.deepcopy(index),
+        pickle.loads(pickle.dumps(index)),
+        Named.from_bytes(bytes(index)),
+    ):
         assert type(made) is Named
 
 
@@ -241,14 +251,17 @@ def test_exchanged_and_overwritten_stretches_are_noticed(kind: str) -> None:
 
 
 @settings(max_examples=100)
-@given(st.binary(max_size=2000), st.sampled_from([b"", b"PYHASHIX", b"PYHASHIX\x01\0\0\0", b"PYHASHIX\x01\0\0\0\x40\0\0\0"]))
+@given(
+    st.binary(max_size=2000),
+    st.sampled_from([b"", b"PYHASHIX", b"PYHASHIX\x01\0\0\0", b"PYHASHIX\x01\0\0\0\x40\0\0\0"]),
+)
 def test_garbage_is_an_error(garbage: bytes, start: bytes) -> None:
     with pytest.raises(CorruptIndexError):
         Index.from_bytes(start + garbage)
 
 
 def resealed(data: bytes, header: Any) -> bytes:
-    """A file with another JSON in its header, and right checksums and sizes: what a wrong or hostile writer could make."""
+    """A file with another JSON in its header, and right checksums and sizes: what a hostile writer could make."""
     text = json.dumps(header).encode()
     old_size = struct.unpack_from("<I", data, 12)[0]
     size = -(-(24 + len(text) + 4) // 64) * 64
@@ -273,7 +286,27 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def test_sealed_nonsense_is_an_error_and_never_a_crash() -> None:
     """Headers with right checksums that say wrong things: each is an error when opened, or does no harm in use."""
-    odd_values = [None, True, -1, 0, 1, 3, 2**31, 2**63, 2**64, 10**30, 1.5, "x", "<u8", "<i8", "<u4", "|u1", [], [1], {}]
+    odd_values = [
+        None,
+        True,
+        -1,
+        0,
+        1,
+        3,
+        2**31,
+        2**63,
+        2**64,
+        10**30,
+        1.5,
+        "x",
+        "<u8",
+        "<i8",
+        "<u4",
+        "|u1",
+        [],
+        [1],
+        {},
+    ]
     queries = random_codes(np.random.default_rng(0), 20, 16)
     loaded = 0
     for kind in ("custom ids, removed", "ring"):
@@ -335,10 +368,8 @@ def test_damaged_mapped_file_never_crashes(data: Any, tmp_path_factory: pytest.T
         lambda: pickle.dumps(index),
     ]
     for way in ways:
-        try:
+        with contextlib.suppress(ValueError, KeyError, IndexError):
             way()
-        except (ValueError, KeyError, IndexError):
-            pass
 
 
 def test_another_version_is_refused_by_name() -> None:
@@ -382,7 +413,7 @@ def failing(*_: Any) -> Any:
 
 @needs_fork
 def test_killed_at_any_step_of_saving(tmp_path: Path) -> None:
-    """SIGKILL before each part is written, before the sync, before and after the rename: the old file or the new, whole."""
+    """SIGKILL before each part is written, before the sync, around the rename: the old file or the new, whole."""
     old, new = example("plain"), example("custom ids, removed")
     path = tmp_path / "index"
     n_parts = len(list(_file._parts(*new._content())))

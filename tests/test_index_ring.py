@@ -39,7 +39,7 @@ def equidistant(rng: np.random.Generator) -> Any:
     return codes, queries
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def data(kind: str) -> Any:
     rng = np.random.default_rng(7)
     if kind == "equidistant":
@@ -66,7 +66,15 @@ def data(kind: str) -> Any:
     return codes, queries
 
 
-KINDS = ["clustered", "clustered, 100 bits", "clustered, 256 bits", "one cluster", "one far away", "uniform", "all equal"]
+KINDS = [
+    "clustered",
+    "clustered, 100 bits",
+    "clustered, 256 bits",
+    "one cluster",
+    "one far away",
+    "uniform",
+    "all equal",
+]
 KINDS += ["two values", "equidistant"]
 
 
@@ -83,7 +91,7 @@ def nearest(codes: Any, ids: Any, queries: Any, k: int) -> Any:
     return np.take_along_axis(distances, best, axis=1), np.asarray(ids)[order][best]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def truth(kind: str, k: int) -> Any:
     codes, queries = data(kind)
     found = nearest(codes, np.arange(len(codes)), queries, k)
@@ -93,7 +101,7 @@ def truth(kind: str, k: int) -> Any:
     return found
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def ring_file(kind: str) -> bytes:
     """An index with a ring, as it is saved; built once for all kernels by the best of them."""
     codes, _ = data(kind)
@@ -129,7 +137,7 @@ def check_within(index: Index, codes: Any, ids: Any, queries: Any, radius: int) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ring_equals_flat(kernel: str, kind: str) -> None:
-    codes, queries = data(kind)
+    _codes, queries = data(kind)
     index = ringed(kind)
     for k in (1, 10, 100):
         check(index.search(queries, k), truth(kind, k))

@@ -20,7 +20,14 @@ from numpy.testing import assert_array_equal
 import pyhash
 from pyhash import Index, runs, store
 
-LEVELS = [{"code": 1}, {"code": 12}, {"code": 64}, {"coarse": 16, "fine": 48}, {"a": 8, "b": 56, "c": 40}, {"code": 200}]
+LEVELS = [
+    {"code": 1},
+    {"code": 12},
+    {"code": 64},
+    {"coarse": 16, "fine": 48},
+    {"a": 8, "b": 56, "c": 40},
+    {"code": 200},
+]
 MOST = 2**63 - 1
 SEEDS = st.integers(0, 2**32 - 1)
 # Few ids, so that they meet again; some at the ends of what there is.

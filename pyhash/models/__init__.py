@@ -1,0 +1,1 @@
+"""The models that pyhash ships; MODEL_CARD.md tells about them."""
