@@ -58,8 +58,7 @@ std::unique_ptr<pyhash::Ring> make_ring(const pyhash::Segment& segment, const Ar
                 "each cluster must have a ring and an end mark");
         const uint32_t rings = ring->first[c + 1] - ring->first[c] - 1;
         require(least.data()[c] + uint64_t{rings} - 1 <= 64 * segment.n_words, "radii must be distances");
-        ring->least.push_back(static_cast<uint16_t>(least.data()[c]));
-        ring->most.push_back(static_cast<uint16_t>(least.data()[c] + rings - 1));
+        ring->add_cluster(least.data()[c], least.data()[c] + rings - 1);
     }
     return ring;
 }

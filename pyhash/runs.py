@@ -18,7 +18,7 @@ from .store import BLOCK, Run
 _SMALL_RUN = 4096  # codes: runs up to this size are merged at once
 _RING_FROM = 1 << 16  # codes from which "auto" thinks of a ring: below, a flat pass takes microseconds
 _RING_AFTER = 4096  # flat passes that take about as long as building a ring
-_RING_SHARE = 0.5  # of a flat pass: what a query may cost with a ring that is worth building
+_RING_SHARE = 0.25  # of all codes: what a query may pass over, here and there, with a ring that is worth building
 _FEW_QUERIES = 16  # in one call: below, each passes over the codes alone
 _MAX_RING_WORDS = 64  # as in csrc/hamming/ring.h
 

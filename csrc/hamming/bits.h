@@ -1,4 +1,4 @@
-// Small operations that C++17 lacks, for code outside the kernels.
+// Bit operations that C++17 lacks, for code outside the kernels.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,6 @@ inline unsigned count_trailing_zeros(uint64_t x) {  // x is not 0
     return index;
 #else
     return static_cast<unsigned>(__builtin_ctzll(x));
-#endif
-}
-
-inline void prefetch(const void* address) {
-#if defined(__GNUC__) || defined(__clang__)
-    __builtin_prefetch(address);
-#else
-    (void)address;
 #endif
 }
 

@@ -197,49 +197,45 @@ RingParts build_ring(const Segment& segment, size_t n_clusters, unsigned threads
 
 size_t measure_centres(const Ring& ring, const Probe& probe, FindFn find, RingScratch& scratch) {
     const Segment& centres = ring.centres;
-    const size_t n = ring.n_clusters();
     scratch.distances.resize(centres.n_blocks() * kLanes);
     Hit hit;
     size_t nearest = 0;
-    uint32_t least = std::numeric_limits<uint32_t>::max();
+    int16_t least = std::numeric_limits<int16_t>::max();
     for (size_t b = 0; b < centres.n_blocks(); ++b) {
         find(centres.block(b), 0, 1, probe, std::numeric_limits<uint32_t>::max(), hit);
-        uint16_t* out = scratch.distances.data() + b * kLanes;
-        uint32_t least_here = std::numeric_limits<uint32_t>::max();
-        const size_t lanes = std::min(kLanes, n - b * kLanes);
-        for (size_t i = 0; i < kLanes; ++i) out[i] = static_cast<uint16_t>(hit.distances[i]);
-        for (size_t i = 0; i < lanes; ++i) least_here = std::min(least_here, hit.distances[i]);
+        // 16 bits, so that the compiler works on many clusters at once.
+        int16_t* out = scratch.distances.data() + b * kLanes;
+        for (size_t i = 0; i < kLanes; ++i) out[i] = static_cast<int16_t>(hit.distances[i]);
+        const size_t lanes = std::min(kLanes, ring.n_clusters - b * kLanes);
+        for (size_t i = lanes; i < kLanes; ++i) out[i] = std::numeric_limits<int16_t>::max() / 2;
+        int16_t least_here = out[0];
+        for (size_t i = 0; i < kLanes; ++i) least_here = std::min(least_here, out[i]);
         if (least_here < least) {
             least = least_here;
-            nearest = b * kLanes + static_cast<size_t>(std::find(hit.distances, hit.distances + lanes, least) - hit.distances);
+            nearest = b * kLanes + static_cast<size_t>(std::find(out, out + kLanes, least) - out);
         }
     }
     return nearest;
 }
 
 size_t survivors(const Ring& ring, int64_t bound, size_t budget, RingScratch& scratch) {
-    constexpr size_t kStep = 64;
-    const size_t n = ring.n_clusters();
-    // 16-bit arithmetic, so that the compiler tests many clusters at once: all sums are below 2^14.
+    // Sums stay far below 2^15, the padding's too: distances and bounds are at most 64 * kMaxRingWords = 2^12.
     const int16_t reach = static_cast<int16_t>(bound);
     scratch.candidates.clear();
-    size_t cost = n / 8;
-    for (size_t from = 0; from < n; from += kStep) {
-        const size_t m = std::min(kStep, n - from);
-        const uint16_t* distances = scratch.distances.data() + from;
-        const uint16_t* least = ring.least.data() + from;
-        const uint16_t* most = ring.most.data() + from;
-        alignas(8) uint8_t near[kStep] = {};
-        for (size_t i = 0; i < m; ++i) {
-            const int16_t d = static_cast<int16_t>(distances[i]);
-            near[i] = static_cast<uint8_t>((d + reach >= static_cast<int16_t>(least[i])) &
-                                           (d - reach <= static_cast<int16_t>(most[i])));
-        }
-        for (size_t eight = 0; eight < kStep; eight += 8) {
+    size_t cost = 0;
+    for (size_t from = 0; from < ring.n_clusters; from += kLanes) {
+        const int16_t* distances = scratch.distances.data() + from;
+        const int16_t* least = ring.least.data() + from;
+        const int16_t* most = ring.most.data() + from;
+        alignas(8) int8_t near[kLanes];
+        for (size_t i = 0; i < kLanes; ++i)
+            near[i] = static_cast<int8_t>((static_cast<int16_t>(distances[i] + reach) >= least[i]) &
+                                          (static_cast<int16_t>(distances[i] - reach) <= most[i]));
+        for (size_t eight = 0; eight < kLanes; eight += sizeof(uint64_t)) {
             uint64_t any;
             std::memcpy(&any, near + eight, sizeof any);
             if (any == 0) continue;
-            for (size_t i = eight; i < eight + 8; ++i) {
+            for (size_t i = eight; i < eight + sizeof(uint64_t); ++i) {
                 if (!near[i] || scratch.visited[from + i]) continue;
                 const auto [begin, end] = surviving(ring, from + i, distances[i], bound);
                 if (begin == end) continue;
@@ -258,8 +254,8 @@ RingChoice choose_clusters(const Segment& segment, unsigned threads) {
     if (threads == 0) threads = available_cpus();
     const Metric metric;
     constexpr size_t kQueries = 64;
-    // Queries are not stored codes, which have themselves and their near-duplicates beside them. On codes of real networks a
-    // query's tenth neighbour is about as far as a stored code's fiftieth.
+    // Stored codes are not quite queries: they have themselves and their near-duplicates beside them. On codes of real networks
+    // a query's tenth neighbour is about as far as a stored code's fiftieth.
     constexpr size_t kNeighbours = 64;
     const std::vector<uint64_t> queries = sample_rows(segment, std::min(n, kQueries), 2);
     const size_t n_queries = queries.size() / n_words;
@@ -284,11 +280,13 @@ RingChoice choose_clusters(const Segment& segment, unsigned threads) {
         for (size_t j = 0; j < m; ++j) bounds[first + j] = collectors[j].top.finish().back().distance;
     });
 
-    // A trial clusters a sample only, and counts what part of the sample survives.
+    // A trial finds centres for a sample, and counts what part of another one survives: codes lie farther from centres that
+    // were found without them.
     const auto trial = [&](size_t n_clusters) {
-        const size_t n_sample = std::min(n, std::max<size_t>(65536, 16 * n_clusters));
-        const std::vector<uint64_t> sample = sample_rows(segment, n_sample, 3);
-        const OwnedSegment owned(train_centres(sample, n_words, n_clusters, threads), n_words);
+        const std::vector<uint64_t> trained_on = sample_rows(segment, std::min(n, n_clusters * kSamplesPerCluster), 3);
+        const OwnedSegment owned(train_centres(trained_on, n_words, n_clusters, threads), n_words);
+        const size_t n_sample = std::min(n, std::max<size_t>(65536, 32 * n_clusters));
+        const std::vector<uint64_t> sample = sample_rows(segment, n_sample, 4);
         const auto row = [&](size_t i, uint64_t* words) { std::copy_n(sample.data() + i * n_words, n_words, words); };
         const Assignment nearest = assign(n_sample, n_words, row, owned.segment, threads);
         std::vector<int64_t> least(n_clusters, std::numeric_limits<int64_t>::max());
@@ -317,7 +315,7 @@ RingChoice choose_clusters(const Segment& segment, unsigned threads) {
             for (size_t c = 0; c < n_clusters; ++c)
                 ranges += most[c] >= 0 && to_centre[c] + bounds[j] >= least[c] && to_centre[c] - bounds[j] <= most[c];
             cost += static_cast<double>(survive) * static_cast<double>(n) / static_cast<double>(n_sample) +
-                    static_cast<double>(ranges * kCodesPerRange) + 1.5 * static_cast<double>(n_clusters);
+                    static_cast<double>(ranges * kCodesPerRange) + static_cast<double>(kCodesPerCentre * n_clusters);
         }
         return cost / static_cast<double>(n_queries) / static_cast<double>(n);
     };

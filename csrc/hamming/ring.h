@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -23,14 +24,23 @@ struct Ring {
     Segment centres;                     // no cluster is empty
     std::vector<uint32_t> first;         // cluster c has rings first[c] ... first[c + 1] - 2, and an end mark
     std::vector<uint32_t> starts;        // first slot of each ring; at an end mark, the end of the cluster
-    std::vector<uint16_t> least, most;   // radii of a cluster's first and last ring
+    std::vector<int16_t> least, most;    // radii of a cluster's first and last ring, padded to whole blocks of clusters
+    size_t n_clusters = 0;
 
     // How queries fared, for those who ask.
     mutable std::atomic<uint64_t> answered{0};
     mutable std::atomic<uint64_t> handed_back{0};
     mutable std::atomic<uint64_t> codes_scanned{0};
 
-    size_t n_clusters() const { return least.size(); }
+    void add_cluster(uint32_t least_radius, uint32_t most_radius) {
+        if (n_clusters % kLanes == 0) {  // what pads is farther than any bound
+            least.resize(n_clusters + kLanes, std::numeric_limits<int16_t>::max());
+            most.resize(n_clusters + kLanes, std::numeric_limits<int16_t>::min());
+        }
+        least[n_clusters] = static_cast<int16_t>(least_radius);
+        most[n_clusters] = static_cast<int16_t>(most_radius);
+        ++n_clusters;
+    }
 };
 
 // What a built ring is made of, to be stored.
@@ -45,24 +55,21 @@ struct RingParts {
 // Clusters a flat segment (no ring, no removed slots).
 RingParts build_ring(const Segment& segment, size_t n_clusters, unsigned threads);
 
-// The number of clusters that makes queries cheapest, measured on sampled codes, and that cost as a share of a flat scan.
+// The number of clusters that makes queries cheapest, measured on sampled codes, and that cost in codes as a share of them all.
 struct RingChoice {
     size_t n_clusters;
     double share;
 };
 RingChoice choose_clusters(const Segment& segment, unsigned threads);
 
-// Cost of visiting one ring range, in codes scanned: a jump to memory that is not in cache.
-constexpr size_t kCodesPerRange = 160;
-
-// How many ranges ahead memory is fetched, and how much of each.
-constexpr size_t kFetchedAhead = 4;
-constexpr size_t kFetchedWords = 16 * 8;
+// Costs in codes scanned, as measured: of a jump to a range of rings (memory that is not in cache, branches that cannot be
+// foreseen), and of the distance to a centre. Fetching ranges ahead was tried and gained nothing.
+constexpr size_t kCodesPerRange = 500;
+constexpr size_t kCodesPerCentre = 3;
 
 // Memory that a query needs and the next one can have.
 struct RingScratch {
-    std::vector<uint16_t> distances;
-    std::vector<uint8_t> near;
+    std::vector<int16_t> distances;
     std::vector<uint64_t> candidates;
     std::vector<uint8_t> visited;
 };
@@ -71,9 +78,9 @@ struct RingScratch {
 size_t measure_centres(const Ring& ring, const Probe& probe, FindFn find, RingScratch& scratch);
 
 // The slots of cluster c that can be within `bound`, given the query's distance to its centre.
-inline std::pair<size_t, size_t> surviving(const Ring& ring, size_t c, uint32_t distance, int64_t bound) {
-    const int64_t low = std::max<int64_t>(ring.least[c], static_cast<int64_t>(distance) - bound);
-    const int64_t high = std::min<int64_t>(ring.most[c], static_cast<int64_t>(distance) + bound);
+inline std::pair<size_t, size_t> surviving(const Ring& ring, size_t c, int64_t distance, int64_t bound) {
+    const int64_t low = std::max(int64_t{ring.least[c]}, distance - bound);
+    const int64_t high = std::min(int64_t{ring.most[c]}, distance + bound);
     if (low > high) return {0, 0};
     const uint32_t* starts = ring.starts.data() + ring.first[c];
     return {starts[low - ring.least[c]], starts[high - ring.least[c] + 1]};
@@ -119,13 +126,9 @@ bool scan_rings(const Segment& segment, const uint64_t* allowed, const Probe& pr
     const Ring& ring = *segment.ring;
     const int64_t all = static_cast<int64_t>(64 * segment.n_words);
     size_t home = measure_centres(ring, probe, find, scratch);
-    scratch.visited.assign(ring.n_clusters(), 0);
-    size_t spent = 0;  // in codes
+    scratch.visited.assign(ring.n_clusters, 0);
+    size_t spent = kCodesPerCentre * ring.n_clusters;  // in codes
     size_t scanned = 0;
-    const auto hand_back = [&] {
-        ring.handed_back.fetch_add(1, std::memory_order_relaxed);
-        return false;
-    };
     const auto answer = [&] {
         ring.answered.fetch_add(1, std::memory_order_relaxed);
         ring.codes_scanned.fetch_add(scanned, std::memory_order_relaxed);
@@ -137,37 +140,23 @@ bool scan_rings(const Segment& segment, const uint64_t* allowed, const Probe& pr
         const auto [begin, end] = surviving(ring, home, scratch.distances[home], collector.bound());
         scratch.visited[home] = 1;
         spent += end - begin + kCodesPerRange;
-        if (spent > budget) return hand_back();
+        if (spent > budget) return false;
         scanned += end - begin;
         if (begin < end) scan_slots(segment, allowed, begin, end, probe, find, collector);
         if (collector.bound() < all) break;
-        home = ring.n_clusters();
-        for (size_t c = 0; c < ring.n_clusters(); ++c)
-            if (!scratch.visited[c] && (home == ring.n_clusters() || scratch.distances[c] < scratch.distances[home])) home = c;
-        if (home == ring.n_clusters()) return answer();
-        spent += ring.n_clusters() / 8;  // the search for the next one
+        home = ring.n_clusters;
+        for (size_t c = 0; c < ring.n_clusters; ++c)
+            if (!scratch.visited[c] && (home == ring.n_clusters || scratch.distances[c] < scratch.distances[home])) home = c;
+        if (home == ring.n_clusters) return answer();
+        spent += ring.n_clusters / 8;  // the search for the next one
     }
     if (collector.bound() < 0) return answer();
-    if (spent + survivors(ring, collector.bound(), budget, scratch) > budget) return hand_back();
+    if (spent + survivors(ring, collector.bound(), budget, scratch) > budget) return false;
     std::sort(scratch.candidates.begin(), scratch.candidates.end());
-    // The rings lie anywhere in memory: the first lines of one are fetched while those before it are scanned.
-    const auto fetch = [&](size_t i) {
-        if (i >= scratch.candidates.size()) return;
-        const size_t c = static_cast<uint32_t>(scratch.candidates[i]);
-        const auto [begin, end] =
-            surviving(ring, c, static_cast<uint32_t>(scratch.candidates[i] >> 32), collector.bound());
-        if (begin >= end) return;
-        const uint64_t* block = segment.block(begin / kLanes);
-        const size_t words = std::min(segment.n_words * kLanes * (end / kLanes - begin / kLanes + 1), kFetchedWords);
-        for (size_t w = 0; w < words; w += 8) prefetch(block + w);
-    };
-    for (size_t i = 0; i < kFetchedAhead; ++i) fetch(i);
-    for (size_t i = 0; i < scratch.candidates.size(); ++i) {
-        fetch(i + kFetchedAhead);
-        const uint64_t candidate = scratch.candidates[i];
+    for (const uint64_t candidate : scratch.candidates) {
         if (collector.bound() < 0) break;
         const size_t c = static_cast<uint32_t>(candidate);
-        const auto [begin, end] = surviving(ring, c, static_cast<uint32_t>(candidate >> 32), collector.bound());
+        const auto [begin, end] = surviving(ring, c, static_cast<int64_t>(candidate >> 32), collector.bound());
         scanned += end - begin;
         if (begin < end) scan_slots(segment, allowed, begin, end, probe, find, collector);
     }

@@ -19,8 +19,10 @@ constexpr size_t kQueryTile = 64;
 // The bit-sliced kernel shares its tables among the queries of a tile: more of them make the tables cheaper, until the
 // queries' own records leave the second-level cache.
 constexpr size_t kSlicedQueryTile = 512;
-// How much less a query costs there than alone; used to decide between rings and a flat pass.
-constexpr size_t kSlicedGain = 4;
+// What a code of a ring costs, in codes of a flat pass, as measured: for one query, and for many that share the bit-sliced
+// kernel's tables. Costs are projected before the bound has shrunk, about twice as high as they turn out.
+constexpr size_t kRingCost = 2;
+constexpr size_t kRingCostSliced = 3;
 // Blocks measured in full at first, to know about where the k-th distance lies before candidates are collected.
 constexpr size_t kWarmBlocks = 32;
 // Work (words of blocks) below which waking another thread costs more than it saves.
@@ -310,17 +312,21 @@ std::vector<std::vector<Candidate>> within_flat(const Target& target, const Quer
     return results;
 }
 
-// Answers what it can by rings, and then the rest in one flat pass. `start(j)` makes an empty collector, `finish(j, collector)`
-// keeps a full one, `rest(queries, numbers)` answers the queries that were handed back.
-template <class StartFn, class FinishFn, class RestFn>
-void search_by_rings(const Target& target, const Queries& queries, unsigned threads, const StartFn& start,
-                     const FinishFn& finish, const RestFn& rest) {
+// Queries picked out of others.
+struct Picked {
+    std::vector<size_t> numbers;
+    std::vector<uint64_t> words;
+};
+
+// Answers by rings the queries for which that takes less than 1 / `cost` of all codes, and returns the others. `start(j)` makes
+// an empty collector, `finish(j, collector)` keeps a full one.
+template <class StartFn, class FinishFn>
+Picked search_rings(const Target& target, const Queries& queries, size_t cost, unsigned threads, const StartFn& start,
+                    const FinishFn& finish) {
     constexpr size_t kQueriesPerTask = 8;
     constexpr size_t kWorkPerQuery = 2048;  // a rough guess, to decide on threads
     const Metric metric;
     const FindFn find = active_kernel().finder(make_probe(metric, queries.words, queries.n_words));
-    // What a query costs in a flat pass, in codes: many at a time go through the bit-sliced kernel.
-    const size_t share = slicer_for(metric, queries.n_words, queries.n) != nullptr ? kSlicedGain : 1;
     std::vector<uint8_t> handed_back(queries.n, 0);
     run_tasks((queries.n + kQueriesPerTask - 1) / kQueriesPerTask, useful_threads(threads, queries.n * kWorkPerQuery),
               [&](size_t task) {
@@ -333,7 +339,7 @@ void search_by_rings(const Target& target, const Queries& queries, unsigned thre
                           const Segment& segment = *target.segments[s];
                           if (segment.ring != nullptr)
                               handed_back[j] = !scan_rings(segment, allowed_of(target, s), probe, find,
-                                                           segment.n_codes / share, scratch, collector);
+                                                           segment.n_codes / cost, scratch, collector);
                       }
                       for (size_t s = 0; s < target.segments.size() && !handed_back[j]; ++s) {
                           const Segment& segment = *target.segments[s];
@@ -343,14 +349,35 @@ void search_by_rings(const Target& target, const Queries& queries, unsigned thre
                       if (!handed_back[j]) finish(j, collector);
                   }
               });
-    std::vector<size_t> numbers;
-    std::vector<uint64_t> words;
+    Picked rest;
     for (size_t j = 0; j < queries.n; ++j)
         if (handed_back[j]) {
-            numbers.push_back(j);
-            words.insert(words.end(), queries.words + j * queries.n_words, queries.words + (j + 1) * queries.n_words);
+            rest.numbers.push_back(j);
+            rest.words.insert(rest.words.end(), queries.words + j * queries.n_words, queries.words + (j + 1) * queries.n_words);
         }
-    if (!numbers.empty()) rest(Queries{words.data(), numbers.size(), queries.n_words}, numbers);
+    return rest;
+}
+
+// Answers each query the cheaper way. Many queries make a flat pass so cheap that only the easy ones are left to rings; but
+// where too few remain to share that pass, each of them must be cheaper by rings than alone.
+// `flat(queries, numbers)` answers those that are left in the end.
+template <class StartFn, class FinishFn, class FlatFn>
+void search_by_rings(const Target& target, const Queries& queries, unsigned threads, const StartFn& start,
+                     const FinishFn& finish, const FlatFn& flat) {
+    const auto shared = [&](size_t n) { return slicer_for(Metric(), queries.n_words, n) != nullptr; };
+    Picked rest =
+        search_rings(target, queries, shared(queries.n) ? kRingCostSliced : kRingCost, threads, start, finish);
+    if (shared(queries.n) && !rest.numbers.empty() && !shared(rest.numbers.size())) {
+        const std::vector<size_t> numbers = std::move(rest.numbers);
+        rest = search_rings(
+            target, Queries{rest.words.data(), numbers.size(), queries.n_words}, kRingCost, threads,
+            [&](size_t j) { return start(numbers[j]); }, [&](size_t j, auto& collector) { finish(numbers[j], collector); });
+        for (size_t& number : rest.numbers) number = numbers[number];
+    }
+    if (rest.numbers.empty()) return;
+    for (const Segment* segment : target.segments)
+        if (segment->ring != nullptr) segment->ring->handed_back.fetch_add(rest.numbers.size(), std::memory_order_relaxed);
+    flat(Queries{rest.words.data(), rest.numbers.size(), queries.n_words}, rest.numbers);
 }
 
 bool has_ring(const Target& target, const Metric& metric) {

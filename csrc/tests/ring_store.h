@@ -35,10 +35,8 @@ private:
         ring.centres = centres_.segment;
         ring.first = parts.first;
         ring.starts = parts.starts;
-        for (size_t c = 0; c < parts.least.size(); ++c) {
-            ring.least.push_back(static_cast<uint16_t>(parts.least[c]));
-            ring.most.push_back(static_cast<uint16_t>(parts.least[c] + parts.first[c + 1] - parts.first[c] - 2));
-        }
+        for (size_t c = 0; c < parts.least.size(); ++c)
+            ring.add_cluster(parts.least[c], parts.least[c] + parts.first[c + 1] - parts.first[c] - 2);
         segment.ring = &ring;
         segment.order = parts.order.data();
         for (size_t slot = 0; slot < ids.size(); ++slot) ids[slot] = segment.first_id + parts.order[slot];
