@@ -487,7 +487,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def public(words: list[str]) -> list[str]:
     """The command's words without the folders of this machine."""
-    places = {"--data": "DIR", "--out": "OUT"}
+    places = {"--data": "DIR", "--out": "OUT", "--doc": "docs/quality.md"}
     return [
         places.get(before, Path(word).name if before == "--backbone" else word)
         for before, word in zip(["", *words], words, strict=False)
