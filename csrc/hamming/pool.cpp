@@ -8,6 +8,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -61,7 +62,7 @@ struct Job {
                 dropped = begun < n_tasks ? n_tasks - begun : 0;
             }
             const std::lock_guard<std::mutex> lock(mutex);
-            if (thrown && !error) error = thrown;
+            if (thrown && !error) error = std::move(thrown);
             unfinished -= 1 + dropped;
             if (unfinished == 0) finished.notify_all();
         }
@@ -70,7 +71,8 @@ struct Job {
     void wait() {
         std::unique_lock<std::mutex> lock(mutex);
         finished.wait(lock, [this] { return unfinished == 0; });
-        if (error) std::rethrow_exception(error);
+        // Taken out of the job, which a worker that comes too late may be the one to destroy.
+        if (error) std::rethrow_exception(std::exchange(error, nullptr));
     }
 };
 
