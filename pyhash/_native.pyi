@@ -41,9 +41,7 @@ class Segment:
 class Metric:
     """What is measured: `sum over terms of weight * popcount((code[word] ^ query[word]) & mask)`."""
 
-    def __init__(
-        self, words: NDArray[np.uint32], masks: NDArray[np.uint64], weights: NDArray[np.uint32]
-    ) -> None:
+    def __init__(self, words: NDArray[np.uint32], masks: NDArray[np.uint64], weights: NDArray[np.uint32]) -> None:
         """Terms of equal length; the caller has checked that no distance can reach 2**31 - 1."""
 
 # `allowed`: None, or for each segment one array of words, one a block; a clear bit hides the slot.

@@ -32,11 +32,7 @@ constexpr uint32_t kAvx512Target = kAvx512F | kAvx512Bw | kAvx512Dq | kAvx512Vl 
 #if defined(__GNUC__) || defined(__clang__)
 #define PYHASH_VECTOR_EXTENSIONS 1
 #define PYHASH_ALWAYS_INLINE inline __attribute__((always_inline))
-// Memory is read in the order of the program: a compiler that mixes the rows of a block breaks the ascending order that the
-// hardware prefetchers follow, which has cost more than half of the read rate. No instruction comes of it.
-#define PYHASH_KEEP_READ_ORDER() __asm__ volatile("" ::: "memory")
 #define PYHASH_SLICER(isa) &isa::kSlicer
 #else
-#define PYHASH_KEEP_READ_ORDER()
 #define PYHASH_SLICER(isa) nullptr
 #endif
