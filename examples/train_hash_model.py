@@ -11,7 +11,8 @@ used when present), onnxscript, and ``pip install pyhash-retrieval[encoder,graph
 A code has two levels. At each level every class has a binary target, far from those of the others, and the network
 learns to turn a picture into a vector whose cosine to its own class's target is the largest (central similarity: Yuan
 et al., CVPR 2020; cosine with margin and orthogonal targets: Hoe et al., NeurIPS 2021). The signs of that vector are
-the bits. At the fine level, targets of related classes are nearer to one another than to the rest.
+the bits, and it is the signs that the loss sees. At the fine level, targets of related classes are nearer to one
+another than to the rest.
 """
 
 from __future__ import annotations
@@ -200,11 +201,18 @@ def soft_labels(groups: npt.NDArray[np.int64], smoothing: float = 0.1) -> Tensor
     return torch.from_numpy((1 - smoothing) * np.eye(len(groups), dtype=np.float32) + smoothing * spread_out)
 
 
-def level_loss(logits: Tensor, level: Level, labels: Tensor, scale: float = 12.0, margin: float = 0.1) -> Tensor:
-    """Cross entropy over the cosines to all targets; the right one must win by ``margin``."""
-    cosines = F.normalize(logits, dim=1) @ F.normalize(level.targets, dim=1).T
+def level_loss(logits: Tensor, level: Level, labels: Tensor, scale: float = 8.0, margin: float = 0.1) -> Tensor:
+    """Cross entropy over the cosines of codes to all targets, and of each bit to that of the right one.
+
+    The cosines are those of the signs, which pass gradients on as tanh does: a network that is not yet sure of a
+    picture hides much in the size of its logits, which a code does not keep. The right target must win by ``margin``.
+    """
+    smooth = logits.tanh()
+    codes = smooth + (logits.sign() - smooth).detach()
+    cosines = F.normalize(codes, dim=1) @ F.normalize(level.targets, dim=1).T
     cosines = cosines - margin * F.one_hot(labels, len(level.targets))
-    return F.cross_entropy(scale * cosines, level.soft[labels])
+    bits = F.binary_cross_entropy_with_logits(logits, (level.targets[labels] + 1) / 2)
+    return F.cross_entropy(scale * cosines, level.soft[labels]) + 5 * bits
 
 
 def shrink(images: Pixels, size: int) -> Tensor:
