@@ -334,7 +334,7 @@ def fit_head(
     except that those with less than a hundredth of the mean variance are damped; otherwise early taps are ruled by a
     few directions such as brightness. The heads that use no labels need the variances, which are all
     they go by, so there a tap is only scaled. Either way the mean squared length is 1, times the weight of the tap.
-    Without labels the weights give back how much the taps varied: late vectors of unit length vary most, and know most.
+    Without labels and without ``weights``, a tap weighs as much as its vectors of unit length varied over the pictures.
 
     Parameters
     ----------
