@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fake_encoder import FakeEncoder, picture
+from galleries import FakeEncoder, picture
 
 import pyhash
 from pyhash import __main__, cli, demo, encoder

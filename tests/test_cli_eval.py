@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from fake_encoder import FakeEncoder, picture
+from galleries import FakeEncoder, picture
 
 from pyhash import cli, encoder
 from pyhash.evaluate import evaluate

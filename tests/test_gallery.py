@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_encoder import FakeEncoder, picture
+from galleries import FakeEncoder, execute, photos, picture, rows
 from PIL import Image
 
 import pyhash
@@ -23,33 +22,11 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six pictures in three folders."""
-    root = tmp_path / "photos"
-    for number, name in enumerate(["a.png", "b.PNG", "sub/c.png", "sub/deep/d.png", "sub/e.jpeg", "z.webp"]):
-        picture(root / name, number)
-    (root / "notes.txt").write_text("not a picture")
-    return root
+    return photos(tmp_path / "photos")
 
 
 def names(matches: list[gallery.Match], folder: Path) -> list[str]:
     return [Path(match.path).relative_to(folder).as_posix() for match in matches]
-
-
-def rows(file: Path) -> list[tuple[Any, ...]]:
-    db = sqlite3.connect(file)
-    try:
-        return db.execute("SELECT id, path, size, mtime_ns, code, error FROM pictures ORDER BY id").fetchall()
-    finally:
-        db.close()
-
-
-def execute(file: Path, statement: str, *values: tuple[Any, ...]) -> None:
-    db = sqlite3.connect(file)
-    try:
-        with db:
-            db.executemany(statement, values or [()])
-    finally:
-        db.close()
 
 
 def touch(path: Path, seconds: int = 5) -> None:

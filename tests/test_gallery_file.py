@@ -12,11 +12,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from fake_encoder import FakeEncoder, picture
+from galleries import FakeEncoder, execute, photos, picture
 
 from pyhash import _gallery_file, gallery
 from pyhash.gallery import Gallery, GalleryError
@@ -26,29 +25,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six pictures in three folders."""
-    root = tmp_path / "photos"
-    for number, name in enumerate(["a.png", "b.PNG", "sub/c.png", "sub/deep/d.png", "sub/e.jpeg", "z.webp"]):
-        picture(root / name, number)
-    (root / "notes.txt").write_text("not a picture")
-    return root
-
-
-def rows(file: Path) -> list[tuple[Any, ...]]:
-    db = sqlite3.connect(file)
-    try:
-        return db.execute("SELECT id, path, size, mtime_ns, code, error FROM pictures ORDER BY id").fetchall()
-    finally:
-        db.close()
-
-
-def execute(file: Path, statement: str, *values: tuple[Any, ...]) -> None:
-    db = sqlite3.connect(file)
-    try:
-        with db:
-            db.executemany(statement, values or [()])
-    finally:
-        db.close()
+    return photos(tmp_path / "photos")
 
 
 # What survives
@@ -86,7 +63,7 @@ def test_a_kill_loses_one_batch_at_most(folder: Path) -> None:
 
 CHILD = """
 import sys
-from fake_encoder import FakeEncoder
+from galleries import FakeEncoder
 from pyhash.gallery import Gallery
 print("ready", flush=True)
 sys.stdin.readline()

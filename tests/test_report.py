@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_encoder import picture
+from galleries import picture
 from PIL import Image
 
 from pyhash import report

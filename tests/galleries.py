@@ -1,9 +1,11 @@
-"""An encoder without a network: colours on a small grid become bits, fast and predictably."""
+"""What tests of galleries share: an encoder without a network, pictures, and a look into the file."""
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from pyhash import ImageError, Levels
 
 
 class FakeEncoder:
-    """16 coarse bits (brightness) and 48 fine bits (colour); counts the pictures that it was given."""
+    """16 coarse bits (brightness) and 48 fine bits (colour) of a small grid; counts the pictures that it was given."""
 
     def __init__(self, fingerprint: str = "f" * 16, name: str = "fake", delay: float = 0.0) -> None:
         self.name = name
@@ -52,3 +54,28 @@ def picture(path: Any, seed: int = 0, size: tuple[int, int] = (32, 24)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fields = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     Image.fromarray(fields).resize(size, Image.Resampling.NEAREST).save(path, "PNG")
+
+
+def photos(root: Path) -> Path:
+    """Write six pictures in three folders, and a file that is none."""
+    for number, name in enumerate(["a.png", "b.PNG", "sub/c.png", "sub/deep/d.png", "sub/e.jpeg", "z.webp"]):
+        picture(root / name, number)
+    (root / "notes.txt").write_text("not a picture")
+    return root
+
+
+def rows(file: Path) -> list[tuple[Any, ...]]:
+    db = sqlite3.connect(file)
+    try:
+        return db.execute("SELECT id, path, size, mtime_ns, code, error FROM pictures ORDER BY id").fetchall()
+    finally:
+        db.close()
+
+
+def execute(file: Path, statement: str, *values: tuple[Any, ...]) -> None:
+    db = sqlite3.connect(file)
+    try:
+        with db:
+            db.executemany(statement, values or [()])
+    finally:
+        db.close()
