@@ -295,7 +295,7 @@ class Training:
         matrices = {"params": [p for p in learned if p.ndim > 1], "weight_decay": 0.05}
         vectors = {"params": [p for p in learned if p.ndim == 1], "weight_decay": 0.0}
         self.parameters = [*matrices["params"], *vectors["params"]]
-        self.optimizer = torch.optim.AdamW([matrices, vectors], lr=args.lr, fused=True)
+        self.optimizer = torch.optim.AdamW([matrices, vectors], lr=args.lr)
         self.parts = {name: getattr(self, name) for name in ("net", "average", "classifier", "optimizer")}
         self.step, self.progress, self.seconds = 0, 0.0, 0.0
 
