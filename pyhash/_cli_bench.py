@@ -39,7 +39,7 @@ def bench(out: str | None, real: str | None, only: str | None, quick: bool, as_j
 
     \b
     Everything, with a table and a plot:
-      pip install 'pyhash-retrieval[bench]' && pyhash bench --out benchmarks
+      pip install 'pyhash-retrieval[all]' && pyhash bench --out benchmarks
     One case:
       pyhash bench --only clustered
     """

@@ -14,7 +14,7 @@ import click
 from . import heads
 from ._terminal import many, print_facts, print_json, progress_bar
 from .build import Built, build
-from .cli import EXIT_PARTIAL, _complain, _EncoderError, _json_option, _report, cli
+from .cli import EXIT_PARTIAL, _complain, _EncoderError, _json_option, _report, _Size, cli
 from .codes import Levels
 from .encoder import PRESETS, EncoderError
 from .gallery import Failure
@@ -37,14 +37,12 @@ Exit codes:
 """
 
 
-class _Size(click.ParamType[Any]):
-    name = "side or height x width"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:
-        sides = [part for part in str(value).lower().split("x") if part.isdecimal() and int(part) > 0]
-        if len(sides) not in (1, 2) or "x".join(sides) != str(value).lower():
-            self.fail(f"must be a side such as 224, or HEIGHTxWIDTH such as 192x256, got {value!r}", param, ctx)
-        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+_TAPS_EXIT_CODES = """\b
+Exit codes:
+  0    all went well
+  2    the command was called wrongly
+  4    the network does not fit, or a package is missing
+"""
 
 
 class _Names(click.ParamType[Any]):
@@ -77,6 +75,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--layout", type=click.Choice(["nchw", "nhwc"]), help="Where the channels are, when the network does not show."
     )
+    @click.option("--input", metavar="NAME", help="Which input is the picture, where several could be it.")
     @click.option("--n-taps", type=click.IntRange(min=1), default=4, show_default=True, help="How many depths to read.")
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -171,11 +170,14 @@ def build_command(
       pyhash build vgg16.onnx --preprocess keras-caffe --images train --levels 64 -o encoder.onnx
       pyhash build vit.onnx --images photos --head pca-itq --levels 128 -o encoder.onnx
       pyhash build net.onnx --images train --labels labels.csv --quantize int8 -o encoder.onnx
-    and then:
-      pyhash index photos --encoder encoder.onnx
+    and then, where photos was indexed with another encoder before:
+      pyhash index photos --encoder encoder.onnx --rebuild
+      pyhash search photos query.jpg --encoder encoder.onnx
     """
     if labels is None and head in heads.SUPERVISED:
         labels = "folders"
+    elif labels is not None and head not in heads.SUPERVISED:
+        raise click.UsageError(f"--labels belong to a head that uses them ({', '.join(heads.SUPERVISED)}), got {head}")
     try:
         with progress_bar("reading the network", "reading pictures") as progress:
             built = build(
@@ -209,7 +211,7 @@ def build_command(
     return 0
 
 
-@cli.command("taps", epilog=_EXIT_CODES, short_help="List where an ONNX network can be read.")
+@cli.command("taps", epilog=_TAPS_EXIT_CODES, short_help="List where an ONNX network can be read.")
 @_network_options
 @click.option("--all", "everything", is_flag=True, help="Also list what build would not choose.")
 @_json_option
@@ -217,11 +219,12 @@ def taps_command(
     backbone: str,
     size: int | tuple[int, int] | None,
     layout: str | None,
+    input: str | None,
     n_taps: int,
     everything: bool,
     as_json: bool,
 ) -> int:
-    """List where an ONNX network can be read: the tensors that ``pyhash build --taps`` takes.
+    """List where an ONNX network can be read: the tensors that pyhash build --taps takes.
 
     Shown are those that build would choose, at the ends of the last stages; with --all every tensor that can be
     read, those chosen with a star.
@@ -231,8 +234,8 @@ def taps_command(
       pyhash taps resnet50.onnx
       pyhash taps efficientnet.onnx --size 224 --all
     """
-    chosen = choose_taps(backbone, n_taps, size=size, layout=layout)
-    listed = taps(backbone, size=size, layout=layout) if everything else chosen
+    chosen = choose_taps(backbone, n_taps, size=size, layout=layout, input=input)
+    listed = taps(backbone, size=size, layout=layout, input=input) if everything else chosen
     if as_json:
         print_json({"taps": [asdict(tap) | {"chosen": tap in chosen} for tap in listed]})
         return 0
@@ -290,11 +293,11 @@ def _print(built: Built, images: str) -> None:
     if built.quantized is not None:
         report = built.quantized
         facts |= {
-            "int8 size": "{:.1f} MB, in float {:.1f} MB".format(*(n / 1e6 for n in reversed(report.n_bytes))),
+            "int8 size": "{:,.0f} kB, in float {:,.0f} kB".format(*(n / 1e3 for n in reversed(report.n_bytes))),
             "int8 time": "{:.2f} ms a picture, in float {:.2f} ms".format(*reversed(report.milliseconds)),
             "int8 bits": f"{report.flipped:.2%} flip under the float network's head",
         }
         for ranking, (before, after) in report.mean_average_precision.items():
             facts[f"int8 mAP {ranking}"] = f"{after:.4f}, in float {before:.4f}, on held-out pictures"
     print_facts(facts)
-    click.echo(f"Now: pyhash index {printable(images)} --encoder {printable(built.path)}")
+    click.echo(f"Now: pyhash index {printable(images)} --encoder {printable(built.path)} --rebuild")

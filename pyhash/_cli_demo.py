@@ -14,7 +14,9 @@ import numpy as np
 from ._terminal import print_json, print_matches
 from .cli import (
     _EXIT_CODES,
+    EXIT_PARTIAL,
     _as_json,
+    _complain,
     _json_option,
     _load_encoder,
     _report,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 @cli.command(epilog=_EXIT_CODES, short_help="Try it: index and search a few pictures, offline.")
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
 @click.option(
-    "--output",
+    "--out",
     "target",
     type=click.Path(file_okay=False),
     default="pyhash-demo",
@@ -52,7 +54,7 @@ def demo(folder: str | None, target: str, as_json: bool) -> int:
     \b
     Examples:
       pyhash demo
-      pyhash demo ~/Pictures --output try
+      pyhash demo ~/Pictures --out try
     """
     directory = Path(target)
     directory.mkdir(parents=True, exist_ok=True)
@@ -67,6 +69,9 @@ def demo(folder: str | None, target: str, as_json: bool) -> int:
     with _demo_gallery(folder, encoder, directory / "gallery.sqlite") as gallery:
         changes = _update(gallery)
         click.echo(_summary(changes, len(gallery)), err=as_json)
+        if not len(gallery):
+            _report(changes.failed)
+            return _complain(f"no picture of {folder} can be searched", EXIT_PARTIAL)
         own = not queries
         if own:
             ids = gallery.index.ids

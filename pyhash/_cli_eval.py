@@ -98,12 +98,15 @@ def eval_command(
 
     \b
     What the rows of the table are:
-      mAP            average precision over the whole ranking, mean over the queries
-      mAP@k          the same over the first k
-      P@k, R@k       share of the first k that is right; share of all that is right found in them
-      P@r<=2         share that is right within 2 bits; none there counts 0
-      empty@r<=2     share of the queries that have none there
-      nDCG@k, mAHP@k first k judged by how many levels agree (labels of several levels)
+      mAP         average precision over the whole ranking, mean over queries
+      mAP@k       the same over the first k
+      P@k         share of the first k that is right
+      R@k         share of all that is right found in the first k
+      P@r<=2      share that is right within 2 bits; none there counts 0
+      empty@r<=2  share of the queries that have none there
+      nDCG@k, mAHP@k
+                  first k judged by how many levels agree
+
     Columns say what was ranked by (the whole code, or one level of it) and which labels judged. Distances tie
     often: every figure is the mean over all orders of the tied pictures, so the order of the files cannot move it.
     """
@@ -148,7 +151,7 @@ def eval_command(
             protocol=protocol,
         )
     except ValueError as error:  # labels or cut-offs that do not fit together
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(str(error).replace("ks must", "-k must", 1)) from error
     if plot is not None:
         plot_pr(report, plot, f"{encoder.name}: {protocol.queries} in {protocol.database}")
     if as_json:

@@ -325,5 +325,9 @@ def save(model: ModelProto, path: str | os.PathLike[str]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)
+    except OSError as error:  # named is the file that was asked for, not the scratch file
+        if error.errno is not None:
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
     finally:
         scratch.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ def print_matches(results: Sequence[tuple[str, Sequence[Match]]]) -> None:
 
 def print_table(matches: Sequence[Match]) -> None:
     """Print a table of distances and pictures."""
-    click.secho("distance  picture" if matches else "the gallery is empty", dim=True)
+    click.secho("distance  picture" if matches else "no picture to find", dim=True)
     for match in matches:
         click.echo(f"{match.distance:8}  {printable(match.path)}")
     click.echo()

@@ -6,6 +6,7 @@ whitening and weights of the taps and the head (`pyhash.heads`), is affine, and 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -42,25 +43,16 @@ _N_CALIBRATION = 128  # pictures that a quantised network's ranges are taken fro
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """What was fitted on features, folded into one affine map: ``bit = features @ weight + bias > 0``.
+class Fitted(heads.Head):
+    """What was fitted on features, whitening and weights of the taps included: a head on the features themselves.
 
     Attributes
     ----------
-    weight : float32 array, shape (dim, bits)
-    bias : float32 array, shape (bits,)
-    levels : Levels
     weights : dict of str to dict of str to float
         How much each level heeds each tap.
-    details : dict of str to dict
-        What the head of each level chose in fitting.
     """
 
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    levels: Levels
-    weights: dict[str, dict[str, float]]
-    details: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +105,7 @@ def build(
     head: str = "hadamard-ridge",
     size: int | tuple[int, int] | None = None,
     layout: str | None = None,
+    input: str | None = None,
     n_taps: int = 4,
     pooling: Sequence[str] | None = None,
     weights: Mapping[str, Sequence[float]] | None = None,
@@ -140,7 +133,7 @@ def build(
         From coarse to fine.
     out : path
         The file to write; it is replaced as a whole or not at all.
-    taps, preprocess, size, layout, n_taps, pooling
+    taps, preprocess, size, layout, input, n_taps, pooling
         As `pyhash.graph.add_features` takes them.
     head : str
         One of the kinds of `pyhash.heads.fit`. ``"sign"`` cuts the features themselves at 0, so that the levels must
@@ -181,6 +174,9 @@ def build(
     from .encoder import Encoder
 
     levels = heads.as_levels(levels)
+    folder = Path(out).absolute().parent
+    if not folder.is_dir():  # better said now than after all the work
+        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", os.fspath(folder))
     if quantize not in (None, "int8"):
         raise ValueError(f"quantize must be 'int8' or None, got {quantize!r}")
     if (labels is None) == (head in heads.SUPERVISED):
@@ -192,14 +188,17 @@ def build(
         rows = np.sort(np.random.default_rng(seed).choice(len(files), max_images, replace=False))
         files, named = [files[row] for row in rows], {level: values[rows] for level, values in named.items()}
 
-    model = add_features(backbone, taps, preprocess, n_taps=n_taps, pooling=pooling, size=size, layout=layout)
+    model = add_features(
+        backbone, taps, preprocess, n_taps=n_taps, pooling=pooling, size=size, layout=layout, input=input
+    )
     blocks = feature_blocks(model)
     _check_weights(weights, levels, blocks)
     dim = sum(columns.stop - columns.start for columns in blocks.values())
     if head == "sign" and levels.bits != dim:
         raise ValueError(f"levels must have {dim} bits together, one a feature, for the head 'sign', got {levels.bits}")
     title = name or (Path(backbone).stem if isinstance(backbone, (str, os.PathLike)) else "encoder")
-    nothing = Fitted(np.zeros((dim, levels.bits), np.float32), np.zeros(levels.bits, np.float32), levels, {})
+    zeros = np.zeros(levels.bits, np.float32)
+    nothing = heads.Head(head, np.zeros((dim, levels.bits), np.float32), zeros, levels, zeros, False)
     Encoder(add_head(model, nothing, levels).SerializeToString())  # better refused now than after all the work
 
     features, kept, failed = extract(model, files, threads=threads, progress=progress)
@@ -359,7 +358,7 @@ def fit_head(
     if kind == "sign":
         head = heads.fit(kind, features, None, levels=levels, seed=seed, **options)
         ones = {level: dict.fromkeys(blocks, 1.0) for level in levels}
-        return Fitted(head.weight, head.bias, levels, ones, {})
+        return Fitted(kind, head.weight, head.bias, levels, head.rates, head.supervised, {}, ones)
     supervised = kind in heads.SUPERVISED
     mean, maps = _standardize(features, blocks, whiten=supervised)
     named = _group_classes(features, dict(labels), list(levels)) if labels else {}
@@ -375,6 +374,7 @@ def fit_head(
     runs = [list(run) for _, run in itertools.groupby(levels, key=chosen.__getitem__)]  # these share a decomposition
 
     weight, bias = np.zeros((features.shape[1], levels.bits)), np.zeros(levels.bits)
+    rates = np.zeros(levels.bits, np.float32)
     ends = dict(zip(levels, np.cumsum(list(levels.values())), strict=True))
     scale = np.ones(features.shape[1])
     details: dict[str, Any] = {}
@@ -396,18 +396,15 @@ def fit_head(
         columns = slice(ends[run_levels[0]] - sizes[run_levels[0]], ends[run_levels[-1]])
         weight[np.flatnonzero(read), columns] = head.weight * wanted[read, None]
         bias[columns] = head.bias
+        rates[columns] = head.rates
         for level in run_levels:
-            details[level] = {"n_classes": len(np.unique(named[level])) if named else 0, **head.details}
+            details[level] = {"n_classes": len(np.unique(named[level])) if named else 0, **head.details.get(level, {})}
     for tap, matrix in maps.items():
         weight[blocks[tap]] = matrix @ weight[blocks[tap]]
     bias -= mean @ weight
-    return Fitted(
-        weight.astype(np.float32),
-        bias.astype(np.float32),
-        levels,
-        {level: dict(zip(taps, map(float, chosen[level]), strict=True)) for level in levels},
-        details,
-    )
+    heeded = {level: dict(zip(taps, map(float, chosen[level]), strict=True)) for level in levels}
+    affine = weight.astype(np.float32), bias.astype(np.float32)
+    return Fitted(kind, *affine, levels, rates, supervised, details, heeded)
 
 
 def _check_weights(weights: Mapping[str, Sequence[float]] | None, levels: Levels, blocks: Mapping[str, slice]) -> None:

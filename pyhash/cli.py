@@ -65,6 +65,16 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
 
 
+class _Size(click.ParamType[Any]):
+    name = "side or height x width"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:
+        sides = [part for part in str(value).lower().split("x") if part.isdecimal() and int(part) > 0]
+        if len(sides) not in (1, 2) or "x".join(sides) != str(value).lower():
+            self.fail(f"must be a side such as 224, or HEIGHTxWIDTH such as 192x256, got {value!r}", param, ctx)
+        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
 def _encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose an encoder; the command gets `load_encoder`, which loads it."""
 
@@ -84,17 +94,29 @@ def _encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="How a plain ONNX model wants its pictures: imagenet, unit, keras-caffe, tf or raw.",
     )
     @click.option(
+        "--size", type=_Size(), metavar="SIDE", help="Of the pictures, where a plain ONNX model leaves it open."
+    )
+    @click.option(
         "--fast-jpeg",
         is_flag=True,
         help="Decode large JPEGs at a reduced scale: faster, other bits. A gallery made so is searched so.",
     )
     @functools.wraps(command)
     def wrapped(
-        *args: Any, model: str | None, output: str | None, preprocess: str | None, fast_jpeg: bool, **kwargs: Any
+        *args: Any,
+        model: str | None,
+        output: str | None,
+        preprocess: str | None,
+        size: int | tuple[int, int] | None,
+        fast_jpeg: bool,
+        **kwargs: Any,
     ) -> Any:
-        if model is None and (output or preprocess):
-            raise click.UsageError("--output and --preprocess belong to an ONNX model: give it with --encoder")
-        load = functools.partial(_load_encoder, model, output=output, preprocess=preprocess, fast_jpeg=fast_jpeg)
+        if model is None and (output or preprocess or size):
+            raise click.UsageError("--output, --preprocess and --size belong to an ONNX model: give it with --encoder")
+        if size and not preprocess:
+            raise click.UsageError("--size belongs to a plain ONNX model: say with --preprocess how it wants pictures")
+        prepared = {"preset": preprocess, "size": size} if size else preprocess
+        load = functools.partial(_load_encoder, model, output=output, preprocess=prepared, fast_jpeg=fast_jpeg)
         return command(*args, load_encoder=load, **kwargs)
 
     return wrapped
@@ -427,7 +449,7 @@ def _search(
     if level is not None and level not in levels:
         raise click.UsageError(f"--level must be one of {', '.join(levels)}, got {level!r}")
     readable, codes, failed = [], [], []
-    for query, result in gallery.encoder.stream(queries):
+    for query, result in gallery.encoder.stream(queries):  # all levels: to load a part of the network costs more
         if isinstance(result, ImageError):
             failed.append(Failure(query, result.reason))
         else:

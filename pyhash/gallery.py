@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 # fmt: off
+UNREADABLE = frozenset({".heic", ".heif"})
+"""Pictures that Pillow alone cannot decode; a folder of them must not look empty."""
 SUFFIXES = frozenset({
     ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
@@ -513,7 +515,9 @@ def _walk(folder: str) -> tuple[list[_Found], list[Failure], tuple[str, ...]]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):  # links to folders are not followed, so there are no loops
                 subfolders.append(f"{prefix}{entry.name}/")
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            elif (suffix := os.path.splitext(entry.name)[1].lower()) in UNREADABLE:
+                failed.append(Failure(entry.path, "HEIF pictures cannot be read: save them as JPEG, for example"))
+            elif suffix in SUFFIXES:
                 try:
                     status = entry.stat()
                 except OSError as error:

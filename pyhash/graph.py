@@ -75,7 +75,9 @@ class AffineHead(Protocol):
         """Shape (bits,)."""
 
 
-def taps(model: Any, *, size: int | tuple[int, int] | None = None, layout: str | None = None) -> list[Tap]:
+def taps(
+    model: Any, *, size: int | tuple[int, int] | None = None, layout: str | None = None, input: str | None = None
+) -> list[Tap]:
     """List the tensors of a network that can be read as features.
 
     Shapes come from ONNX's shape inference, and where that fails from running the network once on zeros.
@@ -88,6 +90,8 @@ def taps(model: Any, *, size: int | tuple[int, int] | None = None, layout: str |
         Side or (height, width) of the pictures, needed where the network leaves it open.
     layout : str, optional
         ``"nchw"`` or ``"nhwc"``, needed where neither shape nor operators tell.
+    input : str, optional
+        The picture input, needed where several could be it.
 
     Returns
     -------
@@ -99,11 +103,16 @@ def taps(model: Any, *, size: int | tuple[int, int] | None = None, layout: str |
     GraphError
         When the network does not fit; the message names the node or tensor and says why.
     """
-    return Network(model, size, layout).taps()
+    return Network(model, size, layout, input).taps()
 
 
 def choose_taps(
-    model: Any, n: int = 4, *, size: int | tuple[int, int] | None = None, layout: str | None = None
+    model: Any,
+    n: int = 4,
+    *,
+    size: int | tuple[int, int] | None = None,
+    layout: str | None = None,
+    input: str | None = None,
 ) -> list[Tap]:
     """Choose where to read a network: at the ends of its last stages.
 
@@ -114,7 +123,7 @@ def choose_taps(
 
     Parameters
     ----------
-    model, size, layout
+    model, size, layout, input
         As for `taps`.
     n : int
         How many to choose at most.
@@ -129,7 +138,7 @@ def choose_taps(
     GraphError
         When the network does not fit, or no end of a stage is found.
     """
-    return _choose(Network(model, size, layout), n)
+    return _choose(Network(model, size, layout, input), n)
 
 
 def _choose(network: Network, n: int) -> list[Tap]:

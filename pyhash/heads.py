@@ -173,7 +173,7 @@ def hadamard_ridge(
     labels : array or mapping of level to array, each of shape (n,)
         Those of each level; a bare array does for a code of one level.
     ridge : float, optional
-        The strength r relative to the mean eigenvalue of X'DX; None chooses it.
+        The strength r relative to the mean of the eigenvalues of X'DX that are not 0; None chooses it.
     balance : bool
         Whether every class weighs the same, whatever its size.
 
@@ -234,7 +234,8 @@ def laplacian(
     The similarity of two pictures is ``1/n_c`` where both have class c and 0 elsewhere, summed over the labellings
     given. Every labelling gives S row sums of one, so X'LX is X'X, once for each, minus the scatter B of the class
     means, and the directions are those of the largest ``w'Bw / w'(X'X + rI)w``: for one labelling exactly linear
-    discriminant analysis. `balance` weighs every class the same, as equal priors do there. The strength r is chosen
+    discriminant analysis. `balance` weighs every class the same, as equal priors do there: X'X and B are
+    then of weighted pictures. The strength r is chosen
     as for `hadamard_ridge`: the regression onto class indicators spans the same directions (Hastie, Buja and
     Tibshirani, Annals of Statistics 1995).
 
@@ -252,7 +253,7 @@ def laplacian(
         A code of several levels uses for each level its own labels. A code of one level uses all the labels there
         are, whatever their names: the similarities are summed. Give the finest last: `balance` goes by it.
     ridge : float, optional
-        The strength r relative to the mean eigenvalue of X'X; None chooses it.
+        The strength r relative to the mean of the eigenvalues of X'X that are not 0; None chooses it.
     balance : bool
         Whether every class weighs the same, whatever its size.
     rotation : {"itq", "random"}
@@ -520,7 +521,7 @@ def _classes(level: str, labels: NDArray[Any]) -> tuple[NDArray[np.intp], int]:
     """The class of each picture as an integer, and how many classes there are."""
     values, of_row = np.unique(labels, return_inverse=True)
     if len(values) < 2:
-        raise ValueError(f"labels of level {level!r} must have at least 2 classes, got only {values[0]!r}")
+        raise ValueError(f"labels of level {level!r} must have at least 2 classes, got only {values[0].item()!r}")
     if len(of_row) <= len(values):
         raise ValueError(f"labels of level {level!r} must repeat: {len(of_row)} pictures have {len(values)} classes")
     return of_row.astype(np.intp), len(values)

@@ -109,11 +109,15 @@ def read_labels(
     return _from_tree(folder, {row[key]: row for row in rows}, levels)
 
 
+def _is_picture(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
 def _pictures(folder: Path) -> list[str]:
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in sorted(names) if os.path.splitext(name)[1].lower() in SUFFIXES]
+        found += [os.path.join(parent, name) for name in sorted(names) if _is_picture(name)]
     if not found:
         raise LabelError(f"no pictures in {os.fspath(folder)}")
     return found

@@ -149,7 +149,7 @@ class Network:
             described = ", ".join(f"{value.name!r} {_describe(value)}" for value in inputs) or "none"
             raise GraphError(f"the network has no picture input (4 axes, float, float16, double or uint8): {described}")
         if len(pictures) > 1:
-            raise GraphError(f"several inputs could be the picture, {_names(pictures)}: name one with input=")
+            raise GraphError(f"several inputs could be the picture, {_names(pictures)}: input must name one")
         return pictures[0]
 
     def _guess_layout(self, dims: list[int | None]) -> str:
@@ -164,14 +164,14 @@ class Network:
                 if node.op_type in _CHANNELS_FIRST:
                     return "nchw"
         raise GraphError(
-            f"input {self.input!r} {dims}: cannot tell where its channels are: give layout='nchw' or 'nhwc'"
+            f"input {self.input!r} {dims}: cannot tell where its channels are: layout must say, nchw or nhwc"
         )
 
     def _picture_size(self, dims: list[int | None], size: int | tuple[int, int] | None) -> tuple[int, int]:
         wanted = as_shape(size) if size is not None else tuple(dims)
         for dim, side in zip(dims, wanted, strict=True):
             if side is None:
-                raise GraphError(f"input {self.input!r} takes pictures of any size: say which with size=")
+                raise GraphError(f"input {self.input!r} takes pictures of any size: size must say which")
             if dim not in (None, side):
                 raise GraphError(
                     f"input {self.input!r} takes pictures of {dims[0]} x {dims[1]} pixels, got size {size}"

@@ -254,11 +254,26 @@ def test_arguments(backbone: Path, folder: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_told_after_the_work_only_if_it_must(
-    backbone: Path, folder: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(OSError, match="gone"):
-        build(backbone, folder, "folders", 16, tmp_path / "gone" / "e.onnx", max_images=20)
+def test_a_folder_that_is_not_there_is_told_before_the_work(backbone: Path, folder: Path, tmp_path: Path) -> None:
+    def never(*_: object) -> None:
+        pytest.fail("pictures were encoded")
+
+    with pytest.raises(FileNotFoundError, match=r"no such folder to write to: .*gone'"):
+        build(backbone, folder, "folders", 16, tmp_path / "gone" / "e.onnx", max_images=20, progress=never)
+
+
+def test_two_inputs_that_could_be_the_picture(folder: Path, tmp_path: Path) -> None:
+    model = networks.resnet()
+    model.graph.input.append(onnx.helper.make_tensor_value_info("mask", onnx.TensorProto.FLOAT, ["n", 3, 32, 32]))
+    with pytest.raises(GraphError, match="'input', 'mask': input must name one"):
+        build(model, folder, "folders", 16, tmp_path / "e.onnx", max_images=20)
+    with pytest.raises(GraphError, match="several inputs"):
+        graph.choose_taps(model)
+    chosen = graph.choose_taps(model, input="input")
+    assert chosen == graph.choose_taps(networks.resnet())
+    assert graph.taps(model, input="input") == graph.taps(networks.resnet())
+    built = build(model, folder, "folders", 16, tmp_path / "e.onnx", max_images=20, input="input")
+    assert list(built.taps) == [tap.name for tap in chosen]
 
 
 def test_an_old_file_survives_a_failure(
@@ -332,6 +347,27 @@ def test_without_labels_taps_weigh_what_they_vary() -> None:
     assert ((features @ even.weight + even.bias > 0) != (bare.logits(features) > 0)).mean() > 0.1
 
 
+@pytest.mark.parametrize("kind", [*heads.SUPERVISED, "pca-itq", "lsh", "sign"])
+def test_a_fitted_head_can_be_centred_on_other_pictures(kind: str) -> None:
+    features, blocks, labels = sample()
+    named = labels if kind in heads.SUPERVISED else None
+    fitted = fit_head(features.copy(), blocks, {"code": 22} if kind == "sign" else LEVELS, named, kind=kind)
+    np.testing.assert_allclose(fitted.rates, (fitted.logits(features) > 0).mean(axis=0), atol=0.01)
+    elsewhere = features + np.float32(5)
+    centred = heads.recenter(fitted, elsewhere)
+    assert isinstance(centred, Fitted)
+    wanted = fitted.rates if named else 0.5
+    np.testing.assert_allclose((centred.logits(elsewhere) > 0).mean(axis=0), wanted, atol=0.01)
+
+
+def test_what_the_head_of_each_level_chose() -> None:
+    features, blocks, labels = sample()
+    details = fit_head(features, blocks, LEVELS, labels).details
+    assert list(details) == ["coarse", "fine"]
+    assert (details["coarse"]["n_classes"], details["fine"]["n_classes"]) == (2, 6)
+    assert details["fine"]["ridge"] >= 0
+
+
 def test_a_tap_that_weighs_nothing_has_no_weights() -> None:
     features, blocks, labels = sample()
     fitted = fit_head(features, blocks, LEVELS, labels, weights={"coarse": [0, 1], "fine": [1, 1]})
@@ -386,7 +422,7 @@ def test_build_then_index_then_search(backbone: Path, folder: Path, held_out: Pa
     assert lines[0].split() == ["encoder", str(encoder)]
     assert "coarse 16, fine 48" in result.stdout
     assert "stage1 8, stage2 12, stage3 16, stage4 24" in result.stdout
-    assert lines[-1] == f"Now: pyhash index {folder} --encoder {encoder}"
+    assert lines[-1] == f"Now: pyhash index {folder} --encoder {encoder} --rebuild"
     assert result.stderr == ""
     run("index", folder, "--encoder", encoder, "--gallery", gallery)
     query = held_out / "cold" / "grid" / "00.png"
@@ -453,7 +489,12 @@ def test_taps_are_listed(backbone: Path) -> None:
         (["--levels", "coarse=15,fine=9"], 2, "must be like coarse=16,fine=48"),
         (["--levels", "0"], 2, "must be like coarse=16,fine=48"),
         (["--head", "magic"], 2, "'magic' is not one of"),
-        (["--head", "lsh", "--labels", "folders"], 2, "labels must be None for the head 'lsh'"),
+        (
+            ["--head", "lsh", "--labels", "folders"],
+            2,
+            "--labels belong to a head that uses them (hadamard-ridge",
+        ),
+        (["--input", "image"], 4, "input must be one of the network's, 'input', got 'image'"),
         (["--pooling", "gap"], 2, "pooling must be one of"),
         (["--weights", "coarse"], 2, "--weights must be like coarse=1,1,0"),
         (["--weights", "fine=1,1"], 2, "weights of level 'fine' must be 4 numbers"),
@@ -480,7 +521,7 @@ def test_networks_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     run("taps", tmp_path / "text.onnx", code=4)
     onnx.save_model(networks.efficientnet(), tmp_path / "open.onnx")
     result = run("taps", tmp_path / "open.onnx", code=4)
-    assert "takes pictures of any size: say which with size=" in result.stderr
+    assert "takes pictures of any size: size must say which" in result.stderr
     assert "last_map" in run("taps", tmp_path / "open.onnx", "--size", "64x96").stdout
 
 

@@ -117,6 +117,9 @@ class TestIndex:
         run("index", code=2)
         run("index", folder, "--encoder", tmp_path / "gone.onnx", code=2)
         run("index", folder, "--output", "features", code=2)
+        run("index", folder, "--size", "64", code=2)
+        result = run("index", folder, "--encoder", tmp_path / "broken.onnx", "--size", "64", code=2)
+        assert "say with --preprocess how" in result.stderr
         result = run("index", folder, "--encoder", tmp_path / "broken.onnx", code=4)
         assert "broken.onnx cannot be used: expected an image input" in result.stderr
 
@@ -399,21 +402,21 @@ def test_demo_and_its_commands(tmp_path: Path) -> None:
 def test_demo_with_a_folder(tmp_path: Path) -> None:
     for number in range(6):
         picture(tmp_path / "mine" / f"{number}.png", number, size=(96, 64))
-    shown = command("demo", tmp_path / "mine", "--output", tmp_path / "try")
+    shown = command("demo", tmp_path / "mine", "--out", tmp_path / "try")
     assert shown.returncode == 0, shown.stderr
     assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == [f"{n}.png" for n in range(6)]
     assert (tmp_path / "try" / "search.html").read_text(encoding="utf-8").count("data:image") == 3 * 6
     (tmp_path / "empty").mkdir()
-    assert command("demo", tmp_path / "empty", "--output", tmp_path / "try2").returncode == 0
+    assert command("demo", tmp_path / "empty", "--out", tmp_path / "try2").returncode == 1
 
 
 @pytest.mark.usefixtures("fake")
 def test_demo_that_another_encoder_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         picture(tmp_path / "mine" / f"{number}.png", number)
-    run("demo", tmp_path / "mine", "--output", tmp_path / "try")
+    run("demo", tmp_path / "mine", "--out", tmp_path / "try")
     monkeypatch.setattr(encoder, "Encoder", lambda *_, **__: FakeEncoder("2222", "newer"))
-    assert "(3 changed)" in run("demo", tmp_path / "mine", "--output", tmp_path / "try").stdout
+    assert "(3 changed)" in run("demo", tmp_path / "mine", "--out", tmp_path / "try").stdout
 
 
 def test_reader_that_goes_away(folder: Path) -> None:

@@ -144,7 +144,7 @@ def test_wrong_calls(pictures: Path, fake: FakeEncoder) -> None:
     (pictures / "empty").mkdir()
     assert "no pictures in" in run(test, pictures / "empty", code=2).stderr
     assert not fake.seen  # both were said before any work
-    assert "ks must be integers from 1 to the 15 codes" in run(test, train, "-k", "16", code=2).stderr
+    assert "-k must be integers from 1 to the 15 codes" in run(test, train, "-k", "16", code=2).stderr
     assert "does not exist" in run(test, pictures / "none", code=2).stderr
     (pictures / "table.csv").write_text("path,colour\n")
     assert "table.csv holds no rows" in run(test, train, "--labels", pictures / "table.csv", code=2).stderr

@@ -426,9 +426,9 @@ REFUSED = {
     "open layout": (
         lambda: tiny(["n", "a", "b", "c"])(helper.make_node("Relu", ["x"], ["y"])),
         {"size": 32},
-        "cannot tell where its channels are: give layout='nchw' or 'nhwc'",
+        "cannot tell where its channels are: layout must say, nchw or nhwc",
     ),
-    "open size": (networks.efficientnet, {}, "'input' takes pictures of any size: say which with size="),
+    "open size": (networks.efficientnet, {}, "'input' takes pictures of any size: size must say which"),
     "wrong size": (networks.resnet, {"size": 64}, "'input' takes pictures of 32 x 32 pixels, got size 64"),
     "two pictures": (
         lambda: tiny(["n", 3, 32, 32])(
@@ -436,7 +436,7 @@ REFUSED = {
             inputs=[helper.make_tensor_value_info("gain", FLOAT, ["n", 3, 32, 32])],
         ),
         {},
-        "several inputs could be the picture, 'x', 'gain': name one with input=",
+        "several inputs could be the picture, 'x', 'gain': input must name one",
     ),
     "no such input": (networks.resnet, {"input": "x"}, "input must be one of the network's, 'input', got 'x'"),
     "a second input is needed": (
