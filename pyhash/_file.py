@@ -12,10 +12,12 @@ included). CRC-32 finds every change of up to 32 neighbouring bits; the sizes fi
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 import secrets
+import stat
 import struct
 import sys
 import zlib
@@ -27,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .store import BLOCK, Ring, Run, aligned_bytes
+from .store import BLOCK, CorruptIndexError, Ring, Run, aligned_bytes
 
 MAGIC = b"PYHASHIX"
 VERSION = 1
@@ -38,10 +40,6 @@ _MAX_HEADER = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in ("<u8", "<i8", "<u4")}
 
 Array = NDArray[Any]
-
-
-class CorruptIndexError(ValueError):
-    """A file or byte string is not a whole, undamaged index."""
 
 
 @dataclass
@@ -87,6 +85,8 @@ def _parts(meta: Mapping[str, Any], sections: Sequence[Section]) -> Iterator[byt
         described.append({"name": section.name, "dtype": dtype, "shape": section.shape, "crc32": crc})
     text = json.dumps({"meta": meta, "sections": described}, separators=(",", ":")).encode()
     header_size = _padded(_PREFIX.size + len(text) + _CRC.size)
+    if header_size > _MAX_HEADER:
+        raise ValueError(f"levels must have shorter names: the header of a file has room for {_MAX_HEADER} bytes")
     file_size = header_size + sum(_padded(section.nbytes) for section in sections)
     header = _PREFIX.pack(MAGIC, VERSION, header_size, file_size) + text
     header = header.ljust(header_size - _CRC.size, b"\0")
@@ -134,7 +134,9 @@ def dump(meta: Mapping[str, Any], sections: Sequence[Section]) -> bytes:
 
 def save(path: str | os.PathLike[str], meta: Mapping[str, Any], sections: Sequence[Section]) -> None:
     """Write a file so that at any moment the path holds the old content or the new, whole."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one
+    if not path.name or path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "path must name a file, not a folder", os.fspath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -142,17 +144,20 @@ def save(path: str | os.PathLike[str], meta: Mapping[str, Any], sections: Sequen
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
+        with contextlib.suppress(OSError):  # who may read the old one may read the new one
+            os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     if os.name == "posix":  # the new name itself must survive a power cut
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        with contextlib.suppress(OSError):  # some file systems cannot do it, and the file is there
+            directory = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
 
 
 class Reader:

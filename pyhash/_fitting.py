@@ -25,12 +25,12 @@ def target_codes(n_classes: int, bits: int, seed: int = 0) -> NDArray[np.int8]:
     Up to ``2 * order`` classes, where `order` is the least order of a Hadamard matrix (Sylvester's or Paley's
     construction) that has `bits` columns: its rows with random signs, which differ in half of the bits, and for
     more classes than rows the negatives of rows too, which keeps the least distance at half of the bits, the
-    most that so many codes can have (Plotkin, 1960); about half where the order is above `bits`. For still more classes: rows of Sylvester's matrix of the
-    least order that has a row for each class, restricted to `bits` of its columns, which is a linear code; the
-    columns are drawn at random and the rows taken greedily, each as far as can be from those before it. Every
-    time the best of many draws is kept: the largest least distance, then the most even splits. A few classes
-    may have hardly more splits than there are bits, so that no such rows have distinct columns; then the splits
-    themselves are drawn.
+    most that so many codes can have (Plotkin, 1960); about half where `order` is more than `bits`. For still more
+    classes: rows of Sylvester's matrix of the least order that has a row for each class, restricted to `bits` of
+    its columns, which is a linear code; the columns are drawn at random and the rows taken greedily, each as far as
+    can be from those before it. Every time the best of many draws is kept: the largest least distance, then the
+    most even splits. A few classes may have hardly more splits than there are bits, so that no such rows have
+    distinct columns; then the splits themselves are drawn.
 
     Parameters
     ----------

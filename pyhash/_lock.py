@@ -1,20 +1,28 @@
-"""A readers-writer lock that is sound in a forked child."""
+"""A readers-writer lock that is sound when a signal handler raises anywhere, and in a forked child."""
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class ReadWriteLock:
     """Many readers or one writer; a waiting writer goes before readers that come later.
 
-    Not re-entrant. A fork waits for running writers, and the child starts with every lock free.
+    Every thread that reads has a lock of its own, and a writer holds them all. They are taken with ``with`` and by
+    nothing else: an interrupt (Ctrl-C) can come between any two calls of Python code, but not between the taking of a
+    lock written in C and the block that gives it back, so none is left locked.
+
+    A thread may read while it reads. A fork waits for running writers, and the child starts with every lock free.
     """
 
-    __slots__ = ("__weakref__", "_count", "_gate", "_readers", "_waiting", "_wake")
+    __slots__ = ("__weakref__", "_gate", "_own", "_readers", "_waiting")
 
     def __init__(self) -> None:
         self._free()
@@ -22,51 +30,54 @@ class ReadWriteLock:
             _locks.add(self)
 
     def _free(self) -> None:
-        self._gate = threading.Lock()  # held by a writer for as long as it waits and writes
-        self._count = threading.Lock()  # protects what follows
-        self._readers = 0
-        self._waiting = False  # whether a writer waits for the last reader to release _wake
-        self._wake = threading.Lock()
-        self._wake.acquire()
+        self._gate: Any = threading.RLock()  # held by a writer for as long as it waits and writes
+        self._own = threading.local()
+        self._readers: WeakSet[Any] = WeakSet()  # the locks of all threads that read; one dies with its thread
+        self._waiting = False  # whether readers that come now should let a writer go first
 
-    def acquire_read(self) -> None:
-        """Begin reading; waits while somebody writes or waits to write."""
-        with self._gate, self._count:
-            self._readers += 1
-
-    def release_read(self) -> None:
-        """End reading."""
-        with self._count:
-            self._readers -= 1
-            if self._waiting and not self._readers:
-                self._waiting = False
-                self._wake.release()
-
-    def __enter__(self) -> None:
-        """Begin writing: waits until nobody reads or writes."""
-        self._gate.acquire()
+    def reading(self) -> Any:
+        """Return what this thread holds while it reads: ``with lock.reading(): ...``."""
         try:
-            with self._count:
-                self._waiting = wait = self._readers > 0
-            if wait:
-                self._wake.acquire()
-        except BaseException:  # interrupted while waiting
-            with self._count:
-                if not self._waiting:  # the last reader has released it, or will not
-                    self._wake.acquire(blocking=False)
-                self._waiting = False
-            self._gate.release()
-            raise
+            own = self._own.lock
+        except AttributeError:
+            own = threading.RLock()
+            with self._gate:  # whoever writes now does not hold this one
+                self._readers.add(own)
+                self._own.lock = own
+        if self._gate._is_owned():
+            raise RuntimeError("cannot read what this thread is changing")
+        if self._waiting and not own._is_owned():
+            with self._gate:
+                pass
+        return own
 
-    def __exit__(self, *exc: object) -> None:
-        """End writing."""
-        self._gate.release()
+    def writing(self, change: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Call a function while nobody reads and nobody else writes; return what it returns."""
+        if self._gate._is_owned():
+            raise RuntimeError("cannot change what this thread is changing")
+        if hasattr(self._own, "lock") and self._own.lock._is_owned():
+            raise RuntimeError("cannot change what this thread is reading")
+        with self._gate:
+            self._waiting = True
+            try:
+                return _holding(list(self._readers), lambda: change(*args, **kwargs))
+            finally:
+                self._waiting = False  # left set by an interrupt right here, it costs time only
+
+
+def _holding(locks: list[Any], function: Callable[[], _T]) -> _T:
+    """Call a function while all these locks are held."""
+    if not locks:
+        return function()
+    a, b, c, d, *rest = locks + [threading.RLock() for _ in range(-len(locks) % 4)]  # four a call: recursion has limits
+    with a, b, c, d:
+        return _holding(rest, function)
 
 
 _registry = threading.RLock()  # protects what follows; held through a fork
 _locks: WeakSet[ReadWriteLock] = WeakSet()
-_held: list[ReadWriteLock] = []
 _others: list[Any] = []
+_held: list[Any] = []  # what the fork under way has taken
 
 
 def hold_through_fork(lock: Any) -> None:
@@ -76,29 +87,26 @@ def hold_through_fork(lock: Any) -> None:
 
 def _before_fork() -> None:
     _registry.acquire()
-    for lock in list(_locks):
-        lock._gate.acquire()  # no change is half done in the memory the child gets
+    # No change is half done in the memory that the child gets. The others come last, for a writer that was waited for
+    # may have waited for a reader that needs them.
+    for lock in [*(lock._gate for lock in list(_locks)), *_others]:
+        lock.acquire()
         _held.append(lock)
-    for other in _others:  # last, for a writer that was waited for may have waited for a reader that needs it
-        other.acquire()
 
 
 def _after_fork_in_parent() -> None:
-    for other in _others:
-        other.release()
     while _held:
-        _held.pop()._gate.release()
+        _held.pop().release()
     _registry.release()
 
 
 def _after_fork_in_child() -> None:
     global _registry
-    for other in _others:
-        other.release()
+    while _held:
+        _held.pop().release()
     _registry = threading.RLock()
-    _held.clear()
     for lock in list(_locks):
-        lock._free()  # the readers counted here live on in the parent only
+        lock._free()  # the readers there were live on in the parent only
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,7 +4,8 @@ Both modules have every name below, except the kernel functions at the end, whic
 already validated (`index.py`, `codes.py`); both return equal arrays for equal arguments.
 
 Words: a code of `n_bytes` bytes is zero-padded to `n_words = ceil(n_bytes / 8)` words of 8 bytes in memory order. A
-block holds 64 codes word-major: `block[word, lane]`. A segment is a run of codes whose ids ascend with the slot.
+block holds 64 codes word-major: `block[word, lane]`. A segment is a run of codes; their ids ascend with the slot, or
+with the rank that a ring gives each slot.
 """
 
 from collections.abc import Sequence

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from ._extras import DISTRIBUTION
+from ._lock import hold_through_fork
 from .codes import check_int
 
 _NUMBA = "numba"
@@ -23,6 +24,7 @@ _AUTO = "auto"
 _MAX_THREADS = 1024
 
 _lock = threading.RLock()
+hold_through_fork(_lock)
 _module: ModuleType | None = None  # the active one; None until the first use
 _default_threads: int | None = None  # from PYHASH_THREADS; None until the first use
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -11,18 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _file, backend, measure
-from ._file import CorruptIndexError
 from ._lock import ReadWriteLock
 from .codes import Levels, as_array, check_codes, check_int, from_words, to_words
 from .measure import MAX_DISTANCE
 from .runs import Runs, ascending, can_ring
-from .store import words_per_code
+from .store import CorruptIndexError, words_per_code
 
 __all__ = ["CorruptIndexError", "Index"]
 
 _MAX_ID = 2**63 - 1
 _MAX_K = 2**31 - 1
-_LARGE_ANSWER = 1 << 28  # entries: from here on, ask whether they fit in memory
+_LARGE_ANSWER = 1 << 24  # entries: from here on, ask whether they fit in memory
+_MAX_METRICS = 64  # kept: a service may weigh every query in its own way
 _MAX_CANDIDATES = 1 << 24  # of a cascade, held at once: so many queries are taken together
 _PAD_ID = -1
 _STRUCTURES = ("auto", "flat", "ring")
@@ -77,10 +78,10 @@ class Index:
         self._bits = self._levels.bits
         self._n_bytes = self._levels.n_bytes
         self._runs = Runs(words_per_code(self._n_bytes), structure)
-        self._size = 0  # codes; asked for without the lock, so it changes in one step
         self._next_id = 0
         self._metrics: dict[tuple[ModuleType, measure.Terms], Any] = {}
         self._lock = ReadWriteLock()
+        self._builder: threading.Thread | None = None  # who builds a ring at the moment
         self._reader: _file.Reader | None = None  # the mapped file, which cannot change
 
     # What there is
@@ -108,23 +109,18 @@ class Index:
     @property
     def ids(self) -> Ids:
         """Ids of all codes, ascending: int64 `(n,)`, a copy."""
-        self._lock.acquire_read()
-        try:
+        with self._lock.reading():
             return self._runs.ids()
-        finally:
-            self._lock.release_read()
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory in use for codes and ids."""
-        self._lock.acquire_read()
-        try:
+        with self._lock.reading():
             return sum(run.nbytes for run in self._runs.list)
-        finally:
-            self._lock.release_read()
 
     def __len__(self) -> int:
-        return self._size
+        with self._lock.reading():
+            return len(self._runs)
 
     def __contains__(self, id: object) -> bool:
         try:
@@ -134,11 +130,8 @@ class Index:
         if not -_MAX_ID - 1 <= number <= _MAX_ID:
             return False
         wanted = np.array([number], dtype=np.int64)
-        self._lock.acquire_read()
-        try:
+        with self._lock.reading():
             return len(self._runs.taken(wanted)) > 0
-        finally:
-            self._lock.release_read()
 
     def __repr__(self) -> str:
         name = f"levels={dict(self._levels)!r}" if len(self._levels) > 1 else f"bits={self._bits}"
@@ -162,22 +155,18 @@ class Index:
             When an id is not in the index.
         """
         wanted = _check_ids(ids, "ids")
-        self._lock.acquire_read()
-        try:
+        with self._lock.reading():
             rows = from_words(self._runs.rows(wanted), self._n_bytes)
-        finally:
-            self._lock.release_read()
         return rows[0] if np.ndim(ids) == 0 else rows
 
     def stats(self) -> dict[str, Any]:
         """Describe the index: sizes, structure, kernel, and how queries were answered.
 
-        A run of codes with a ring says how many clusters it has, how many queries it answered since it was last
-        changed, how many it handed back to a flat pass, and how many codes an answered query passed over on average.
+        A run of codes with a ring says how many clusters it has, how many queries it has answered since it was built
+        or opened, how many it handed back to a flat pass, and how many codes an answered query passed over on average.
         """
         runs = []
-        self._lock.acquire_read()
-        try:
+        with self._lock.reading():
             for run in self._runs.list:
                 described: dict[str, Any] = {"codes": len(run), "removed": run.n_dead, "clusters": 0}
                 if run.ring is not None:
@@ -189,8 +178,6 @@ class Index:
                         described["handed_back"] = handed_back
                         described["codes_per_query"] = scanned / answered if answered else None
                 runs.append(described)
-        finally:
-            self._lock.release_read()
         return {
             "codes": sum(run["codes"] for run in runs),
             "bits": self._bits,
@@ -237,21 +224,28 @@ class Index:
             order = _check_unique(given)
             ordered = given if order is None else given[order]
             words = words if order is None else words[order]
-        with self._lock:
-            self._check_writable()
-            if given is None:
-                if self._next_id + n - 1 > _MAX_ID:
-                    raise ValueError(f"ids must be given: the next free id, {self._next_id}, leaves no room for {n}")
-                given = ordered = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
-            else:
-                taken = self._runs.taken(ordered)
-                if len(taken):
-                    raise ValueError(f"ids must be new, but {int(taken[0])} is in the index")
-            self._runs.insert(words, ordered)
-            self._size += n
-            if n:
-                self._next_id = max(self._next_id, int(ordered[-1]) + 1)
-        return given
+        stored = self._lock.writing(self._insert, words, None if given is None else ordered)
+        return stored if given is None else given
+
+    def _insert(self, words: NDArray[np.uint64], ids: Ids | None) -> Ids:
+        """Store words whose ids ascend, or get the next free ones; return the ids."""
+        self._check_writable()
+        n, free = len(words), self._free_id()
+        if ids is None:
+            if free + n - 1 > _MAX_ID:
+                raise ValueError(f"ids must be given: the next free id, {free}, leaves no room for {n}")
+            ids = np.arange(free, free + n, dtype=np.int64)
+        else:
+            taken = self._runs.taken(ids)
+            if len(taken):
+                raise ValueError(f"ids must be new, but {int(taken[0])} is in the index")
+        self._runs.insert(words, ids)
+        self._next_id = self._free_id()
+        return ids
+
+    def _free_id(self) -> int:
+        """Return the id after the largest there ever was, also where an interrupt came before it was noted."""
+        return max([self._next_id, *(run.last_id + 1 for run in self._runs.list)])
 
     def update(self, ids: ArrayLike, codes: ArrayLike) -> None:
         """Replace the codes of ids that are in the index.
@@ -275,9 +269,7 @@ class Index:
         if len(words) != len(wanted):
             raise ValueError(f"codes must have one row an id: {len(wanted)}, got {len(words)}")
         _check_unique(wanted)
-        with self._lock:
-            self._check_writable()
-            self._runs.update(wanted, words)
+        self._lock.writing(self._change, self._runs.update, wanted, words)
 
     def remove(self, ids: ArrayLike) -> None:
         """Remove codes.
@@ -293,10 +285,7 @@ class Index:
             When an id is not in the index; it is then unchanged.
         """
         wanted = ascending(_check_ids(ids, "ids"))
-        with self._lock:
-            self._check_writable()
-            self._runs.remove(wanted)
-            self._size -= len(wanted)
+        self._lock.writing(self._change, self._runs.remove, wanted)
 
     def optimize(self, *, threads: int | None = None) -> None:
         """Do now what is otherwise done as the index is used: one run of codes without gaps, and a ring if it pays.
@@ -307,9 +296,11 @@ class Index:
             As in `search`.
         """
         n_threads = backend.threads(threads)
-        with self._lock:
-            self._check_writable()
-            self._runs.optimize(n_threads)
+        self._lock.writing(self._change, self._runs.optimize, n_threads)
+
+    def _change(self, change: Callable[..., None], *args: Any) -> None:
+        self._check_writable()
+        change(*args)
 
     def _check_writable(self) -> None:
         if self._reader is not None:
@@ -365,10 +356,9 @@ class Index:
         terms = measure.terms(self._levels, level, weights)
         if cascade is not None:
             coarse, n_candidates = self._check_cascade(cascade)
-        elif terms is None and where is None and self._runs.wants_ring(len(words)):
+        elif terms is None and where is None and self._runs.wants_ring(module, len(words)):
             self._build_ring(n_threads)
-        self._lock.acquire_read()
-        try:
+        with self._lock.reading():
             segments, allowed = self._to_search(module, where, len(words))
             metric = self._metric(module, terms)
             if cascade is None:
@@ -377,7 +367,7 @@ class Index:
                 distances = np.empty((len(words), k), dtype=np.int32)
                 ids = np.empty((len(words), k), dtype=np.int64)
                 coarse_metric = self._metric(module, coarse)
-                n_candidates = max(1, min(n_candidates, self._size))
+                n_candidates = max(1, min(n_candidates, len(self._runs)))
                 step = max(1, _MAX_CANDIDATES // n_candidates)
                 for begin in range(0, len(words), step):
                     batch = words[begin : begin + step]
@@ -386,8 +376,6 @@ class Index:
                         runs = self._runs.gathered(np.sort(candidates[candidates != _PAD_ID]))
                         few = [run.view(module) for run in runs]
                         distances[i], ids[i] = module.topk(few, words[i : i + 1], metric, k, None, 1)
-        finally:
-            self._lock.release_read()
         return (distances[0], ids[0]) if single else (distances, ids)
 
     def range_search(
@@ -425,18 +413,16 @@ class Index:
         n_threads = backend.threads(threads)
         module = backend.module()
         terms = measure.terms(self._levels, level, weights)
-        if terms is None and where is None and self._runs.wants_ring(len(words)):
+        if terms is None and where is None and self._runs.wants_ring(module, len(words)):
             self._build_ring(n_threads)
-        self._lock.acquire_read()
         try:
-            segments, allowed = self._to_search(module, where, len(words))
-            found: tuple[NDArray[np.int64], Distances, Ids]
-            found = module.within(segments, words, self._metric(module, terms), radius, allowed, n_threads)
-            return found
+            with self._lock.reading():
+                segments, allowed = self._to_search(module, where, len(words))
+                found: tuple[NDArray[np.int64], Distances, Ids]
+                found = module.within(segments, words, self._metric(module, terms), radius, allowed, n_threads)
+                return found
         except MemoryError:
             raise _too_many(radius) from None
-        finally:
-            self._lock.release_read()
 
     def pairs(self, radius: int, *, threads: int | None = None) -> tuple[Ids, Ids, Distances]:
         """Find all pairs of stored codes that are near each other: near-duplicates.
@@ -457,16 +443,14 @@ class Index:
         radius = min(check_int(radius, "radius", 0), MAX_DISTANCE)
         n_threads = backend.threads(threads)
         module = backend.module()
-        self._lock.acquire_read()
         try:
-            found: tuple[Ids, Ids, Distances]
-            segments, _ = self._to_search(module, None, 0)
-            found = module.pairs(segments, radius, n_threads)
-            return found
+            with self._lock.reading():
+                found: tuple[Ids, Ids, Distances]
+                segments, _ = self._to_search(module, None, 0)
+                found = module.pairs(segments, radius, n_threads)
+                return found
         except MemoryError:
             raise _too_many(radius) from None
-        finally:
-            self._lock.release_read()
 
     def _metric(self, module: ModuleType, terms: measure.Terms | None) -> Any:
         """Return the backend's metric for these terms, made once; None for the whole code."""
@@ -474,6 +458,8 @@ class Index:
             return None
         metric = self._metrics.get((module, terms))
         if metric is None:
+            if len(self._metrics) >= _MAX_METRICS:
+                self._metrics = {}
             metric = self._metrics[module, terms] = measure.metric(module, self._n_bytes, terms)
         return metric
 
@@ -485,9 +471,17 @@ class Index:
         return measure.terms(self._levels, level, None), check_int(n_candidates, "cascade's number of candidates", 1)
 
     def _build_ring(self, threads: int) -> None:
-        if self._reader is None:
-            with self._lock:  # another search may have built it by now, and then nothing is done
-                self._runs.build_ring(threads)
+        """Build a ring while others go on searching; changes wait for it."""
+        builder = self._builder
+        if self._reader is not None or (builder is not None and builder.is_alive()):
+            return  # a mapped file does not change; another thread is at it (one that a fork left behind is not alive)
+        self._builder = threading.current_thread()
+        try:
+            with self._lock.reading():
+                plan = self._runs.plan_ring(threads)
+            self._lock.writing(self._runs.take_ring, plan)
+        finally:
+            self._builder = None
 
     def _to_search(
         self, module: ModuleType, where: ArrayLike | None, n_queries: int
@@ -517,11 +511,8 @@ class Index:
         OSError
             When the file cannot be written; `path` is then as it was.
         """
-        self._lock.acquire_read()
-        try:
+        with self._lock.reading():
             _file.save(path, *self._content())
-        finally:
-            self._lock.release_read()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mmap: bool = False) -> Index:
@@ -549,16 +540,15 @@ class Index:
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` would write."""
-        self._lock.acquire_read()
-        try:
+        with self._lock.reading():
             return _file.dump(*self._content())
-        finally:
-            self._lock.release_read()
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> Index:
         """Read what `to_bytes` returned; CorruptIndexError when it is damaged."""
-        reader = _file.Reader.from_bytes(data)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data must be bytes, got {type(data).__name__}")
+        reader = _file.Reader.from_bytes(bytes(data))
         reader.verify()
         return cls._from_reader(reader, readonly=False)
 
@@ -577,7 +567,7 @@ class Index:
         return type(self).from_bytes(self.to_bytes())
 
     def _content(self) -> tuple[dict[str, Any], list[_file.Section]]:
-        meta = {"levels": list(self._levels.items()), "next_id": self._next_id, "structure": self.structure}
+        meta = {"levels": list(self._levels.items()), "next_id": self._free_id(), "structure": self.structure}
         described, sections = _file.describe_runs(self._runs.list)
         return {**meta, "runs": described}, sections
 
@@ -587,7 +577,6 @@ class Index:
             meta = reader.meta
             index = cls(levels=Levels(dict(meta["levels"])), structure=meta["structure"])
             index._runs.list = reader.runs(index._runs.n_words)
-            index._size = len(index._runs)
             # The ids of a mapped file are not looked at, and nothing is added to it.
             taken = [] if readonly else [run.last_id + 1 for run in index._runs.list]
             index._next_id = _file.whole(meta["next_id"], max([0, *taken]), _MAX_ID + 1)
@@ -596,7 +585,7 @@ class Index:
 
 
 def _check_room(k: int, n_queries: int) -> None:
-    if 12 * k * n_queries > backend.available_memory():
+    if 48 * k * n_queries > backend.available_memory():
         raise MemoryError(f"k must be smaller: {n_queries} answers of {k} entries do not fit in memory")
 
 

@@ -6,8 +6,9 @@ the next: there are few of them, and a code is moved only as often as the logari
 
 from __future__ import annotations
 
+import contextlib
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,14 @@ def ascending(ids: _Ids) -> _Ids:
     return ids[fresh]
 
 
+class RingPlan(NamedTuple):
+    """What was found out about the first run, and whether that is still so."""
+
+    n_changes: int
+    n_codes: int
+    run: Run | None  # the run with a ring; None where it does not pay
+
+
 class Runs:
     """Codes and their ids, as runs. Who calls holds the index's lock: to read, or to write what changes them."""
 
@@ -52,6 +61,7 @@ class Runs:
         self.list: list[Run] = []
         self._flat_passes = 0.0  # over the first run, since a ring was last thought of
         self._judged = 0  # codes in the first run when a ring was last found not to pay
+        self._n_changes = 0
 
     def __len__(self) -> int:
         return sum(map(len, self.list))
@@ -101,41 +111,65 @@ class Runs:
         """Store rows of words whose ids ascend and are new."""
         if not len(ids):
             return
+        self._n_changes += 1
         if self.list and self.list[-1].ring is None and int(ids[0]) > self.list[-1].last_id:
             self.list[-1].append(words, ids)
         else:
             self.list.append(Run.from_rows(words, ids))
-        while len(self.list) > 1:
-            a, b = self.list[-2:]
-            if a.n_codes >= 2 * b.n_codes and a.n_codes + b.n_codes > _SMALL_RUN:
-                break
-            self.list[-2:] = [store.merged([a, b])]
+        self._merge()
 
     def remove(self, ids: _Ids) -> None:
         """Remove these ids, each named once; KeyError when one is not there, and nothing is removed."""
-        for run, _, slots in self.locate(ids):
+        located = self.locate(ids)
+        self._n_changes += 1
+        for run, _, slots in located:
             run.remove(slots)
         self._tidy()
 
     def update(self, ids: _Ids, words: _Words) -> None:
         """Replace the codes of these ids, each named once; KeyError when one is not there, and nothing is replaced."""
-        moved = []
-        for run, here, slots in self.locate(ids):
+        located = self.locate(ids)
+        moved = [here for run, here, _ in located if run.ring is not None]
+        fresh = []
+        if moved:  # where a code lies in a ring depends on its bits; made before anything is changed
+            rows = np.concatenate(moved)
+            rows = rows[np.argsort(ids[rows])]
+            fresh = [Run.from_rows(words[rows], ids[rows])]
+        self._n_changes += 1
+        for run, here, slots in located:
             if run.ring is None:
                 run.overwrite(slots, words[here])
-            else:  # where a code lies in a ring depends on its bits
+            else:
+                run.prepare_removal()
+        runs = [*self.list, *fresh]
+        for run, _, slots in located:
+            if run.ring is not None:
                 run.remove(slots)
-                moved.append(here[np.argsort(ids[here])])
+        self.list = runs
         self._tidy()
-        for here in moved:
-            self.insert(words[here], ids[here])
+        self._merge()
+
+    def _merge(self) -> None:
+        """Merge the last runs until each is at least twice the next."""
+        while len(self.list) > 1:
+            a, b = self.list[-2:]
+            if a.n_codes >= 2 * b.n_codes and a.n_codes + b.n_codes > _SMALL_RUN:
+                break
+            try:
+                self.list[-2:] = [store.merged([a, b])]
+            except MemoryError:  # the codes are in, and more runs than need be are no harm
+                break
 
     def _tidy(self) -> None:
         """Drop runs that are empty, and gaps where there are too many."""
+        before = self.list[:1]
         for i, run in enumerate(self.list):
             if run.n_dead * 2 > run.n_codes and len(run):
-                self.list[i] = store.merged([run])
+                with contextlib.suppress(MemoryError):  # gaps are no harm
+                    self.list[i] = store.merged([run])
         self.list = [run for run in self.list if len(run)]
+        if self.list[:1] != before:  # other codes, that a ring may pay for
+            self._judged = 0
 
     # Rings
 
@@ -143,16 +177,18 @@ class Runs:
         """Make one run without gaps, with a ring if it pays."""
         if len(self.list) > 1 or any(run.n_dead for run in self.list):
             self.list = [store.merged(self.list)]
+            self._n_changes += 1
         if self.list and self.list[0].ring is None and self.structure != "flat":
-            self._build(threads)
+            self._judged = 0  # asked for, so thought of anew
+            self.take_ring(self.plan_ring(threads))
 
-    def wants_ring(self, n_queries: int) -> bool:
+    def wants_ring(self, module: ModuleType, n_queries: int) -> bool:
         """Count a search, and say whether searches have cost about as much by now as building a ring would."""
         runs = self.list  # asked without the lock, so another list may take its place
-        if self.structure == "flat" or not runs:
+        if self.structure == "flat" or not runs or not can_ring(module) or self.n_words > _MAX_RING_WORDS:
             return False
         main = runs[0]
-        if main.ring is not None or main.n_codes < 2 * self._judged:
+        if main.ring is not None or main.n_codes < 2 * self._judged or main.n_codes >= 2**32:
             return False
         if self.structure == "ring":
             return True
@@ -162,26 +198,29 @@ class Runs:
         self._flat_passes += n_queries if n_queries < _FEW_QUERIES else n_queries / 4
         return self._flat_passes >= _RING_AFTER
 
-    def build_ring(self, threads: int) -> None:
-        """Give the first run a ring, unless it has one or was found not to want one."""
-        self._flat_passes = 0.0
-        if not self.list or self.list[0].ring is not None or self.list[0].n_codes < 2 * self._judged:
-            return
-        if self.list[0].n_dead:
-            self.list[0] = store.merged(self.list[:1])
-        self._build(threads)
-
-    def _build(self, threads: int) -> None:
-        main = self.list[0]
+    def plan_ring(self, threads: int) -> RingPlan | None:
+        """Build a ring for the first run if it pays; None if there is none to build. Changes nothing yet."""
         module: Any = backend.module()
-        if not can_ring(module) or self.n_words > _MAX_RING_WORDS or main.n_codes >= 2**32:
-            self._judged = main.n_codes
-            return
+        if not self.list or not can_ring(module) or self.n_words > _MAX_RING_WORDS:
+            return None
+        main = self.list[0]
+        if main.ring is not None or main.n_codes < 2 * self._judged or main.n_codes >= 2**32:
+            return None
+        if main.n_dead:
+            main = store.merged([main])
         n_clusters, share = module.choose_clusters(main.view(module), threads)
-        if share > _RING_SHARE and self.structure != "ring":
-            self._judged = main.n_codes
-        else:
-            self.list[0] = main.with_ring(module, n_clusters, threads)
+        pays = share <= _RING_SHARE or self.structure == "ring"
+        return RingPlan(self._n_changes, main.n_codes, main.with_ring(module, n_clusters, threads) if pays else None)
+
+    def take_ring(self, plan: RingPlan | None) -> None:
+        """Put a planned ring in place, unless the codes have changed since."""
+        if plan is not None:
+            self._flat_passes = 0.0
+            if plan.n_changes == self._n_changes:
+                if plan.run is None:
+                    self._judged = plan.n_codes
+                else:
+                    self.list[0] = plan.run
 
     # What to search
 

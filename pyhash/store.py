@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import threading
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ._lock import hold_through_fork
 
 BLOCK = 64  # codes a block
 _CHUNK_BYTES = 2 << 20  # a huge page
@@ -53,6 +56,14 @@ def aligned_bytes(size: int) -> NDArray[np.uint8]:
 
 def _allocate(n_blocks: int, n_words: int) -> NDArray[np.uint64]:
     return aligned_bytes(n_blocks * n_words * BLOCK * 8).view(np.uint64).reshape(n_blocks, n_words, BLOCK)
+
+
+class CorruptIndexError(ValueError):
+    """A file or byte string is not a whole, undamaged index."""
+
+
+_flattening = threading.RLock()  # held while a flat copy is made, so that one is made and not one a thread
+hold_through_fork(_flattening)
 
 
 class Ring(NamedTuple):
@@ -136,7 +147,10 @@ class Run:
         view = self._views.get(module)
         if view is None:
             extra = () if self.ring is None else (self.ring,)
-            view = module.Segment(self.chunks, self.n_codes, self.first_id, self.ids, self.dead, *extra)
+            try:
+                view = module.Segment(self.chunks, self.n_codes, self.first_id, self.ids, self.dead, *extra)
+            except ValueError as error:  # only a file, mapped and not verified, can hold such a thing
+                raise CorruptIndexError(f"the index is damaged: {error}") from error
             self._views[module] = view
         return view
 
@@ -144,9 +158,10 @@ class Run:
         """Return this run without its ring, for a backend that cannot use one."""
         if self.ring is None:
             return self
-        if self._flattened is None or len(self._flattened) != len(self):
-            self._flattened = merged([self])
-        return self._flattened
+        with _flattening:
+            if self._flattened is None or len(self._flattened) != len(self):
+                self._flattened = merged([self])
+            return self._flattened
 
     def with_ring(self, module: Any, n_clusters: int, threads: int) -> Run:
         """Return the codes of this run (flat, nothing removed) as a run with a ring."""
@@ -184,11 +199,16 @@ class Run:
         for chunk, here, block, lane in self._by_chunk(slots):
             chunk[block, :, lane] = words[here]
 
-    def remove(self, slots: NDArray[np.int64]) -> None:
-        """Mark slots, none of them marked before, as removed."""
+    def prepare_removal(self) -> None:
+        """Make room for the marks of removed slots: what of `remove` can fail."""
         if self.dead is None:
             self.dead = np.zeros(self.n_blocks, dtype=np.uint64)
             self._views = {}
+
+    def remove(self, slots: NDArray[np.int64]) -> None:
+        """Mark slots, none of them marked before, as removed."""
+        self.prepare_removal()
+        assert self.dead is not None
         np.bitwise_or.at(self.dead, slots // BLOCK, np.uint64(1) << (slots % BLOCK).astype(np.uint64))
         self.n_dead += len(slots)
 
@@ -200,10 +220,10 @@ class Run:
             return
         if not self.chunks or len(self.chunks[-1]) < full:
             # The last chunk is a short one: it grows by copying, at least doubling, until it is full.
-            short = self.chunks.pop() if self.chunks else np.empty((0, self.n_words, BLOCK), np.uint64)
+            short = self.chunks[-1] if self.chunks else np.empty((0, self.n_words, BLOCK), np.uint64)
             grown = _allocate(min(full, max(len(short) + missing, 2 * len(short))), self.n_words)
             grown[: len(short)] = short
-            self.chunks.append(grown)
+            self.chunks[-1:] = [grown]
             missing -= len(grown) - len(short)
         more = -(-missing // full)
         if more > 0:
@@ -255,7 +275,13 @@ class Run:
     def ids_of(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Ids of the codes in these slots."""
         ranks = slots if self.ring is None else self.ring.order[slots].astype(np.int64)
+        if self.ring is not None and len(ranks) and ranks.max() >= self.n_codes:
+            raise self._bad_order()
         return self.first_id + ranks if self.ids is None else self.ids[ranks]
+
+    def _bad_order(self) -> CorruptIndexError:
+        """Only a file, mapped and not verified, can hold such a thing."""
+        return CorruptIndexError("the index is damaged: the order of its ring names codes that there are not")
 
     def alive(self) -> NDArray[np.bool_]:
         """Which slots hold a code: `(n_codes,)`."""
@@ -273,7 +299,10 @@ class Run:
         alive = self.alive()
         if self.ring is not None:
             by_rank = np.empty_like(alive)
-            by_rank[self.ring.order] = alive
+            try:
+                by_rank[self.ring.order] = alive
+            except IndexError:
+                raise self._bad_order() from None
             alive = by_rank
         return ids[alive]
 
@@ -288,10 +317,15 @@ class Run:
             slots = np.minimum(np.searchsorted(own, ids), self.n_codes - 1)
             inside = own[slots] == ids
         if self.ring is not None:
-            if self._slot_of_rank is None:
-                self._slot_of_rank = np.empty(self.n_codes, dtype=np.uint32)
-                self._slot_of_rank[self.ring.order] = np.arange(self.n_codes, dtype=np.uint32)
-            slots = self._slot_of_rank[slots].astype(np.int64)
+            table = self._slot_of_rank
+            if table is None:
+                table = np.zeros(self.n_codes, dtype=np.uint32)
+                try:
+                    table[self.ring.order] = np.arange(self.n_codes, dtype=np.uint32)
+                except IndexError:
+                    raise self._bad_order() from None
+                self._slot_of_rank = table  # only when it is whole: other threads search, too
+            slots = table[slots].astype(np.int64)
         if self.dead is not None:
             marks = self.dead[slots // BLOCK] >> (slots % BLOCK).astype(np.uint64)
             inside &= (marks & np.uint64(1)) == 0

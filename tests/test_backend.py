@@ -506,14 +506,15 @@ pyhash.use("numba")
 from numba.core.compiler_lock import global_compiler_lock
 reading = threading.Event()
 def search():
-    index._lock.acquire_read()
+    own = index._lock.reading()
+    own.acquire()
     if {change}:
         reading.set()
         time.sleep(0.5)
     with global_compiler_lock:
         reading.set()
         time.sleep(0.5)
-    index._lock.release_read()
+    own.release()
 signal.alarm(60)  # ends a process that waits for ever
 threading.Thread(target=search).start()
 reading.wait()

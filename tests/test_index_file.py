@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import functools
 import json
 import multiprocessing
@@ -11,6 +12,7 @@ import os
 import pickle
 import random
 import signal
+import stat
 import struct
 import sys
 import threading
@@ -541,3 +543,87 @@ def test_file_has_the_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     example("plain").save(tmp_path / "index")
     assert (tmp_path / "index").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_link_stays_a_link_and_a_file_keeps_its_permissions(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.pyhash", tmp_path / "link.pyhash"
+    index = Index(64)
+    index.save(real)
+    real.chmod(0o600)
+    link.symlink_to(real)
+    index.add(np.zeros((1, 8), dtype=np.uint8))
+    index.save(link)
+    assert link.is_symlink()
+    assert len(Index.open(real)) == 1
+    if os.name == "posix":
+        assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def only_files(number: int) -> None:
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    index = Index(64)
+    index.save(tmp_path / "i.pyhash")
+    assert len(Index.open(tmp_path / "i.pyhash")) == 0
+
+
+def test_what_could_not_be_opened_is_not_saved(tmp_path: Path) -> None:
+    index = Index(levels={"x" * 1_100_000: 16, "fine": 8})
+    with pytest.raises(ValueError, match="levels must have shorter names"):
+        index.save(tmp_path / "i.pyhash")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_and_data_that_are_none(tmp_path: Path) -> None:
+    for path in ("", tmp_path):
+        with pytest.raises(OSError, match="path must name a file, not a folder"):
+            Index(64).save(path)
+    with pytest.raises(TypeError, match="data must be bytes, got str"):
+        Index.from_bytes("abc")  # type: ignore[arg-type]
+    spread = np.repeat(np.frombuffer(Index(64).to_bytes(), np.uint8), 2)
+    assert len(Index.from_bytes(memoryview(spread)[::2])) == 0
+
+
+def test_a_damaged_ring_that_is_mapped_is_called_damaged(tmp_path: Path) -> None:
+    """Every answer of a mapped file with one flipped bit in its ring: an answer, or an error that says so."""
+    rng = np.random.default_rng(0)
+    codes = random_codes(rng, 3000, 64, 0.1)
+    index = Index(64, structure="ring")
+    index.add(codes)
+    index.optimize()
+    if not index.stats()["runs"][0]["clusters"]:
+        pytest.skip("rings are native only")
+    index.remove(np.arange(40))
+    data = index.to_bytes()
+    sections = _file.Reader.from_bytes(data)._sections
+    path = tmp_path / "i.pyhash"
+    n_damaged = 0
+    for name, section in sections.items():
+        if name.split(".")[1] in ("blocks", "ids", "dead"):
+            continue
+        for _ in range(12):
+            changed = bytearray(data)
+            changed[section["offset"] + int(rng.integers(section["nbytes"]))] ^= 1 << int(rng.integers(8))
+            path.write_bytes(changed)
+            mapped = Index.open(path, mmap=True)
+            for ask in (
+                lambda: mapped.search(codes[:3], 5),  # noqa: B023
+                lambda: mapped.search(codes[:3], 5, where=np.arange(100, 2000)),  # noqa: B023
+                lambda: mapped.codes(np.arange(100, 200)),  # noqa: B023
+                lambda: mapped.ids,  # noqa: B023
+                lambda: mapped.pairs(0),  # noqa: B023
+                lambda: mapped.stats(),  # noqa: B023
+            ):
+                try:
+                    ask()
+                except (CorruptIndexError, KeyError):  # an id may seem to have been removed
+                    n_damaged += 1
+            with pytest.raises(CorruptIndexError):
+                mapped.verify()
+    assert n_damaged > 20

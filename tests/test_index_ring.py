@@ -334,3 +334,77 @@ def test_real_codes(kernel: str, data_directory: Path) -> None:
         index.remove(gone)
         index.update(np.arange(50_000, 50_010), queries[:10])
     check(ring.search(queries, 10), flat.search(queries, 10))
+
+
+def test_a_ring_is_thought_of_again_when_other_codes_have_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes that a ring does not pay for, then clustered ones in their place; also a backend that has no rings."""
+    if pyhash.kernels()[0] == "numba":
+        pytest.skip("rings are native only")
+    monkeypatch.setattr("pyhash.runs._RING_FROM", 1000)
+    monkeypatch.setattr("pyhash.runs._RING_AFTER", 8)
+    rng = np.random.default_rng(0)
+    index = Index(64)
+    ids = index.add(rng.integers(0, 256, (20_000, 8), dtype=np.uint8))
+    codes, _ = clustered(rng, 10_000, 64, 0.02, 30)
+    for _ in range(3):
+        index.search(codes[:10])
+    assert index.stats()["runs"][0]["clusters"] == 0
+    index.remove(ids)
+    index.add(codes)
+    for _ in range(3):
+        index.search(codes[:10])
+    assert index.stats()["runs"][0]["clusters"] > 0
+
+    asked = Index(64, structure="ring")
+    asked.add(codes)
+    if "numba" in pyhash.kernels():
+        with pyhash.use("numba"):
+            asked.search(codes[:2])
+    asked.search(codes[:2])
+    assert asked.stats()["runs"][0]["clusters"] > 0
+
+
+# What a failure leaves
+
+
+def failing(*_: Any) -> Any:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("structure", ["flat", "ring"])
+def test_no_code_is_lost_where_memory_ends(structure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, _ = clustered(np.random.default_rng(0), 5000, 64, 0.05, 10)
+    index = Index(64, structure=structure)
+    index.add(codes)
+    index.optimize()
+
+    def unchanged() -> None:
+        assert (len(index), len(index.ids)) == (5000, 5000)
+        assert_array_equal(index.codes(np.arange(5000)), codes)
+        assert_array_equal(index.search(codes[:5], 1)[0][:, 0], 0)
+        assert index.search(codes[:5], 3, where=np.ones(5000, dtype=np.bool_))[0].shape == (5, 3)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyhash.store._allocate", failing)
+        with pytest.raises(MemoryError):
+            index.add(np.zeros((100_000, 8), dtype=np.uint8))
+        unchanged()
+        if index.stats()["runs"][0]["clusters"]:
+            with pytest.raises(MemoryError):
+                index.update([1, 2, 3], codes[:3])
+            unchanged()
+    with monkeypatch.context() as patch:
+        patch.setattr("pyhash.store.merged", failing)
+        index.add(codes[:5], ids=-2 - np.arange(5))  # to be merged with the rest, which can wait
+        assert (len(index), len(index.ids)) == (5005, 5005)
+        index.remove(-2 - np.arange(5))
+    unchanged()
+    assert index.add(codes[:1]).tolist() == [5000]
+
+
+def test_weights_of_every_kind_do_not_pile_up() -> None:
+    index = Index(levels={"a": 8, "b": 8})
+    index.add(np.zeros((3, 2), dtype=np.uint8))
+    for weight in range(1, 500):
+        index.search(np.zeros(2, dtype=np.uint8), 1, weights={"a": weight, "b": 1})
+    assert len(index._metrics) <= 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ from conftest import random_codes
 from numpy.testing import assert_array_equal
 
 import pyhash
-from pyhash import Index
+from pyhash import Index, _lock
 
 LONG = 60  # seconds in which a test that works is surely done
 GROUP = 100
@@ -429,3 +430,220 @@ def test_threads_start_when_first_needed_and_where_there_are_cpus(kernel: str) -
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == (0 if kernel == "numba" else 2)  # the threads of the Numba backend end with the call
+
+
+# What an interrupt leaves
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")
+def test_interrupts_leave_nothing_locked_and_nothing_half_done() -> None:
+    """Ctrl-C at any moment of a search or a change: another thread can still change the index."""
+    rng = np.random.default_rng(0)
+    codes = random_codes(rng, 200, 64)
+    unlocked = []
+
+    def probe() -> None:
+        gate = index._lock._gate.acquire(timeout=5)
+        own = [lock.acquire(timeout=5) for lock in list(index._lock._readers)]
+        unlocked.append(gate and all(own))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(1500):
+            index = Index(64)
+            index.add(codes[:10])
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(2e-5, 2e-4)))
+                while True:
+                    index.add(codes[:7])
+                    index.search(codes[0], 1, threads=1)
+            thread = threading.Thread(target=probe)
+            thread.start()
+            thread.join()
+            assert unlocked[-1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(unlocked) == 1500
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")
+def test_an_interrupted_add_is_seen_whole_or_not_at_all() -> None:
+    rng = np.random.default_rng(1)
+    codes = random_codes(rng, 17, 64)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(1500):
+            index = Index(64)
+            index.add(codes[:10])
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(2e-5, 2e-4)))
+                while True:
+                    index.add(codes[10:])
+            n = len(index)
+            assert_array_equal(index.ids, np.arange(n))
+            assert (n - 10) % 7 == 0
+            assert_array_equal(index.codes(index.ids), np.concatenate([codes[:10], *[codes[10:]] * (n // 7)])[:n])
+            assert index.add(codes[:1]).tolist() == [n]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_thread_does_not_change_what_it_reads() -> None:
+    index = Index(64)
+    index.add(X[None])
+
+    class Filter:
+        def __array__(self, *_: object, **__: object) -> Any:
+            assert index.ids.tolist() == [0]  # reading while it reads is fine
+            index.add(Y[None])
+
+    with pytest.raises(RuntimeError, match="cannot change what this thread is reading"):
+        index.search(X, where=Filter())  # type: ignore[arg-type]
+    assert len(index) == 1
+    index.add(Y[None])
+
+
+# Rings
+
+
+@pytest.mark.parametrize("look", ["codes", "where", "cascade", "in"])
+def test_the_first_to_look_for_ids_in_a_ring(look: str) -> None:
+    """Where codes lie in a ring is worked out by the first who asks; those who ask meanwhile must wait or do it too."""
+    if "numba" in pyhash.kernels()[:1]:
+        pytest.skip("rings are native only")
+    codes = random_codes(np.random.default_rng(0), 60_000, 64, 0.1)
+    index = Index(64, structure="ring")
+    index.add(codes)
+    index.optimize()
+    some = np.random.default_rng(1).integers(0, len(codes), 50)
+
+    def ask() -> None:
+        begun.wait(LONG)
+        if look == "codes":
+            right.append(bool((index.codes(some) == codes[some]).all()))
+        elif look == "where":
+            right.append(int(index.search(codes[some[0]], 1, where=some[:1])[0][0]) == 0)
+        elif look == "cascade":
+            right.append(int(index.search(codes[some[0]], 1, cascade=("code", 40))[0][0]) == 0)
+        else:
+            right.append(all(int(id) in index for id in some))
+
+    for _ in range(10):
+        index._runs.list[0]._slot_of_rank = None  # as it is after a ring was built or a file opened
+        right: list[bool] = []
+        begun = threading.Barrier(4)
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG)
+        assert right == [True] * 4
+
+
+def test_searches_go_on_while_a_ring_is_built(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernel == "numba":
+        pytest.skip("rings are native only")
+    index = background("flat")
+    index._runs.structure = "ring"
+    module = pyhash.backend.module()
+    building, goes_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(module, name)
+
+        def choose_clusters(self, *arguments: Any) -> Any:
+            building.set()
+            assert goes_on.wait(LONG)
+            return module.choose_clusters(*arguments)
+
+    monkeypatch.setattr("pyhash.backend._module", Slow())
+    builder = threading.Thread(target=lambda: index.search(X))
+    builder.start()
+    assert building.wait(LONG)
+    assert index.search(X)[1].shape == (10,)
+    assert index.stats()["runs"][0]["clusters"] == 0
+    writer = threading.Thread(target=lambda: index.update([0], X[None]))  # its turn comes when the ring is made
+    writer.start()
+    goes_on.set()
+    for thread in (builder, writer):
+        thread.join(LONG)
+        assert not thread.is_alive()
+    assert index.search(X, 1)[0][0] == 0
+    index.search(X)
+    assert index.stats()["runs"][0]["clusters"] > 0
+
+
+def test_a_ring_of_codes_that_have_changed_since_is_dropped() -> None:
+    index = background("flat")
+    index._runs.structure = "ring"
+    plan = index._runs.plan_ring(1)
+    if plan is None:
+        pytest.skip("rings are native only")
+    index.update([0], X[None])
+    index._lock.writing(index._runs.take_ring, plan)
+    assert index.stats()["runs"][0]["clusters"] == 0
+    index.search(X)
+    assert index.stats()["runs"][0]["clusters"] > 0
+    assert index.search(X, 1)[0][0] == 0
+
+
+# Forks
+
+
+@needs_fork
+@forks
+@pytest.mark.parametrize("name", [name for name in pyhash.kernels() if name in (pyhash.kernels()[0], "numba")])
+def test_fork_while_the_backend_is_chosen(name: str) -> None:
+    """The first use of all, in another thread; in a new process, since here a backend is chosen."""
+    code = """
+import os, signal, threading, time
+import numpy as np, pyhash, pyhash.backend
+signal.alarm(60)  # ends a process that waits for ever
+find = pyhash.backend.kernels
+begun = threading.Event()
+def slow():
+    begun.set()
+    time.sleep(0.3)
+    return find()
+pyhash.backend.kernels = slow
+index = pyhash.Index(64)
+index.add(np.zeros((3, 8), np.uint8))
+thread = threading.Thread(target=pyhash.kernel)
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    os._exit(0 if index.search(np.zeros(8, np.uint8), 3)[0].tolist() == [0, 0, 0] else 1)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+"""
+    environment = os.environ | {"PYHASH_KERNEL": name}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_fork
+def test_a_lock_that_is_named_during_a_fork_is_not_released_by_it() -> None:
+    index = Index(64)
+    others = list(_lock._others)
+    try:
+        _lock._before_fork()
+        _lock.hold_through_fork(threading.RLock())
+        _lock._after_fork_in_parent()
+    finally:
+        _lock._others[:] = others
+    thread = threading.Thread(target=lambda: index.add(X[None]), daemon=True)
+    thread.start()
+    thread.join(LONG)
+    assert len(index) == 1

@@ -141,7 +141,10 @@ void run_tasks(size_t n_tasks, unsigned threads, const std::function<void(size_t
     }
     const auto job = std::make_shared<Job>(n_tasks, task);
     const size_t useful = n_tasks < threads ? n_tasks : threads;
-    pool().help(job, static_cast<unsigned>(useful - 1));
+    try {
+        pool().help(job, static_cast<unsigned>(useful - 1));
+    } catch (...) {  // no memory, no threads: then the caller does it with the help that there is
+    }
     job->work();
     job->wait();
 }

@@ -80,24 +80,27 @@ struct TopKCollector {
 class Budget {
 public:
     void add(size_t bytes) {
-        if ((bytes_ += bytes) > limit()) throw std::bad_alloc();
+        const size_t before = bytes_.fetch_add(bytes);
+        if (before + bytes <= kUnasked) return;
+        // Vectors grow by copying, and the caller gets arrays of its own.
+        if (before <= kUnasked) limit_ = available_memory() / 4;
+        if (before + bytes > limit_) throw std::bad_alloc();
     }
 
 private:
-    static size_t limit() {
-        // Vectors grow by copying, and the caller gets arrays of its own.
-        static const size_t bytes = available_memory() / 4;
-        return bytes;
-    }
+    static constexpr size_t kUnasked = size_t{1} << 24;  // so much is there, and to ask takes longer than most searches
 
     std::atomic<size_t> bytes_{0};
+    std::atomic<size_t> limit_{std::numeric_limits<size_t>::max()};
 };
-
-constexpr size_t kResultsPerCheck = size_t{1} << 20;
 
 template <class Result>
 void append(std::vector<Result>& found, const Result& result, Budget& budget) {
-    if (found.size() % kResultsPerCheck == kResultsPerCheck - 1) budget.add(kResultsPerCheck * sizeof(Result));
+    if (found.size() == found.capacity()) {
+        const size_t more = std::max<size_t>(found.capacity(), 8);
+        budget.add(more * sizeof(Result));
+        found.reserve(found.capacity() + more);
+    }
     found.push_back(result);
 }
 
