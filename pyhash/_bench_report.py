@@ -33,7 +33,15 @@ def environment() -> dict[str, Any]:
 def markdown(rows: list[Row], skipped: list[str]) -> str:
     """Return the table as Markdown."""
     about = environment()
-    lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `pyhash bench`. Every peer is timed in turns with pyhash, on one thread unless a case says",
+        "otherwise, and every answer is checked. `x` is how many times as fast; the goals are the project's own.",
+        "",
+        ", ".join(f"{key} {value}" for key, value in about.items()),
+        "",
+    ]
     lines += ["| case | bits | figure | value | goal | |", "|---|---:|---|---:|---:|---|"]
     for row in rows:
         goal = "" if row.goal is None else f"{'<=' if row.at_most else '>='} {row.goal:g}"

@@ -404,15 +404,12 @@ class Bench:
     def memory(self, bits: int) -> Iterator[Row]:
         """What codes cost in memory, and how long a mapped file takes to open."""
         n = self.sizes.memory
-        before = _resident()
-        index = Index(bits=bits, structure="flat")
-        step = 100_000
-        for i in range(0, n, step):
-            index.add(uniform(self.rng, min(step, n - i), bits))
-        after = _resident()
-        if before is not None and after is not None and n == Sizes.memory:
-            share = (after - before) / (n * bits / 8)
+        index, default = self._grown(n, bits, custom_ids=False)
+        custom = self._grown(n, bits, custom_ids=True)[1]
+        if default is not None and custom is not None and n == Sizes.memory:
+            share = default / (n * bits / 8)
             yield Row("memory, default ids", bits, "bytes resident / bytes of codes", share, 1.1, at_most=True)
+            yield Row("memory, custom ids", bits, "bytes resident a code, more", (custom - default) / n)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "index.pyhash"
             index.save(path)
@@ -422,6 +419,17 @@ class Bench:
         halves = np.split(uniform(self.rng, min(n, 20_000), bits), 2)
         first, second = (seconds(lambda half=half: [grown.add(code) for code in half]) for half in halves)  # type: ignore[misc]
         yield Row("adding one at a time", bits, "second half / first half, time", second / first)
+
+    def _grown(self, n: int, bits: int, *, custom_ids: bool) -> tuple[Index, int | None]:
+        """Return an index that was filled in steps, and the memory that it took."""
+        before = _resident()
+        index = Index(bits=bits, structure="flat")
+        step = 100_000
+        for i in range(0, n, step):
+            ids = 3 * np.arange(i, min(i + step, n)) if custom_ids else None
+            index.add(uniform(self.rng, min(step, n - i), bits), ids)
+        after = _resident()
+        return index, None if before is None or after is None else after - before
 
     def packing(self, bits: int) -> Iterator[Row]:
         """Thresholding and packing float32 features."""
