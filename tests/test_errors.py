@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -420,3 +423,30 @@ def test_what_is_not_an_index(opening: str, tmp_path: Path) -> None:
         Index.open(tmp_path / "nothing here", mmap=opening == "mmap")
     with pytest.raises(IsADirectoryError):
         Index.open(tmp_path, mmap=opening == "mmap")
+
+
+def test_the_native_core_counts_the_memory_of_what_it_finds(kernel: str, tmp_path: Path) -> None:
+    """Many answers of many queries, each list short, where the system says that there is little memory."""
+    low = tmp_path / "meminfo"
+    low.write_text("MemTotal: 100000 kB\nMemAvailable: 40000 kB\n")
+    code = f"""
+import numpy as np, pyhash
+pyhash.use({kernel!r})
+index = pyhash.Index(64)
+index.add(np.random.default_rng(0).integers(0, 256, (100_000, 8), np.uint8))
+assert len(index.range_search(index.codes([0, 1]), 64)[1]) == 200_000
+for ask in (lambda: index.range_search(index.codes(np.arange(40)), 64), lambda: index.pairs(24)):
+    try:
+        ask()
+    except MemoryError as error:
+        assert "radius must be smaller" in str(error), error
+    else:
+        raise SystemExit("no error")
+"""
+    private = ["unshare", "--user", "--map-root-user", "--mount"]
+    script = f'mount --bind "{low}" /proc/meminfo && exec "$@"'
+    if shutil.which("unshare") is None or subprocess.run([*private, "sh", "-c", script, "sh", "true"]).returncode:
+        pytest.skip("this system does not let a test have its own /proc/meminfo")
+    run = [*private, "sh", "-c", script, "sh", sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
