@@ -440,7 +440,7 @@ def to_bytes(weights: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], np
 
 def store_bytes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store kernels as int8 and their steps, multiplied when the model is loaded: a quarter of the file."""
-    for index, tensor in enumerate(model.graph.initializer):
+    for index, tensor in enumerate(list(model.graph.initializer)):  # not those that are appended meanwhile
         weights = onnx.numpy_helper.to_array(tensor)
         if weights.dtype == np.float32 and weights.ndim > 1 and weights.size >= 256:
             name = tensor.name
