@@ -116,6 +116,9 @@ def ringed(kind: str) -> Index:
     return Index.from_bytes(ring_file(kind))
 
 
+HAS_RINGS = pyhash.kernels()[0] != "numba"  # built by the native core, opened everywhere
+
+
 def native(kernel: str) -> bool:
     return kernel != "numba"
 
@@ -144,7 +147,7 @@ def test_ring_equals_flat(kernel: str, kind: str) -> None:
         for i in range(0, len(queries), 6):
             check(index.search(queries[i], k), [part[i] for part in truth(kind, k)])
     (run,) = index.stats()["runs"]
-    assert run["clusters"] > 0
+    assert (run["clusters"] > 0) == HAS_RINGS
     if native(kernel) and "clustered" in kind:
         assert run["answered"] > 0  # else nothing was tested
         assert run["codes_per_query"] < N / 4
@@ -190,8 +193,8 @@ def test_ring_after_changes(kernel: str) -> None:
     known.update(zip(back.tolist(), codes[back], strict=True))
     known.update(zip((np.arange(30) * 3 + 10**6).tolist(), queries[:30], strict=True))
     compare()
-    assert len(index.stats()["runs"]) > 1
-    assert index.stats()["runs"][0]["clusters"] > 0
+    assert len(index.stats()["runs"]) > 1 or not HAS_RINGS
+    assert (index.stats()["runs"][0]["clusters"] > 0) == HAS_RINGS
     index = Index.from_bytes(bytes(index))
     compare()
     index.optimize()
@@ -338,7 +341,7 @@ def test_real_codes(kernel: str, data_directory: Path) -> None:
 
 def test_a_ring_is_thought_of_again_when_other_codes_have_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """Codes that a ring does not pay for, then clustered ones in their place; also a backend that has no rings."""
-    if pyhash.kernels()[0] == "numba":
+    if not HAS_RINGS:
         pytest.skip("rings are native only")
     monkeypatch.setattr("pyhash.runs._RING_FROM", 1000)
     monkeypatch.setattr("pyhash.runs._RING_AFTER", 8)
