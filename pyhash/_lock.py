@@ -51,11 +51,15 @@ class ReadWriteLock:
                 pass
         return own
 
+    def reads_here(self) -> bool:
+        """Whether this thread is reading."""
+        return hasattr(self._own, "lock") and self._own.lock._is_owned()
+
     def writing(self, change: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call a function while nobody reads and nobody else writes; return what it returns."""
         if self._gate._is_owned():
             raise RuntimeError("cannot change what this thread is changing")
-        if hasattr(self._own, "lock") and self._own.lock._is_owned():
+        if self.reads_here():
             raise RuntimeError("cannot change what this thread is reading")
         with self._gate:
             self._waiting = True

@@ -473,7 +473,7 @@ class Index:
     def _build_ring(self, threads: int) -> None:
         """Build a ring while others go on searching; changes wait for it."""
         builder = self._builder
-        if self._reader is not None or (builder is not None and builder.is_alive()):
+        if self._reader is not None or (builder is not None and builder.is_alive()) or self._lock.reads_here():
             return  # a mapped file does not change; another thread is at it (one that a fork left behind is not alive)
         self._builder = threading.current_thread()
         try:

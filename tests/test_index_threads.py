@@ -435,75 +435,74 @@ def test_threads_start_when_first_needed_and_where_there_are_cpus(kernel: str) -
 # What an interrupt leaves
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")
-def test_interrupts_leave_nothing_locked_and_nothing_half_done() -> None:
+def interrupted(seed: int, codes: Any, again: Callable[[Index], object]) -> Iterator[Index]:
+    """Yield indexes of ten codes to which `again` was done until Ctrl-C came, each time at another moment."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    rng = np.random.default_rng(seed)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(1500):
+            index = Index(64)
+            index.add(codes[:10])
+            assert len(index) == 10  # from here on this thread is a reader, whom a writer shuts out
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(2e-5, 6e-4)))
+                while True:
+                    again(index)
+            yield index
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+needs_timer = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")
+
+
+@needs_timer
+def test_interrupts_leave_nothing_locked() -> None:
     """Ctrl-C at any moment of a search or a change: another thread can still change the index."""
-    rng = np.random.default_rng(0)
-    codes = random_codes(rng, 200, 64)
+    codes = random_codes(np.random.default_rng(0), 17, 64)
     unlocked = []
 
-    def probe() -> None:
+    def probe(index: Index) -> None:
         gate = index._lock._gate.acquire(timeout=5)
         own = [lock.acquire(timeout=5) for lock in list(index._lock._readers)]
         unlocked.append(gate and all(own))
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def again(index: Index) -> None:
+        index.add(codes[10:])
+        index.search(codes[0], 1, threads=1)
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        for _ in range(1500):
-            index = Index(64)
-            index.add(codes[:10])
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(2e-5, 2e-4)))
-                while True:
-                    index.add(codes[:7])
-                    index.search(codes[0], 1, threads=1)
-            thread = threading.Thread(target=probe)
-            thread.start()
-            thread.join()
-            assert unlocked[-1]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    for index in interrupted(0, codes, again):
+        thread = threading.Thread(target=probe, args=(index,))
+        thread.start()
+        thread.join()
+        assert unlocked[-1]
     assert len(unlocked) == 1500
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timer signals")
+@needs_timer
 def test_an_interrupted_add_is_seen_whole_or_not_at_all() -> None:
-    rng = np.random.default_rng(1)
-    codes = random_codes(rng, 17, 64)
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        for _ in range(1500):
-            index = Index(64)
-            index.add(codes[:10])
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(2e-5, 2e-4)))
-                while True:
-                    index.add(codes[10:])
-            n = len(index)
-            assert_array_equal(index.ids, np.arange(n))
-            assert (n - 10) % 7 == 0
-            assert_array_equal(index.codes(index.ids), np.concatenate([codes[:10], *[codes[10:]] * (n // 7)])[:n])
-            assert index.add(codes[:1]).tolist() == [n]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    codes = random_codes(np.random.default_rng(1), 17, 64)
+    for index in interrupted(1, codes, lambda index: index.add(codes[10:])):
+        n = len(index)
+        assert_array_equal(index.ids, np.arange(n))
+        assert (n - 10) % 7 == 0
+        assert_array_equal(index.codes(index.ids), np.concatenate([codes[:10], *[codes[10:]] * (n // 7)])[:n])
+        assert index.add(codes[:1]).tolist() == [n]
 
 
 def test_a_thread_does_not_change_what_it_reads() -> None:
-    index = Index(64)
+    index = Index(64, structure="ring")
     index.add(X[None])
 
     class Filter:
         def __array__(self, *_: object, **__: object) -> Any:
             assert index.ids.tolist() == [0]  # reading while it reads is fine
+            assert index.search(X, 1)[1].tolist() == [0]  # with no ring yet, which is not the moment to build one
             index.add(Y[None])
 
     with pytest.raises(RuntimeError, match="cannot change what this thread is reading"):
