@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -443,18 +444,21 @@ def interrupted(seed: int, codes: Any, again: Callable[[Index], object]) -> Iter
 
     rng = np.random.default_rng(seed)
     before = signal.signal(signal.SIGALRM, interrupt)
+    gc.disable()  # what is raised in its callbacks, such as Hypothesis has, is lost
     try:
         for _ in range(1500):
             index = Index(64)
             index.add(codes[:10])
             assert len(index) == 10  # from here on this thread is a reader, whom a writer shuts out
             with contextlib.suppress(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(2e-5, 6e-4)))
-                while True:
-                    again(index)
+                while True:  # an interrupt that some callback swallows is followed by another
+                    signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(2e-5, 6e-4)))
+                    for _ in range(50):
+                        again(index)
             yield index
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        gc.enable()
         signal.signal(signal.SIGALRM, before)
 
 
