@@ -1,12 +1,14 @@
-"""Train, export and check a small hash model: the one that ships with pyhash, or one for CIFAR-10.
+r"""Train, export and check a small hash model: the one that ships with pyhash, or one for CIFAR-10.
 
-    python examples/train_hash_model.py --data DIR --out pyhash/models/default.onnx --minutes 90 --threads 2
+    python examples/train_hash_model.py --data DIR --out tiny.onnx --epochs 23 --threads 2
+    python examples/train_hash_model.py --data DIR --out pyhash/models/default.onnx --minutes 20 --threads 2 \
+        --start ~/.cache/pyhash-train/tiny.pt --sets tiny-imagenet cifar10 clothing
     python examples/train_hash_model.py --data DIR --out default-128.onnx --bits 128
     python examples/train_hash_model.py --data DIR --out cifar-48.onnx --sets cifar10 --bits 48
 
-``DIR`` holds ``tiny-imagenet`` and ``cifar10``, each ``SPLIT/CLASS/pictures``. Needs PyTorch (CPU is enough, a GPU is
-used when present), onnxscript, and ``pip install pyhash-retrieval[encoder,graph]``. What the model is worth:
-``measure_hash_model.py``.
+The first two together make the built-in model. ``DIR`` holds ``tiny-imagenet``, ``cifar10`` and ``clothing``, each
+``SPLIT/CLASS/pictures``. Needs PyTorch (CPU is enough, a GPU is used when present), onnxscript, and ``pip install
+pyhash-retrieval[encoder,graph]``. What the model is worth: ``measure_hash_model.py``.
 
 A code has two levels. At each level every class has a binary target, far from those of the others, and the network
 learns to turn a picture into a vector whose cosine to its own class's target is the largest (central similarity: Yuan
@@ -45,11 +47,12 @@ from pyhash import graph
 from pyhash.heads import Head
 from pyhash.quantize import QuantizationError, assess, quantize
 
-TRAINABLE = ("tiny-imagenet", "cifar10")
+TRAINABLE = ("tiny-imagenet", "cifar10", "clothing")
+REPEATS = {"clothing": 4}  # how often an epoch shows a picture of a small set
+STARTED = 0.6  # of the schedule is over where a training starts from the network of another
 WIDTHS = (32, 64, 128, 256)  # channels of the stem and of the three stages
 BLOCKS = (1, 1, 1)  # residual blocks of each stage
 FUSED = 256  # length of the vector that the heads read
-PARTS = 4  # of a batch, on CPUs: threads take one after the other, so that none waits for one that was held up
 TOLERANCE = 0.01  # of mean average precision, that int8 may cost
 MEAN, SCALE = 2.0, 64.0  # the network sees pixel / SCALE - MEAN
 
@@ -251,7 +254,7 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 def picture_size(progress: float, full: int) -> int:
     """Grow the pictures: most of the learning is cheap at half the size."""
-    return full // 2 if progress < 0.5 else full * 3 // 4 if progress < 0.8 else full
+    return full // 2 if progress < 0.5 else full * 3 // 4 if progress < 0.87 else full
 
 
 def learning_rate(progress: float, peak: float) -> float:
@@ -287,7 +290,9 @@ class Level:
 class Training:
     """What a checkpoint holds: the network, its running average, a helping classifier, the optimizer, progress."""
 
-    def __init__(self, plan: Plan, classes: int, args: argparse.Namespace, device: torch.device) -> None:
+    def __init__(
+        self, plan: Plan, classes: int, epoch_steps: int, args: argparse.Namespace, device: torch.device
+    ) -> None:
         self.net, self.average = HashNet(plan).to(device), HashNet(plan).to(device)
         self.average.load_state_dict(self.net.state_dict())
         self.classifier = nn.Linear(FUSED, classes).to(device)  # helps the features along; not exported
@@ -295,14 +300,32 @@ class Training:
         matrices = {"params": [p for p in learned if p.ndim > 1], "weight_decay": 0.05}
         vectors = {"params": [p for p in learned if p.ndim == 1], "weight_decay": 0.0}
         self.parameters = [*matrices["params"], *vectors["params"]]
-        self.optimizer = torch.optim.AdamW([matrices, vectors], lr=args.lr)
+        self.optimizer = torch.optim.AdamW([matrices, vectors], lr=args.lr, fused=True)
         self.parts = {name: getattr(self, name) for name in ("net", "average", "classifier", "optimizer")}
         self.step, self.progress, self.seconds = 0, 0.0, 0.0
+        self.before, self.begun = "from scratch", 0.0  # trainings before this one; its progress when it began
+        self.sets, self.epoch_steps = plan.sets, epoch_steps
+
+    def __str__(self) -> str:
+        epochs, minutes = self.step / self.epoch_steps, self.seconds / 60
+        return f"{self.before}; {epochs:.1f} epochs, {minutes:.0f} minutes on {', '.join(self.sets)}"
+
+    def start(self, path: Path) -> None:
+        """Begin with the network of another training, which may have had other classes."""
+        state = torch.load(path, map_location="cpu")
+        self.net.load_state_dict(state["average"])
+        self.average.load_state_dict(state["average"])
+        self.before, self.begun, self.progress = state["training"], STARTED, STARTED
+
+    def progress_by_steps(self, epochs: float) -> float:
+        """Return how much of the schedule is over, if it is to last so many epochs."""
+        return self.begun + (1 - self.begun) * self.step / (epochs * self.epoch_steps)
 
     def save(self, path: Path) -> None:
         """Write everything beside ``path`` and rename, so that a kill never leaves half a file."""
         state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
         state |= {"step": self.step, "progress": self.progress, "seconds": self.seconds}
+        state |= {"before": self.before, "begun": self.begun, "training": str(self)}
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, path.with_suffix(".part"))
         os.replace(path.with_suffix(".part"), path)
@@ -313,27 +336,36 @@ class Training:
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         self.step, self.progress, self.seconds = state["step"], state["progress"], state["seconds"]
+        self.before, self.begun = state["before"], state["begun"]
 
 
 def train(args: argparse.Namespace, plan: Plan) -> tuple[HashNet, str]:
     """Train from scratch or from the checkpoint; return the averaged network on the CPU, and how it was trained."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
-    splits = plan.split(args.data, 0, args.cache)
+    splits = [
+        split for split in plan.split(args.data, 0, args.cache) for _ in range(REPEATS.get(split.name.split()[0], 1))
+    ]
     images = np.concatenate([split.images for split in splits])
     levels = {name: Level(plan, name, splits, args.seed, device) for name in plan.levels}
     finest = list(levels.values())[-1]
     held_out = plan.split(args.data, 1, args.cache)[0].spread(2000)
-    state = Training(plan, len(finest.names), args, device)
+    epoch_steps = len(images) // args.batch
+    state = Training(plan, len(finest.names), epoch_steps, args, device)
     if args.resume and args.checkpoint.exists():
         state.load(args.checkpoint)
+        if args.minutes is None:  # more epochs than it was made with: it goes on
+            state.progress = state.progress_by_steps(args.epochs)
         print(f"resumed at step {state.step}, after {state.seconds / 60:.1f} minutes")
-    net, parts = state.net, PARTS if device.type == "cpu" else 1
+    elif args.start:
+        state.start(args.start)
+        print(f"starts with a network trained {state.before}")
+    net, parts = state.net, args.threads if device.type == "cpu" else 1
     half = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()  # elsewhere it is emulated, ten times slower
     pool = ThreadPoolExecutor(args.threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def learn(rows: Tensor, seed: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the loss of one part of a batch, and the gradient of every parameter."""
+        """Return the loss of one part of a batch, and its share in the gradient of every parameter."""
         pixels = small[rows].to(device).permute(0, 3, 1, 2).float()
         pixels = augment(pixels, torch.Generator().manual_seed(seed))
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -343,9 +375,8 @@ def train(args: argparse.Namespace, plan: Plan) -> tuple[HashNet, str]:
         fused = share * fused + (1 - share) * fused.detach()
         for name, level in levels.items():
             loss = loss + level_loss(net.heads[name](fused), level, level.labels[rows].to(device))
-        return loss.detach(), torch.autograd.grad(loss, state.parameters)
+        return loss.detach(), torch.autograd.grad(loss / parts, state.parameters)
 
-    epoch_steps = len(images) // args.batch
     size, epoch, shown, measured = 0, -1, 0.0, state.progress
     now = saved = time.monotonic()
     deadline = now + 60 * (args.minutes or 0)
@@ -363,7 +394,8 @@ def train(args: argparse.Namespace, plan: Plan) -> tuple[HashNet, str]:
         seeds = itertools.count(args.seed + state.step * parts)
         losses, gradients = zip(*pool.map(learn, rows.chunk(parts), seeds), strict=True)
         for parameter, shares in zip(state.parameters, zip(*gradients, strict=True), strict=True):
-            parameter.grad = torch.stack(shares).mean(0)
+            parameter.grad = sum(shares[1:], start=shares[0])
+            assert parameter.grad.stride() == parameter.stride()  # fused AdamW takes it for granted
         loss = torch.stack(losses).mean().item()
         state.optimizer.step()
         state.step += 1
@@ -372,7 +404,7 @@ def train(args: argparse.Namespace, plan: Plan) -> tuple[HashNet, str]:
         spent = min(now - before, 5.0)  # a longer gap was a pause
         state.seconds += spent
         if args.minutes is None:
-            state.progress = state.step / (args.epochs * epoch_steps)
+            state.progress = state.progress_by_steps(args.epochs)
         else:  # after a pause the schedule goes on where it was, faster, and still ends at the deadline
             state.progress += (1 - state.progress) * spent / max(deadline - before, spent)
         shown = loss if shown == 0 else 0.98 * shown + 0.02 * loss
@@ -388,8 +420,7 @@ def train(args: argparse.Namespace, plan: Plan) -> tuple[HashNet, str]:
     state.save(args.checkpoint)
     pool.shutdown()
     print(f"held out, nearest target: {accuracy(state.average, held_out, plan, levels, plan.size)}")
-    trained = f"from scratch on the training splits of {', '.join(plan.sets)}"
-    return state.average.cpu(), f"{trained}; {state.step / epoch_steps:.1f} epochs, {state.seconds / 60:.0f} minutes"
+    return state.average.cpu(), str(state)
 
 
 @torch.no_grad()
@@ -540,7 +571,12 @@ def main(argv: list[str] | None = None) -> None:
     add("--bits", type=int, default=64, help="length of a code")
     add("--cache", type=Path, default=CACHE, help="keeps decoded pictures")
     add("--checkpoint", type=Path, help="training state, written every two minutes (default: in the cache)")
-    add("--resume", action="store_true", help="go on from the checkpoint; one that is done is only exported")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint; one that is done is only exported",
+    )
+    add("--start", type=Path, help="checkpoint of another training, to begin with its network")
     add("--epochs", type=float, default=30, help="length of the training")
     add("--minutes", type=float, help="length as time instead, pauses included (then no two runs are quite the same)")
     add("--batch", type=int, default=256, help="pictures a step")
@@ -555,7 +591,7 @@ def main(argv: list[str] | None = None) -> None:
     args.checkpoint = args.checkpoint or args.cache / f"{args.out.stem}.pt"
     plan = Plan.of(args.sets, args.bits)
     net, training = train(args, plan)
-    calibration = plan.split(args.data, 0, args.cache)[0].spread(200).images
+    calibration = np.concatenate([split.spread(200).images for split in plan.split(args.data, 0, args.cache)])
     held_out = plan.split(args.data, 1, args.cache)[0].spread(2000)
     net = export(net, plan, args.out, training, calibration, held_out)
     check_export(net, args.out, held_out.images)

@@ -172,6 +172,18 @@ def test_train_resume_export_and_measure(
     training.main([*command, "3", "--resume", "--threads", "2"])
     assert "resumed at step 4" in capsys.readouterr().out
 
+    mixed = [*where, "--out", str(tmp_path / "mixed.onnx"), "--batch", "16", "--epochs", "1"]
+    checkpoint = tmp_path / "cache" / "tiny.pt"
+    training.main([*mixed, "--sets", "tiny-imagenet", "clothing", "--start", str(checkpoint)])
+    printed = capsys.readouterr().out
+    assert "coarse: 3 classes" in printed  # mammal, vehicle, clothing
+    assert "fine: 8 classes" in printed
+    assert "starts with a network trained from scratch; 3.0 epochs, 0 minutes on tiny-imagenet" in printed
+    said = open_session(tmp_path / "mixed.onnx").get_modelmeta().custom_metadata_map["pyhash.training"]
+    assert (
+        said == "from scratch; 3.0 epochs, 0 minutes on tiny-imagenet; 1.0 epochs, 0 minutes on tiny-imagenet, clothing"
+    )
+
     card = tmp_path / "card.md"
     card.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
     measuring.main([str(out), *where, "--card", str(card)])
