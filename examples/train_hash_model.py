@@ -6,9 +6,9 @@ r"""Train, export and check a small hash model: the one that ships with pyhash, 
     python examples/train_hash_model.py --data DIR --out default-128.onnx --bits 128
     python examples/train_hash_model.py --data DIR --out cifar-48.onnx --sets cifar10 --bits 48
 
-The first two together make the built-in model. ``DIR`` holds ``tiny-imagenet``, ``cifar10`` and ``clothing``, each
-``SPLIT/CLASS/pictures``. Needs PyTorch (CPU is enough, a GPU is used when present), onnxscript, and ``pip install
-pyhash-retrieval[encoder,graph]``. What the model is worth: ``measure_hash_model.py``.
+The first two, one after the other, make a model like the built-in one. ``DIR`` holds ``tiny-imagenet``, ``cifar10`` and
+``clothing``, each ``SPLIT/CLASS/pictures``. Needs PyTorch (CPU is enough, a GPU is used when present), onnxscript, and
+``pip install pyhash-retrieval[encoder,graph]``. What the model is worth: ``measure_hash_model.py``.
 
 A code has two levels. At each level every class has a binary target, far from those of the others, and the network
 learns to turn a picture into a vector whose cosine to its own class's target is the largest (central similarity: Yuan
@@ -313,7 +313,12 @@ class Training:
     def start(self, path: Path) -> None:
         """Begin with the network of another training, which may have had other classes."""
         state = torch.load(path, map_location="cpu")
-        self.net.load_state_dict(state["average"])
+        try:
+            self.net.load_state_dict(state["average"])
+        except RuntimeError as error:
+            raise SystemExit(
+                f"--start must be a checkpoint of a training to the same levels and bits: {error}"
+            ) from error
         self.average.load_state_dict(state["average"])
         self.before, self.begun, self.progress = state["training"], STARTED, STARTED
 
@@ -571,11 +576,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--bits", type=int, default=64, help="length of a code")
     add("--cache", type=Path, default=CACHE, help="keeps decoded pictures")
     add("--checkpoint", type=Path, help="training state, written every two minutes (default: in the cache)")
-    add(
-        "--resume",
-        action="store_true",
-        help="go on from the checkpoint; one that is done is only exported",
-    )
+    add("--resume", action="store_true", help="go on from the checkpoint; one that is done is only exported")
     add("--start", type=Path, help="checkpoint of another training, to begin with its network")
     add("--epochs", type=float, default=30, help="length of the training")
     add("--minutes", type=float, help="length as time instead, pauses included (then no two runs are quite the same)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import itertools
 import json
@@ -180,9 +181,8 @@ def test_train_resume_export_and_measure(
     assert "fine: 8 classes" in printed
     assert "starts with a network trained from scratch; 3.0 epochs, 0 minutes on tiny-imagenet" in printed
     said = open_session(tmp_path / "mixed.onnx").get_modelmeta().custom_metadata_map["pyhash.training"]
-    assert (
-        said == "from scratch; 3.0 epochs, 0 minutes on tiny-imagenet; 1.0 epochs, 0 minutes on tiny-imagenet, clothing"
-    )
+    first, second = "3.0 epochs, 0 minutes on tiny-imagenet", "1.0 epochs, 0 minutes on tiny-imagenet, clothing"
+    assert said == f"from scratch; {first}; {second}"
 
     card = tmp_path / "card.md"
     card.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
@@ -199,6 +199,27 @@ def test_train_resume_export_and_measure(
     pictures = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     with pytest.raises(SystemExit, match="does not agree"):
         training.check_export(other, out, pictures)
+    with pytest.raises(SystemExit, match="--start must be a checkpoint of a training to the same levels and bits"):
+        training.main([*mixed, "--bits", "32", "--start", str(checkpoint)])
+
+
+def test_a_training_starts_with_the_network_of_another(training: ModuleType, tmp_path: Path) -> None:
+    import torch
+
+    plan, options, cpu = training.Plan.of(["tiny-imagenet"], 64), argparse.Namespace(lr=0.1), torch.device("cpu")
+    first = training.Training(plan, 4, 1, options, cpu)
+    with torch.no_grad():
+        first.average.stem[0].weight.fill_(0.25)  # the average is what a training is worth
+    first.save(tmp_path / "first.pt")
+    second = training.Training(plan, 7, 1, options, cpu)
+    second.start(tmp_path / "first.pt")
+    for net in (second.net, second.average):
+        for name, value in net.state_dict().items():
+            assert torch.equal(value, first.average.state_dict()[name])
+    assert second.step == 0
+    assert 0 < second.progress == second.progress_by_steps(1) < 1
+    second.step = 2
+    assert second.progress_by_steps(2) == 1
 
 
 def test_a_model_for_cifar10_has_one_level_of_any_length(
