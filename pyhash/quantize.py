@@ -4,7 +4,8 @@ Activations become uint8 and weights int8, a scale for each output channel, with
 have on the pictures given (QuantizeLinear and DequantizeLinear pairs around every operator, which ONNX Runtime fuses;
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR
 2018). Weights use 7 of the 8 bits, so that sums of two products fit into 16 bits on CPUs without VNNI and codes do not
-depend on the CPU. Preparation, pooling and head stay in float: they cost little and see the most.
+depend on the CPU. Preparation, pooling and head stay in float: they cost little and see the most. So does what joins
+vectors that no further layer reads: together they would have to share one scale.
 
 Quantisation shifts features, and a head that is fitted on the shifted ones makes up for much of it.
 """
@@ -31,7 +32,7 @@ from .codes import Levels, hamming, pack
 from .evaluate import evaluate
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
     from .build import Fitted
 
@@ -43,6 +44,7 @@ _MAX_QUERIES = 1000
 _NEIGHBOURS = 10
 _SECONDS = 0.5
 _INT8 = 3  # in onnx.TensorProto
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _MIN_OPSET = 13  # from which a scale for each channel is part of ONNX
 
 
@@ -137,7 +139,7 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
         given.write_bytes(source.SerializeToString())  # of a model in memory the tools move the weights to a file
         try:
             preparation.quant_pre_process(given, prepared, skip_symbolic_shape=True)
-            ours = [node.name for node in read_model(prepared).graph.node if node.name.startswith("pyhash/")]
+            in_float = [node.name for node in _kept_in_float(read_model(prepared))]
             quantization.quantize_static(
                 prepared,
                 quantized,
@@ -146,7 +148,7 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
                 reduce_range=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                nodes_to_exclude=ours,
+                nodes_to_exclude=in_float,
             )
             result = read_model(quantized)
         except Exception as error:  # the tools raise whatever they stumble over
@@ -156,6 +158,22 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
     describe(result, {**metadata_of(model), "quantized": "int8"})
     check(result)
     return result
+
+
+def _kept_in_float(model: ModelProto) -> Iterator[NodeProto]:
+    """Yield the nodes that stay in float: ours, and where features of unlike ranges are joined or made shares of one.
+
+    A joined vector would get one scale, in which its part with the smallest values is lost; where a weighted layer
+    reads it, that layer makes up for it no better or worse than for any other input.
+    """
+    read: set[str] = set()  # by a layer with weights, perhaps further on
+    for node in reversed(model.graph.node):
+        if node.name.startswith("pyhash/"):
+            yield node
+        elif node.op_type in _WEIGHTED or not read.isdisjoint(node.output):
+            read.update(node.input)
+        elif node.op_type in ("Concat", "Softmax"):
+            yield node
 
 
 def assess(

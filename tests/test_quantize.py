@@ -91,6 +91,17 @@ def test_features_are_near_those_of_the_float_network(name: str, folder: Path) -
     assert not {name for name in ours & quantized if "mul" not in name and "add" not in name}
 
 
+def test_joined_vectors_keep_their_small_parts(folder: Path) -> None:
+    model = graph.add_features(networks.joined(), ["joined"], preprocess="unit", pooling=["none"], normalize=False)
+    pixels = pixels_of(folder)
+    expected, found = features_of(model, pixels), features_of(quantize.quantize(model, pixels), pixels)
+    assert np.abs(expected[:, :24]).max() > 1000 * np.abs(expected[:, 24:48]).max()
+    for part in range(3):
+        columns = slice(24 * part, 24 * part + 24)
+        error = np.abs(found - expected)[:, columns].max() / np.abs(expected[:, columns]).max()
+        assert 0 < error < 0.1
+
+
 def test_networks_that_cannot_be_quantised(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half = graph.add_features(networks.resnet(dtype=np.float16), preprocess="unit")
     with pytest.raises(GraphError, match="no weights that can be quantised: those of Conv, Gemm or MatMul, in float32"):
