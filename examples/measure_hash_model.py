@@ -1,12 +1,15 @@
-"""Measure an encoder on held-out pictures, by the protocols of the hashing literature: one Markdown table.
+"""Measure encoders on held-out pictures, by the protocols of the hashing literature: one Markdown table.
 
     python examples/measure_hash_model.py pyhash/models/default.onnx --data DIR --card pyhash/models/MODEL_CARD.md
+    python examples/measure_hash_model.py pyhash/models/default.onnx cifar-16.onnx cifar-48.onnx --data DIR
 
 ``DIR`` holds ``tiny-imagenet``, ``cifar10`` and ``clothing``, each ``SPLIT/CLASS/pictures``; a set that is not
-there is left out. ``--card`` also puts the table between the card's two marker lines.
+there is left out. The first encoder is measured on every set, each further one on those that it was trained on.
+``--card`` also puts the table between the card's two marker lines.
 
-Every row says which pictures asked, which were searched, and whether the encoder was trained on those. Mean
-average precision is tie-aware (see `pyhash.evaluate`); ``mAP@k`` is over the relevant pictures among the first k.
+Every row says which encoder it is of, which pictures asked, which were searched, and whether the encoder was trained on
+those. Mean average precision is tie-aware (see `pyhash.evaluate`); ``mAP@k`` is over the relevant pictures among the
+first k.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -138,6 +142,7 @@ def precision(
 class Bench:
     """An encoder, where the data is, and how many pictures to take at most."""
 
+    model: Path
     encoder: pyhash.Encoder
     data: Path
     cache: Path
@@ -156,9 +161,11 @@ class Bench:
         """Format one figure with its protocol."""
         set_name = database.name.split()[0]
         seen = self.trained_on(set_name) and database.name.endswith(" train")
-        goal = goal or GOALS.get((set_name, "trained" if seen else "held out", metric), "")
+        if self.trained_on(set_name) and not goal:
+            goal = GOALS.get((set_name, "trained" if seen else "held out", metric), "")
         protocol = f"{queries.name}, {len(queries.images):,} | {database.name}, {len(database.images):,}"
-        return f"| {protocol} | {'yes' if seen else 'no'} | {ranked} | {metric} | {value:.3f} | {goal} |"
+        protocol = f"| {self.encoder.name} | {protocol}"
+        return f"{protocol} | {'yes' if seen else 'no'} | {ranked} | {metric} | {value:.3f} | {goal} |"
 
     def retrieval(self, name: str, kinds: Sequence[str], k: int | None) -> Iterator[str]:
         """Yield rows of mAP@k, or of mAP: held-out pictures search the training pictures, then one another."""
@@ -199,7 +206,7 @@ class Bench:
             ranked = f"{score.ranking}, {self.encoder.levels.get(score.ranking, self.encoder.bits)} bits"
             wanted = goal if score.ranking == "code" else ""
             yield self.row(held_out, training, ranked, f"P@{k}", score.values[f"P@{k}"], wanted)
-        seen = f"| {held_out.name}, {len(held_out.images):,} | {training.name}, {len(training.images):,} | |"
+        seen = f"| | {held_out.name}, {len(held_out.images):,} | {training.name}, {len(training.images):,} | |"
         for ranked, value in found.items():
             yield f"{seen} {ranked} | P@{k} | {value:.3f} | |"
 
@@ -231,34 +238,35 @@ def multiply_adds(model: Path) -> int:
     return total
 
 
-def table(bench: Bench, model: Path, names: Sequence[str]) -> Iterator[str]:
+def table(benches: Sequence[Bench], names: Sequence[str]) -> Iterator[str]:
     """Yield the lines of the table, those of a set as soon as they are known."""
-    yield "| queries | database | trained on the database | ranked by | metric | value | goal |"
-    yield "|---|---|---|---|---|---|---|"
-    pictures: Pixels | None = None
-    for name in SPLITS:
-        if name in names and (bench.data / name).is_dir():
+    yield "| encoder | queries | database | trained on the database | ranked by | metric | value | goal |"
+    yield "|---|---|---|---|---|---|---|---|"
+    first = benches[0]
+    there = [name for name in SPLITS if name in names and (first.data / name).is_dir()]
+    if not there:
+        raise SystemExit(f"--data must hold one of {', '.join(names)}; {first.data} holds none")
+    for bench, name in itertools.product(benches, there):
+        if bench is first or bench.trained_on(name):
             if name == "tiny-imagenet":
                 yield from bench.retrieval(name, ("fine", "mid", "coarse"), 1000)
             elif name == "cifar10":
                 yield from bench.retrieval(name, ("fine",), None)
             else:
                 yield from bench.clothing()
-            pictures = bench.split(name, 1).spread(200).images
-    if pictures is None:
-        raise SystemExit(f"--data must hold one of {', '.join(names)}; {bench.data} holds none")
-    yield f"| | | | | file, MB | {model.stat().st_size / 1e6:.2f} | ≤ 5 |"
-    yield f"| | | | | multiply-adds a picture, million | {multiply_adds(model) / 1e6:.0f} | |"
+    pictures, name = first.split(there[-1], 1).spread(200).images, first.encoder.name
+    yield f"| {name} | | | | | file, MB | {first.model.stat().st_size / 1e6:.2f} | ≤ 5 |"
+    yield f"| {name} | | | | | multiply-adds a picture, million | {multiply_adds(first.model) / 1e6:.0f} | |"
     for side in (64, 256):
-        protocol = f"| {len(pictures)} JPEG pictures of {side} x {side}, from bytes to code | | | |"
-        yield f"{protocol} median ms, one core | {latency(model, pictures, side):.2f} | ≤ 5 |"
+        protocol = f"| {name} | {len(pictures)} JPEG pictures of {side} x {side}, from bytes to code | | | |"
+        yield f"{protocol} median ms, one core | {latency(first.model, pictures, side):.2f} | ≤ 5 |"
 
 
 def main(argv: list[str] | None = None) -> None:
     """Read the command line, print the table, and put it into the card."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("model", type=Path, help="the encoder")
+    add("models", nargs="+", type=Path, help="the encoders")
     add("--data", type=Path, required=True, help="folder that holds the data sets")
     add("--sets", nargs="+", choices=list(SPLITS), default=list(SPLITS), help="data sets to measure on")
     add("--cache", type=Path, default=CACHE, help="keeps decoded pictures")
@@ -266,9 +274,10 @@ def main(argv: list[str] | None = None) -> None:
     add("--database", type=int, default=0, help="against at most this many pictures (0: all)")
     add("--card", type=Path, help="model card whose table to replace")
     args = parser.parse_args(argv)
-    bench = Bench(pyhash.Encoder(args.model), args.data, args.cache, (args.queries, args.database))
+    limits = args.queries, args.database
+    benches = [Bench(model, pyhash.Encoder(model), args.data, args.cache, limits) for model in args.models]
     lines = []
-    for line in table(bench, args.model, args.sets):
+    for line in table(benches, args.sets):
         print(line, flush=True)
         lines.append(line)
     if args.card:

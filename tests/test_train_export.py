@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import itertools
 import json
@@ -13,9 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pyhash import Levels
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 SHIPPED = ROOT / "pyhash" / "models" / "default.onnx"
+LEVELS = Levels({"coarse": 16, "fine": 48})
+MIXED = ("tiny-imagenet", "clothing")
 KEYS = {"schema", "name", "levels", "size", "resize", "crop", "taps", "training"}
 
 
@@ -75,7 +78,7 @@ def test_the_shipped_model_spends_its_bits() -> None:
 def test_the_shipped_model_has_a_card_with_its_figures() -> None:
     card = (SHIPPED.parent / "MODEL_CARD.md").read_text()
     table = card.split("<!-- table -->")[1].split("<!-- end of table -->")[0]
-    assert f"| file, MB | {SHIPPED.stat().st_size / 1e6:.2f} |" in table
+    assert f"| pyhash-default | | | | | file, MB | {SHIPPED.stat().st_size / 1e6:.2f} |" in table
     assert "tiny-imagenet val" in table
     assert "clothing validation" in table
 
@@ -116,6 +119,62 @@ def test_targets_of_one_group_are_nearer_than_those_of_others(training: ModuleTy
     assert distances[same & others].max() <= 16
     assert distances[~same].mean() > 22
     assert (np.abs(words.mean(0)) < 1).all()
+
+
+def test_steps_are_equally_long_in_every_direction(training: ModuleType) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((16, 144), (144, 16), (32, 32)):
+        matrix = torch.randn(shape, generator=generator) @ torch.diag(torch.logspace(0, -1, shape[1]))
+        values = torch.linalg.svdvals(training.orthogonal(matrix, steps=5))
+        assert 0.5 < values.min() < values.max() < 1.3
+    weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3, generator=generator))
+    weight.grad = torch.randn(8, 4, 3, 3, generator=generator)
+    before = weight.detach() * 8**0.5 / weight.detach().norm()
+    training.Muon([weight], lr=0.1).step()
+    moved = (weight.detach() - before).flatten(1)
+    assert (moved * weight.grad.flatten(1)).sum() < 0  # downhill
+    assert 0.05 < torch.linalg.svdvals(moved).max() < 0.13
+
+
+def test_pictures_are_shifted_and_mirrored_in_every_other_epoch(training: ModuleType) -> None:
+    import torch
+
+    pictures = torch.arange(6 * 32 * 32 * 3).view(6, 32, 32, 3)
+    rows = torch.tensor([4, 1])
+    for epoch, mirrored in ((0, (True, False)), (1, (False, True))):
+        found = training.augment(pictures, rows, epoch, torch.Generator().manual_seed(epoch))
+        assert found.shape == (2, 32, 32, 3)
+        for picture, row, flip in zip(found, rows, mirrored, strict=True):
+            original = pictures[row].flip(1) if flip else pictures[row]
+            padded = torch.nn.functional.pad(original.permute(2, 0, 1).float(), (2, 2, 2, 2), mode="reflect")
+            windows = padded.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 3, 4, 0)
+            assert (windows == picture.float()).all((2, 3, 4)).any()
+
+
+def test_a_sure_picture_gets_the_code_of_its_class_and_an_unsure_one_that_of_its_layout(
+    training: ModuleType, tmp_path: Path
+) -> None:
+    import torch
+
+    draw_sets(tmp_path / "data")
+    plan = training.Plan.of(["tiny-imagenet"], 64)
+    splits = plan.split(tmp_path / "data", 0, tmp_path / "cache")
+    levels = {name: training.Level(plan, name, splits, 0) for name in plan.levels}
+    net = training.HashNet(plan, 4).eval()
+    images = torch.from_numpy(splits[0].images)
+    training.set_layout(net, images)
+    head = training.make_head(net, plan, levels, levels["fine"], images, 0)
+    sure = np.zeros((4, head.dim), np.float32)
+    sure[:, training.FUSED + training.LAYOUT :] = np.eye(4)
+    groups = np.array([0, 0, 1, 1])  # mammal, vehicle, by the order of the classes n1 to n4
+    expected = np.hstack([levels["coarse"].targets.numpy()[groups], levels["fine"].targets.numpy()])
+    assert (np.sign(head.logits(sure)) == expected).all()
+    with torch.no_grad():
+        unsure = net(training.normalise(images)).numpy()
+    unsure[:, training.FUSED + training.LAYOUT :] = 0
+    assert len(np.unique(head.encode(unsure), axis=0)) > len(unsure) / 2
 
 
 def test_smoothed_answers_favour_the_class_then_its_group(training: ModuleType) -> None:
@@ -173,53 +232,33 @@ def test_train_resume_export_and_measure(
     training.main([*command, "3", "--resume", "--threads", "2"])
     assert "resumed at step 4" in capsys.readouterr().out
 
-    mixed = [*where, "--out", str(tmp_path / "mixed.onnx"), "--batch", "16", "--epochs", "1"]
-    checkpoint = tmp_path / "cache" / "tiny.pt"
-    training.main([*mixed, "--sets", "tiny-imagenet", "clothing", "--start", str(checkpoint)])
+    training.main([*where, "--out", str(tmp_path / "mixed.onnx"), "--batch", "16", "--epochs", "1", "--sets", *MIXED])
     printed = capsys.readouterr().out
     assert "coarse: 3 classes" in printed  # mammal, vehicle, clothing
     assert "fine: 8 classes" in printed
-    assert "starts with a network trained from scratch; 3.0 epochs, 0 minutes on tiny-imagenet" in printed
     said = open_session(tmp_path / "mixed.onnx").get_modelmeta().custom_metadata_map["pyhash.training"]
-    first, second = "3.0 epochs, 0 minutes on tiny-imagenet", "1.0 epochs, 0 minutes on tiny-imagenet, clothing"
-    assert said == f"from scratch; {first}; {second}"
+    assert said == "from scratch; 1.0 epochs, 0 minutes on tiny-imagenet, clothing"
 
     card = tmp_path / "card.md"
     card.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
     measuring.main([str(out), *where, "--card", str(card)])
     printed = capsys.readouterr().out
-    assert "| tiny-imagenet val, 24 | tiny-imagenet train, 36 | yes | code, 64 bits | mAP@35 fine |" in printed
-    assert "| cifar10 test, 24 | cifar10 train, 36 | no | code, 64 bits | mAP@all |" in printed
-    assert "| clothing validation, 8 | clothing train, 16 | no | code, 64 bits | P@5 |" in printed
+    assert (
+        "| pyhash-tiny | tiny-imagenet val, 24 | tiny-imagenet train, 36 | yes | code, 64 bits | mAP@35 fine |"
+        in printed
+    )
+    assert "| pyhash-tiny | cifar10 test, 24 | cifar10 train, 36 | no | code, 64 bits | mAP@all |" in printed
+    assert "| pyhash-tiny | clothing validation, 8 | clothing train, 16 | no | code, 64 bits | P@5 |" in printed
     for ranked in ("colour histogram 8x8x8, L1", "raw pixels 32x32, L2", "pHash, 64 bits", "chance"):
         assert f"| {ranked} | P@5 |" in printed
     assert card.read_text() == f"before\n<!-- table -->\n{printed}<!-- end of table -->\nafter\n"
 
-    other = training.fold(training.HashNet(training.Plan.of(["tiny-imagenet"], 64)))
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    other = training.fold(training.HashNet(training.Plan.of(["tiny-imagenet"], 64), 4))
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((training.FUSED + training.LAYOUT + 4, 64), np.float32)
+    head = training.Head("lsh", weight, np.zeros(64, np.float32), LEVELS, np.zeros(64, np.float32), False)
     with pytest.raises(SystemExit, match="does not agree"):
-        training.check_export(other, out, pictures)
-    with pytest.raises(SystemExit, match="--start must be a checkpoint of a training to the same levels and bits"):
-        training.main([*mixed, "--bits", "32", "--start", str(checkpoint)])
-
-
-def test_a_training_starts_with_the_network_of_another(training: ModuleType, tmp_path: Path) -> None:
-    import torch
-
-    plan, options, cpu = training.Plan.of(["tiny-imagenet"], 64), argparse.Namespace(lr=0.1), torch.device("cpu")
-    first = training.Training(plan, 4, 1, options, cpu)
-    with torch.no_grad():
-        first.average.stem[0].weight.fill_(0.25)  # the average is what a training is worth
-    first.save(tmp_path / "first.pt")
-    second = training.Training(plan, 7, 1, options, cpu)
-    second.start(tmp_path / "first.pt")
-    for net in (second.net, second.average):
-        for name, value in net.state_dict().items():
-            assert torch.equal(value, first.average.state_dict()[name])
-    assert second.step == 0
-    assert 0 < second.progress == second.progress_by_steps(1) < 1
-    second.step = 2
-    assert second.progress_by_steps(2) == 1
+        training.check_export(other, head, out, rng.integers(0, 256, (4, 64, 64, 3), np.uint8))
 
 
 def test_a_model_for_cifar10_has_one_level_of_any_length(
