@@ -158,9 +158,10 @@ def test_wrong_calls(pictures: Path, fake: FakeEncoder) -> None:
 def test_built_in_model_on_real_pictures(data_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     folder = data_directory / "clothing" / "validation"
-    answer = json.loads(run(folder, "--json").stdout)
+    answer = json.loads(run(folder, "-k", "5", "--json").stdout)
     scores = {score["ranking"]: score["values"] for score in answer["scores"]}
     sizes = np.array([len(list(kind.iterdir())) for kind in folder.iterdir()])
     chance = float(np.square(sizes / sizes.sum()).sum())
-    assert scores["code"]["mAP"] > 2 * chance
+    assert scores["code"]["mAP"] > 1.5 * chance
+    assert scores["code"]["P@5"] > 2 * chance  # though it never learned clothing
     assert 0 < scores["fine"]["P@r<=2"] <= 1
