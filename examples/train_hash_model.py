@@ -326,8 +326,8 @@ class Training:
         outer = [last, *(p for p in trained if p.ndim == 1)]
         self.parameters = [*inner, *outer]
         self.peaks = {"matrices": args.lr, "others": 3e-3}
-        self.matrices = Muon(inner, lr=args.lr)
-        self.others = torch.optim.AdamW(outer, lr=3e-3, weight_decay=0.0, fused=True)
+        self.matrices = Muon(inner, lr=self.peaks["matrices"])
+        self.others = torch.optim.AdamW(outer, lr=self.peaks["others"], weight_decay=0.0, fused=True)
         self.parts = {name: getattr(self, name) for name in ("net", "average", "matrices", "others")}
         self.step, self.progress, self.seconds = 0, 0.0, 0.0
 
@@ -359,13 +359,14 @@ class Training:
         self.step, self.progress, self.seconds = state["step"], state["progress"], state["seconds"]
 
 
-def train(args: argparse.Namespace, plan: Plan, splits: list[Split], finest: Level) -> tuple[HashNet, str]:
+def train(
+    args: argparse.Namespace, plan: Plan, splits: list[Split], finest: Level, held_out: Split
+) -> tuple[HashNet, str]:
     """Train from scratch or from the checkpoint; return the averaged network on the CPU, and how it was trained."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
     images = np.concatenate([split.images for split in splits])
     labels, soft = torch.from_numpy(finest.labels), soft_labels(finest.groups)
-    held_out = plan.split(args.data, 1, args.cache)[0].spread(2000)
     epoch_steps = len(images) // args.batch
     state = Training(plan, len(finest.names), args, device)
     if args.resume and args.checkpoint.exists():
@@ -607,19 +608,18 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)  # the parts of a batch are spread over threads instead
     plan = Plan.of(args.sets, args.bits)
     args.checkpoint = args.checkpoint or args.cache / f"{'-'.join(plan.sets)}.pt"
-    splits = [
-        split for split in plan.split(args.data, 0, args.cache) for _ in range(REPEATS.get(split.name.split()[0], 1))
-    ]
-    levels = {name: Level(plan, name, splits, args.seed) for name in plan.levels}
+    splits = plan.split(args.data, 0, args.cache)
+    held_out = plan.split(args.data, 1, args.cache)[0].spread(2000)
+    repeated = [split for split in splits for _ in range(REPEATS.get(split.name.split()[0], 1))]
+    levels = {name: Level(plan, name, repeated, args.seed) for name in plan.levels}
     finest = list(levels.values())[-1]
-    net, training = train(args, plan, splits, finest)
+    net, training = train(args, plan, repeated, finest, held_out)
     torch.manual_seed(args.seed)  # for the principal components, resumed or not
     images = torch.from_numpy(np.concatenate([split.spread(10000).images for split in splits]))
     set_layout(net, images)
     net = fold(net)
     head = make_head(net, plan, levels, finest, images, args.seed)
-    calibration = np.concatenate([split.spread(200).images for split in plan.split(args.data, 0, args.cache)])
-    held_out = plan.split(args.data, 1, args.cache)[0].spread(2000)
+    calibration = np.concatenate([split.spread(200).images for split in splits])
     export(net, head, plan, args.out, training, calibration, held_out)
     check_export(net, head, args.out, held_out.images)
 

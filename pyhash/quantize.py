@@ -161,10 +161,9 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
 
 
 def _kept_in_float(model: ModelProto) -> Iterator[NodeProto]:
-    """Yield the nodes that stay in float: ours, and where features of unlike ranges are joined or made shares of one.
+    """Yield the nodes that stay in float: ours, and each Concat and Softmax that no layer with weights comes after.
 
-    A joined vector would get one scale, in which its part with the smallest values is lost; where a weighted layer
-    reads it, that layer makes up for it no better or worse than for any other input.
+    A joined vector would get one scale, in which its part with the smallest values is lost.
     """
     read: set[str] = set()  # by a layer with weights, perhaps further on
     for node in reversed(model.graph.node):

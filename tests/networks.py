@@ -284,12 +284,13 @@ def dense_with_batch(batch: int = 1) -> ModelProto:
 
 
 def joined(opset: int = 17) -> ModelProto:
-    """Vectors of very unlike ranges joined at the end, and shares that add up to one."""
+    """Vectors joined within, and in the end vectors of very unlike ranges, and shares that add up to one."""
     net = Net(opset)
     x = net.relu(net.conv("input", 3, 16, stride=2))
     x = net.relu(net.conv(x, 16, 32, stride=2))
-    flat = net.node("Flatten", net.node("GlobalAveragePool", x), axis=1)
-    parts = [net.node("Gemm", flat, net.weight(32, 24, gain=gain, fan_in=32)) for gain in (50.0, 0.01)]
-    shares = net.node("Softmax", net.node("Gemm", flat, net.weight(32, 24, gain=3.0, fan_in=32)), axis=1)
+    means = [net.node("Flatten", net.node("GlobalAveragePool", each), axis=1) for each in (x, net.relu(x))]
+    inner = net.node("Concat", *means, axis=1, name="inner")
+    parts = [net.node("Gemm", inner, net.weight(64, 24, gain=gain, fan_in=64)) for gain in (50.0, 0.01)]
+    shares = net.node("Softmax", net.node("Gemm", inner, net.weight(64, 24, gain=3.0, fan_in=64)), axis=1)
     net.node("Concat", *parts, shares, axis=1, name="joined")
     return net.model(["n", 3, 32, 32], {"joined": ["n", 72]})

@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 SHIPPED = ROOT / "pyhash" / "models" / "default.onnx"
 LEVELS = Levels({"coarse": 16, "fine": 48})
-MIXED = ("tiny-imagenet", "clothing")
 KEYS = {"schema", "name", "levels", "size", "resize", "crop", "taps", "training"}
 
 
@@ -232,7 +231,8 @@ def test_train_resume_export_and_measure(
     training.main([*command, "3", "--resume", "--threads", "2"])
     assert "resumed at step 4" in capsys.readouterr().out
 
-    training.main([*where, "--out", str(tmp_path / "mixed.onnx"), "--batch", "16", "--epochs", "1", "--sets", *MIXED])
+    mixed = ["--out", str(tmp_path / "mixed.onnx"), "--sets", "tiny-imagenet", "clothing"]
+    training.main([*where, *mixed, "--batch", "16", "--epochs", "1"])
     printed = capsys.readouterr().out
     assert "coarse: 3 classes" in printed  # mammal, vehicle, clothing
     assert "fine: 8 classes" in printed
@@ -241,7 +241,7 @@ def test_train_resume_export_and_measure(
 
     card = tmp_path / "card.md"
     card.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
-    measuring.main([str(out), *where, "--card", str(card)])
+    measuring.main([str(out), str(tmp_path / "mixed.onnx"), *where, "--card", str(card)])
     printed = capsys.readouterr().out
     assert (
         "| pyhash-tiny | tiny-imagenet val, 24 | tiny-imagenet train, 36 | yes | code, 64 bits | mAP@35 fine |"
@@ -249,6 +249,9 @@ def test_train_resume_export_and_measure(
     )
     assert "| pyhash-tiny | cifar10 test, 24 | cifar10 train, 36 | no | code, 64 bits | mAP@all |" in printed
     assert "| pyhash-tiny | clothing validation, 8 | clothing train, 16 | no | code, 64 bits | P@5 |" in printed
+    mixed_rows = [row.split("|")[2].split()[0] for row in printed.splitlines() if row.startswith("| pyhash-mixed |")]
+    assert set(mixed_rows) == {"tiny-imagenet", "clothing"}  # what it was trained on
+    assert not [row for row in printed.splitlines() if "mAP@all" in row and "≥" in row]  # neither learned CIFAR-10
     for ranked in ("colour histogram 8x8x8, L1", "raw pixels 32x32, L2", "pHash, 64 bits", "chance"):
         assert f"| {ranked} | P@5 |" in printed
     assert card.read_text() == f"before\n<!-- table -->\n{printed}<!-- end of table -->\nafter\n"
@@ -261,8 +264,26 @@ def test_train_resume_export_and_measure(
         training.check_export(other, head, out, rng.integers(0, 256, (4, 64, 64, 3), np.uint8))
 
 
-def test_a_model_for_cifar10_has_one_level_of_any_length(
-    training: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_one_training_serves_codes_of_any_length_in_int8_or_float(
+    training: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_sets(tmp_path / "data")
+    command = ["--data", str(tmp_path / "data"), "--cache", str(tmp_path / "cache"), "--batch", "16", "--epochs", "1"]
+    training.main([*command, "--out", str(tmp_path / "long.onnx")])
+    capsys.readouterr()
+    monkeypatch.setattr(training, "TOLERANCE", -2.0)  # nothing retrieves so much better
+    training.main([*command, "--out", str(tmp_path / "short.onnx"), "--bits", "32", "--resume"])
+    printed = capsys.readouterr().out
+    assert "resumed at step 2" in printed
+    assert "retrieves worse, stays float" in printed
+    check_contract(tmp_path / "short.onnx", {"coarse": 8, "fine": 24})
+    long, short = (open_session(tmp_path / f"{name}.onnx").get_modelmeta() for name in ("long", "short"))
+    assert short.custom_metadata_map["pyhash.training"] == long.custom_metadata_map["pyhash.training"]
+    assert "pyhash.quantized" not in short.custom_metadata_map
+
+
+def test_a_model_for_cifar10_has_one_level_of_any_length_and_goals(
+    training: ModuleType, measuring: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw_sets(tmp_path / "data")
     out = tmp_path / "cifar.onnx"
@@ -270,6 +291,12 @@ def test_a_model_for_cifar10_has_one_level_of_any_length(
     training.main([*command, "--sets", "cifar10", "--bits", "24", "--batch", "16", "--epochs", "1"])
     assert "code: 4 classes, 24 bits" in capsys.readouterr().out
     check_contract(out, {"code": 24})
+    measuring.main([str(out), *command[:4], "--sets", "cifar10"])
+    trained, held_out = (row for row in capsys.readouterr().out.splitlines() if "mAP@all" in row)
+    assert "| yes | code, 24 bits |" in trained
+    assert trained.endswith("| ≥ 0.944 at 48 bits |")
+    assert "| no | code, 24 bits |" in held_out
+    assert held_out.endswith("| ≥ 0.88 at 48 bits |")
 
 
 def test_the_same_seed_gives_the_same_network(training: ModuleType, tmp_path: Path) -> None:
