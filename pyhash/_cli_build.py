@@ -21,7 +21,7 @@ from .gallery import Failure
 from .graph import POOLINGS, GraphError, Tap, choose_taps, taps
 from .images import ImageError
 from .labels import LabelError
-from .quantize import QuantizationError, Quantized
+from .quantize import KINDS, QuantizationError, Quantized
 from .report import printable
 
 EXIT_WORSE = 5
@@ -32,7 +32,7 @@ Exit codes:
   1    no picture can be read
   2    the command was called wrongly, or labels do not fit
   4    the network does not fit, or a package is missing
-  5    the int8 network is worse than --tolerance allows; nothing was written
+  5    the quantised network is worse than --tolerance allows; nothing was written
   130  interrupted; nothing was written
 """
 
@@ -131,14 +131,16 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="How the network wants its pictures.",
 )
 @click.option(
-    "--quantize", type=click.Choice(["int8"]), help="Make the network an int8 one, unless that costs too much."
+    "--quantize",
+    type=click.Choice(KINDS),
+    help="weights: store them as int8, a quarter of the size. int8: compute so, too, which is faster on most CPUs.",
 )
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     default=0.01,
     show_default=True,
-    help="How much mean average precision int8 may cost.",
+    help="How much mean average precision --quantize may cost; where it costs more, nothing is written.",
 )
 @click.option("--max-images", type=click.IntRange(min=2), metavar="N", help="Draw so many of the pictures at random.")
 @click.option("--name", help="What to call the encoder.  [default: the network's file]")
@@ -169,7 +171,7 @@ def build_command(
       pyhash build resnet50.onnx --images train -o encoder.onnx
       pyhash build vgg16.onnx --preprocess keras-caffe --images train --levels 64 -o encoder.onnx
       pyhash build vit.onnx --images photos --head pca-itq --levels 128 -o encoder.onnx
-      pyhash build net.onnx --images train --labels labels.csv --quantize int8 -o encoder.onnx
+      pyhash build net.onnx --images train --labels labels.csv --quantize weights -o encoder.onnx
     and then, where photos was indexed with another encoder before:
       pyhash index photos --encoder encoder.onnx --rebuild
       pyhash search photos query.jpg --encoder encoder.onnx
@@ -291,13 +293,13 @@ def _print(built: Built, images: str) -> None:
     if built.batch:
         facts["batch"] = f"{many(built.batch, 'picture')} at a time: the network insists on it"
     if built.quantized is not None:
-        report = built.quantized
+        report, kind = built.quantized, built.quantized.kind
         facts |= {
-            "int8 size": "{:,.0f} kB, in float {:,.0f} kB".format(*(n / 1e3 for n in reversed(report.n_bytes))),
-            "int8 time": "{:.2f} ms a picture, in float {:.2f} ms".format(*reversed(report.milliseconds)),
-            "int8 bits": f"{report.flipped:.2%} flip under the float network's head",
+            f"{kind} size": "{:,.0f} kB, in float {:,.0f} kB".format(*(n / 1e3 for n in reversed(report.n_bytes))),
+            f"{kind} time": "{:.2f} ms a picture, in float {:.2f} ms".format(*reversed(report.milliseconds)),
+            f"{kind} bits": f"{report.flipped:.2%} flip under the float network's head",
         }
         for ranking, (before, after) in report.mean_average_precision.items():
-            facts[f"int8 mAP {ranking}"] = f"{after:.4f}, in float {before:.4f}, on held-out pictures"
+            facts[f"{kind} mAP {ranking}"] = f"{after:.4f}, in float {before:.4f}, on held-out pictures"
     print_facts(facts)
     click.echo(f"Now: pyhash index {printable(images)} --encoder {printable(built.path)} --rebuild")

@@ -26,7 +26,7 @@ from .cli import (
     _write_search_sheet,
     cli,
 )
-from .demo import draw_gallery
+from .demo import copy_photographs
 from .gallery import Gallery, GalleryMismatchError
 from .report import printable
 
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 )
 @_json_option
 def demo(folder: str | None, target: str, as_json: bool) -> int:
-    """Index and search a few pictures and show the result, offline.
+    """Index and search a few photographs and show the result, offline.
 
-    Without FOLDER it draws a small gallery of pictures and three more to search with. With FOLDER it uses
-    your pictures, takes three of them as examples, and writes nothing into FOLDER.
+    Without FOLDER it uses 120 small photographs of clothes that come with pyhash, and three more to search with. With
+    FOLDER it uses your images, takes three of them as examples, and writes nothing into FOLDER.
 
     \b
     Examples:
@@ -59,10 +59,9 @@ def demo(folder: str | None, target: str, as_json: bool) -> int:
     directory = Path(target)
     directory.mkdir(parents=True, exist_ok=True)
     if folder is None:
-        pictures = directory / "pictures"
-        queries = [os.fspath(path) for path in draw_gallery(pictures, directory / "queries")]
-        folder = os.fspath(pictures)
-        click.echo(f"drew pictures in {printable(folder)}", err=as_json)
+        folder = os.fspath(directory / "photographs")
+        queries = [os.fspath(path) for path in copy_photographs(folder, directory / "queries")]
+        click.echo(f"copied photographs of clothes to {printable(folder)}", err=as_json)
     else:
         queries = []
     encoder = _load_encoder()

@@ -23,6 +23,7 @@ MAX_MODEL_BYTES = (1 << 31) - 1  # what a protobuf message can hold
 
 # Element types of ONNX tensors (onnx.TensorProto) and the NumPy types that are fed for them.
 FLOAT, UINT8, FLOAT16, DOUBLE = 1, 2, 10, 11
+FLOATS = (FLOAT, FLOAT16, DOUBLE)
 DTYPES = {UINT8: np.uint8, FLOAT: np.float32, FLOAT16: np.float16, DOUBLE: np.float64}
 
 _PREFIX = "pyhash."
@@ -253,9 +254,14 @@ def prune(model: ModelProto, image: Any, outputs: Sequence[Any]) -> None:
         (graph.input, [image]),
         (graph.output, list(outputs)),
     ):
-        kept = [copy.copy(value) for value in values]  # emptying the field below ends the values in it
-        del field[:]
-        field.extend(kept)
+        refill(field, values)
+
+
+def refill(field: Any, values: Iterable[Any]) -> None:
+    """Make a repeated field hold these values, some of which it may hold already."""
+    kept = [copy.copy(value) for value in values]  # emptying the field ends the values in it
+    del field[:]
+    field.extend(kept)
 
 
 def _title(node: Any) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ class Built:
         Pictures that could not be read.
     fitted : Fitted
     quantized : quantize.Quantized or None
-        What int8 changed, where that was asked for.
+        What quantisation changed, where that was asked for.
     """
 
     path: str
@@ -146,10 +146,11 @@ def build(
         Kept in the file: what the encoder is called, and what it was trained on.
     max_images : int, optional
         Use at most so many pictures, drawn at random.
-    quantize : "int8", optional
-        Make the network an int8 one (see `pyhash.quantize`). The head is fitted on what the quantised network gives.
+    quantize : "weights" or "int8", optional
+        Store the weights as int8, which makes the file a quarter as large, or make the network an int8 one, which also
+        runs faster on most CPUs (see `pyhash.quantize`). The head is fitted on what the quantised network gives.
     tolerance : float
-        How much of mean average precision int8 may cost; if it costs more, nothing is written.
+        How much of mean average precision that may cost; if it costs more, nothing is written.
     threads : int, optional
         CPUs to use.
     seed : int
@@ -167,7 +168,7 @@ def build(
     LabelError
         When labels do not fit.
     QuantizationError
-        When the int8 network is worse than the tolerance; its ``report`` says how much.
+        When the quantised network is worse than the tolerance; its ``report`` says how much.
     ImportError
         When onnx, onnxruntime, SciPy or Pillow is not installed.
     """
@@ -177,8 +178,8 @@ def build(
     folder = Path(out).absolute().parent
     if not folder.is_dir():  # better said now than after all the work
         raise FileNotFoundError(errno.ENOENT, "no such folder to write to", os.fspath(folder))
-    if quantize not in (None, "int8"):
-        raise ValueError(f"quantize must be 'int8' or None, got {quantize!r}")
+    if quantize not in (None, *int8.KINDS):
+        raise ValueError(f"quantize must be {', '.join(map(repr, int8.KINDS))} or None, got {quantize!r}")
     if (labels is None) == (head in heads.SUPERVISED):
         needs = "must be given" if labels is None else "must be None"
         raise ValueError(f"labels {needs} for the head {head!r}, got {labels!r}")
@@ -208,17 +209,18 @@ def build(
     files = [files[row] for row in kept]
 
     def fit(rows: NDArray[np.float32], of_rows: Mapping[str, NDArray[Any]] | None) -> Fitted:
-        return fit_head(rows, blocks, levels, of_rows, kind=head, weights=weights, seed=seed)
+        fitted = fit_head(rows, blocks, levels, of_rows, kind=head, weights=weights, seed=seed)
+        return replace(fitted, weight=int8.rounded(fitted.weight)) if quantize == "weights" else fitted
 
     quantized = None
     if quantize is not None:
         pixels = _calibration(model, files, seed)
         before, before_features = model, features
-        model = int8.quantize(before, pixels)
+        model = int8.quantize(before, pixels) if quantize == "int8" else int8.quantize_weights(before)
         features, _, changed = extract(model, files, threads=threads, progress=progress)
         if changed:
             raise changed[0]
-        quantized = int8.assess((before, model), (before_features, features), named, fit, pixels, tolerance, seed)
+        quantized = int8.assess((before, model), (before_features, features), named, fit, pixels, tolerance, seed, kind=quantize)
         quantized.check()
         del before_features
     sample, answers = files[:8], features[:8].copy()
@@ -229,6 +231,8 @@ def build(
     if training is None:
         training = f"head {head} fitted on {len(features)} pictures of {Path(images).resolve().name}"
     encoder = add_head(model, fitted, levels, name=title, training=training)
+    if quantize == "weights":
+        encoder = int8.quantize_weights(encoder)
     _compare(encoder, sample, answers @ fitted.weight + fitted.bias)
     save(encoder, out)
     if progress is not None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from . import __version__, backend
 from ._terminal import bits, many, print_facts, print_json, print_matches, print_table, progress_bar
-from .gallery import Changes, Failure, Gallery, GalleryError, Match
+from .gallery import Changes, Failure, Gallery, GalleryError, Match, default_radius
 from .images import ImageError
 from .report import Row, printable, write_sheet
 
@@ -314,15 +314,13 @@ def search(
 @click.option(
     "--radius",
     type=click.IntRange(min=0),
-    default=4,
-    show_default=True,
-    help="Bits in which two codes may differ.",
+    help="Bits in which two codes may differ.  [default: a tenth of a code's bits]",
 )
 @click.option("--codes-only", is_flag=True, help="Do not compare the pictures themselves; lists more, faster.")
 @click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="Also write a sheet with thumbnails.")
 @_gallery_option
 @_json_option
-def dedupe(folder: str, radius: int, codes_only: bool, html: str | None, file: str | None, as_json: bool) -> int:
+def dedupe(folder: str, radius: int | None, codes_only: bool, html: str | None, file: str | None, as_json: bool) -> int:
     """List groups of nearly identical pictures in FOLDER. Nothing is deleted.
 
     FOLDER must have been indexed. Pictures whose codes differ in at most --radius bits are compared at a small
@@ -334,12 +332,15 @@ def dedupe(folder: str, radius: int, codes_only: bool, html: str | None, file: s
     Examples:
       pyhash dedupe ~/Pictures
       pyhash dedupe ~/Pictures --radius 0 --json
-      pyhash dedupe ~/Pictures --radius 8 --html duplicates.html
+      pyhash dedupe ~/Pictures --radius 32 --html duplicates.html
     """
     with Gallery.open(folder, file=file, create=False) as gallery:
         with progress_bar("comparing codes", "comparing pictures") as progress:
             groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
         stats = gallery.stats()
+    n_bits = sum((stats["levels"] or {}).values())
+    if radius is None:
+        radius = default_radius(n_bits)
     if as_json:
         print_json({"radius": radius, "groups": [[match._asdict() for match in group] for group in groups]})
     else:
@@ -364,7 +365,7 @@ def dedupe(folder: str, radius: int, codes_only: bool, html: str | None, file: s
                 "Radius": bits(radius),
             },
             folder=folder,
-            far=sum((stats["levels"] or {}).values()) / 2,  # random codes differ in half of their bits
+            far=n_bits / 2,  # random codes differ in half of their bits
             note="The number on a picture is its distance to the first of its group, in bits.",
             nothing="No two pictures are that similar.",
         )

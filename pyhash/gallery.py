@@ -395,7 +395,7 @@ class Gallery:
             return self._path(int(number))
 
     def duplicates(
-        self, radius: int = 4, *, check: bool = True, progress: Callable[[int, int], None] | None = None
+        self, radius: int | None = None, *, check: bool = True, progress: Callable[[int, int], None] | None = None
     ) -> list[list[Match]]:
         """Group the pictures that are nearly the same.
 
@@ -405,8 +405,8 @@ class Gallery:
 
         Parameters
         ----------
-        radius : int
-            Bits in which two codes may differ, at least 0.
+        radius : int, optional
+            Bits in which two codes may differ, at least 0; a tenth of a code's bits unless given.
         check : bool
             Also compare the pictures themselves, at 16 x 16 pixels. That keeps copies that were recompressed,
             resized or made brighter, and drops those that were cropped much or turned, and pictures that can no
@@ -425,7 +425,7 @@ class Gallery:
         with self._file.transaction():
             index = self._fresh_index()
             ids, codes = index.ids, index.codes(index.ids)
-            groups = near_codes(codes, radius)
+            groups = near_codes(codes, default_radius(index.bits) if radius is None else radius)
             paths = {slot: self._path(int(ids[slot])) for group in groups for slot in group.tolist()}
         if check:
             looks: dict[int, NDArray[np.uint8]] = {}
@@ -475,6 +475,11 @@ class Gallery:
 
     def _join(self, path: str) -> str:
         return os.path.join(self.folder, *path.split("/"))
+
+
+def default_radius(bits: int) -> int:
+    """Return in how many bits the codes of near-duplicates may differ, unless the user says: a tenth of all."""
+    return bits // 10
 
 
 def _default_encoder() -> GalleryEncoder:

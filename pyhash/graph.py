@@ -60,7 +60,7 @@ POOLINGS = ("gap", "gem", "none")
 
 # Activations whose values are positive, or nearly all of their weight is; `Mul` is x * sigmoid(x).
 _POSITIVE = {"Relu", "Clip", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "Mul"}
-_IMAGES, _FEATURES, _LOGITS, _BATCH = "images", "features", "logits", "n"
+_IMAGES, _FEATURES, _EMBEDDING, _LOGITS, _BATCH = "images", "features", "embedding", "logits", "n"
 
 
 class AffineHead(Protocol):
@@ -253,6 +253,7 @@ def add_head(
     head: AffineHead,
     levels: Mapping[str, int],
     *,
+    embedding: AffineHead | None = None,
     name: str = "encoder",
     training: str = "",
 ) -> ModelProto:
@@ -270,6 +271,9 @@ def add_head(
         ``bit = features @ weight + bias > 0``.
     levels : mapping of str to int
         Names and bits of the levels, in the order of the columns.
+    embedding : object with ``weight`` (dim, components) and ``bias`` (components,), optional
+        A projection that comes before the head, which is then one of its result, ``features @ weight + bias``; that
+        becomes the output ``embedding``, beside ``logits``.
     name, training : str
         What the encoder is called, and what it was trained on; kept in the file.
 
@@ -285,37 +289,39 @@ def add_head(
         When the result is not a valid model.
     """
     levels = Levels(levels)
-    weight, bias = np.asarray(head.weight, np.float32), np.asarray(head.bias, np.float32)
     blocks = feature_blocks(model)
     dim = max(columns.stop for columns in blocks.values())
-    if weight.shape != (dim, levels.bits) or bias.shape != (levels.bits,):
-        raise ValueError(
-            f"head must have a weight of {(dim, levels.bits)} and a bias of {(levels.bits,)}, "
-            f"got {weight.shape} and {bias.shape}"
-        )
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        raise ValueError("head must have finite weights, got infinity or NaN")
+    if embedding is not None:
+        projection, offset = _affine("embedding", embedding, dim, None)
+        blocks, dim = {_EMBEDDING: slice(0, projection.shape[1])}, projection.shape[1]
+    weight, bias = _affine("head", head, dim, levels.bits)
     result = read_model(model)
     partial = [f"{_LOGITS}_{level}" for level in levels]
-    free_names(result, [_LOGITS, *partial])
-    (joined,) = (node for node in result.graph.node if list(node.output) == [_FEATURES])
-    pooled = dict(zip(blocks, joined.input, strict=True))
+    free_names(result, [_LOGITS, *partial, *([_EMBEDDING] if embedding is not None else [])])
+    batch = _batch_of(result)
+    helper = require("onnx", "graph").helper
+    outputs = [helper.make_tensor_value_info(_LOGITS, FLOAT, [batch, levels.bits])]
+    tail = Emitter(result)
+    if embedding is None:
+        source = _FEATURES
+        (joined,) = (node for node in result.graph.node if list(node.output) == [_FEATURES])
+        vectors = dict(zip(blocks, joined.input, strict=True))
+    else:
+        source = tail.emit("Gemm", [_FEATURES, tail.const(projection), tail.const(offset)], output=_EMBEDDING)
+        vectors = {_EMBEDDING: source}
+        outputs.append(helper.make_tensor_value_info(_EMBEDDING, FLOAT, [batch, dim]))
     ends = np.cumsum([0, *levels.values()])
     columns = {level: slice(a, b) for level, a, b in zip(levels, ends, ends[1:], strict=False)}
     read = {
         level: [tap for tap, rows in blocks.items() if weight[rows, bits].any()] or list(blocks)
         for level, bits in columns.items()
     }
-    batch = _batch_of(result)
-    helper = require("onnx", "graph").helper
-    outputs = [helper.make_tensor_value_info(_LOGITS, FLOAT, [batch, levels.bits])]
-    tail = Emitter(result)
     if all(used == list(blocks) for used in read.values()):
-        tail.emit("Gemm", [_FEATURES, tail.const(weight), tail.const(bias)], output=_LOGITS)
+        tail.emit("Gemm", [source, tail.const(weight), tail.const(bias)], output=_LOGITS)
     else:
         for level, used in read.items():
             rows = np.concatenate([np.arange(dim)[blocks[tap]] for tap in used])
-            vector = tail.emit("Concat", [pooled[tap] for tap in used], axis=1)
+            vector = tail.emit("Concat", [vectors[tap] for tap in used], axis=1)
             matrix, offset = tail.const(weight[rows, columns[level]]), tail.const(bias[columns[level]])
             tail.emit("Gemm", [vector, matrix, offset], output=f"{_LOGITS}_{level}")
             outputs.append(helper.make_tensor_value_info(f"{_LOGITS}_{level}", FLOAT, [batch, levels[level]]))
@@ -326,6 +332,22 @@ def add_head(
     describe(result, {**metadata_of(model), **own})
     check(result)
     return result
+
+
+def _affine(
+    name: str, given: AffineHead, dim: int, width: int | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Check the shapes and values of an affine map; return its weight and bias."""
+    weight, bias = np.asarray(given.weight, np.float32), np.asarray(given.bias, np.float32)
+    if width is None:
+        width = weight.shape[-1] if weight.ndim else 0
+    if weight.shape != (dim, width) or bias.shape != (width,):
+        raise ValueError(
+            f"{name} must have a weight of {(dim, width)} and a bias of {(width,)}, got {weight.shape} and {bias.shape}"
+        )
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise ValueError(f"{name} must have finite weights, got infinity or NaN")
+    return weight, bias
 
 
 def select_levels(model: Any, levels: Sequence[str]) -> ModelProto:

@@ -1,11 +1,15 @@
-"""Static int8 quantisation of a network that gives features, and the gate that keeps a worse one from being written.
+"""int8 for a network that gives features, of two kinds, and the gate that keeps a worse one from being written.
 
-Activations become uint8 and weights int8, a scale for each output channel, with the ranges that the network's values
-have on the pictures given (QuantizeLinear and DequantizeLinear pairs around every operator, which ONNX Runtime fuses;
-Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR
-2018). Weights use 7 of the 8 bits, so that sums of two products fit into 16 bits on CPUs without VNNI and codes do not
-depend on the CPU. Preparation, pooling and head stay in float: they cost little and see the most. So does what joins
-vectors that no further layer reads: together they would have to share one scale.
+``weights``: only the file is int8. Every large weight is stored with a scale for each output channel, and two nodes
+make floats of it again, which ONNX Runtime computes once, when it loads the file: a quarter of the size at the speed
+of float, and answers that depend on the CPU no more than those of float do.
+
+``int8``: the arithmetic is int8 too. Activations become uint8 and weights int8, with the ranges that the network's
+values have on the pictures given (QuantizeLinear and DequantizeLinear pairs around every operator, which ONNX Runtime
+fuses; Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
+CVPR 2018). Weights use 7 of the 8 bits, so that sums of two products fit into 16 bits on CPUs without VNNI and codes do
+not depend on the CPU. Preparation, pooling and head stay in float: they cost little and see the most. So does what
+joins vectors that no further layer reads: together they would have to share one scale.
 
 Quantisation shifts features, and a head that is fitted on the shifted ones makes up for much of it.
 """
@@ -27,7 +31,21 @@ from numpy.typing import NDArray
 from . import _ties
 from ._extras import require
 from ._onnx import onnxruntime
-from ._surgery import GraphError, check, describe, lift, metadata_of, opset, read_model, run, session
+from ._surgery import (
+    FLOATS,
+    Emitter,
+    GraphError,
+    attribute_of,
+    check,
+    describe,
+    lift,
+    metadata_of,
+    opset,
+    read_model,
+    refill,
+    run,
+    session,
+)
 from .codes import Levels, hamming, pack
 from .evaluate import evaluate
 
@@ -36,7 +54,10 @@ if TYPE_CHECKING:
 
     from .build import Fitted
 
-__all__ = ["QuantizationError", "Quantized", "assess", "quantize"]
+__all__ = ["KINDS", "QuantizationError", "Quantized", "assess", "quantize", "quantize_weights", "rounded"]
+
+KINDS = ("weights", "int8")
+"""int8 on disk and float in memory; int8 arithmetic."""
 
 Fit: TypeAlias = "Callable[[NDArray[np.float32], dict[str, NDArray[Any]] | None], Fitted]"
 
@@ -45,6 +66,7 @@ _NEIGHBOURS = 10
 _SECONDS = 0.5
 _INT8 = 3  # in onnx.TensorProto
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_LARGE = 1024  # numbers; what holds fewer is not worth two more nodes
 _MIN_OPSET = 13  # from which a scale for each channel is part of ONNX
 
 
@@ -62,8 +84,10 @@ class Quantized:
 
     Attributes
     ----------
+    kind : str
+        One of `KINDS`.
     n_calibration : int
-        Pictures that the ranges were taken from.
+        Pictures that the ranges were taken from; 0 where none are needed.
     n_bytes : (int, int)
         Size of the network.
     milliseconds : (float, float)
@@ -82,6 +106,7 @@ class Quantized:
         How much lower any mean average precision may be.
     """
 
+    kind: str
     n_calibration: int
     n_bytes: tuple[int, int]
     milliseconds: tuple[float, float]
@@ -103,15 +128,85 @@ class Quantized:
             worst = max(self.mean_average_precision.items(), key=lambda item: item[1][0] - item[1][1])
             ranking, (before, after) = worst
             raise QuantizationError(
-                f"int8 loses {self.loss:.4f} of mean average precision ({ranking}: {before:.4f} in float, {after:.4f} "
-                f"in int8, {self.n_queries:,} queries), more than the tolerance of {self.tolerance:g}: nothing was "
-                "written",
+                f"quantize={self.kind!r} loses {self.loss:.4f} of mean average precision ({ranking}: {before:.4f} in "
+                f"float, {after:.4f} in int8, {self.n_queries:,} queries), more than the tolerance of "
+                f"{self.tolerance:g}: nothing was written",
                 self,
             )
 
 
+def quantize_weights(model: ModelProto) -> ModelProto:
+    """Store every large weight of a network or an encoder as int8, a scale for each output channel.
+
+    ONNX Runtime makes floats of them when it loads the file, so that it runs as fast as before.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        It is not changed. What is stored so already stays as it is.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The same inputs, outputs and metadata.
+
+    Raises
+    ------
+    GraphError
+        When there is no large weight of a Conv, Gemm or MatMul.
+    """
+    to_array, result = require("onnx", "graph").numpy_helper.to_array, read_model(model)
+    emitter, stored = Emitter(result), set()
+    axes = _output_axes(result)
+    for tensor in list(result.graph.initializer):
+        large = len(tensor.dims) > 1 and np.prod(tensor.dims) >= _LARGE
+        if large and tensor.name in axes and tensor.data_type in FLOATS:
+            weight = to_array(tensor)
+            if np.isfinite(weight).all():
+                values, scale = _as_int8(weight, axes[tensor.name])
+                floats = emitter.emit("Cast", [emitter.const(values)], to=tensor.data_type)
+                emitter.emit("Mul", [floats, emitter.const(scale.astype(weight.dtype))], output=tensor.name)
+                stored.add(tensor.name)
+    metadata = metadata_of(model)
+    if not stored and metadata.get("quantized") != "weights":
+        raise GraphError("the network has no large weights in float that could be stored as int8")
+    refill(result.graph.node, [*emitter.nodes, *result.graph.node])
+    refill(result.graph.initializer, [tensor for tensor in result.graph.initializer if tensor.name not in stored])
+    describe(result, {**metadata, "quantized": "weights"})
+    check(result)
+    return result
+
+
+def rounded(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what `quantize_weights` makes of the weight of a head, of shape (dim, bits)."""
+    values, scale = _as_int8(weight, 1)
+    return values * scale
+
+
+def _as_int8(weight: NDArray[Any], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return int8 values and the scales that they are to be multiplied by, one for each place along an axis."""
+    others = tuple(other for other in range(weight.ndim) if other != axis % weight.ndim)
+    largest = np.abs(weight).max(axis=others, keepdims=True).astype(np.float32)
+    scale = np.where(largest > 0, largest / np.float32(127), np.float32(1))
+    return np.rint(weight / scale).astype(np.int8), scale
+
+
+def _output_axes(model: ModelProto) -> dict[str, int]:
+    """Return which axis of the layers' weights is that of the outputs, by the weight's name."""
+    axes: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in _WEIGHTED:
+            continue
+        if node.op_type == "MatMul":
+            axes |= {node.input[0]: -2, node.input[1]: -1}
+        else:
+            first = node.op_type == "Conv" or (node.op_type == "Gemm" and attribute_of(node, "transB", 0))
+            axes[node.input[1]] = 0 if first else 1
+    return axes
+
+
 def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
-    """Quantise a network that gives features.
+    """Quantise a network that gives features: weights, activations and arithmetic.
 
     Parameters
     ----------
@@ -183,23 +278,27 @@ def assess(
     pixels: NDArray[np.uint8],
     tolerance: float,
     seed: int = 0,
+    *,
+    kind: str = "int8",
 ) -> Quantized:
     """Compare a network with its quantised form.
 
     Parameters
     ----------
     networks : (onnx.ModelProto, onnx.ModelProto)
-        The float one and what `quantize` made of it.
+        The float one, and what `quantize` or `quantize_weights` made of it.
     features : (float32 array, float32 array), each of shape (n, dim)
         What they give for the same pictures.
     labels : mapping of level to array of shape (n,), or None
     fit : callable
         Fits a head on features, which it may overwrite, and labels.
     pixels : uint8 array, shape (n, height, width, 3)
-        The pictures of the calibration; they are timed too.
+        Pictures to time the networks with; for int8 those of the calibration.
     tolerance : float
     seed : int
         Draws the quarter that is held out.
+    kind : str
+        One of `KINDS`.
 
     Returns
     -------
@@ -220,7 +319,8 @@ def assess(
         near = _nearest(features[0], queries, database)
         judged = [{"code": _by_neighbours(hamming(part[queries], part[database]), near, levels.bits)} for part in codes]
     return Quantized(
-        n_calibration=len(pixels),
+        kind=kind,
+        n_calibration=len(pixels) if kind == "int8" else 0,
         n_bytes=(networks[0].ByteSize(), networks[1].ByteSize()),
         milliseconds=_time(networks, pixels),
         flipped=_differing(codes[0], same_head, levels.bits),

@@ -48,11 +48,11 @@ def missing_extras() -> None:
 
 def main_job() -> None:
     """A folder of pictures is indexed, and each query finds pictures of its kind first."""
-    from pyhash.demo import draw_gallery
+    from pyhash.demo import copy_photographs
 
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder, "pictures")
-        queries = draw_gallery(pictures, Path(folder, "queries"))
+        queries = copy_photographs(pictures, Path(folder, "queries"))
 
         def command(*arguments: object) -> dict:
             done = subprocess.run(

@@ -243,7 +243,7 @@ def test_arguments(backbone: Path, folder: Path, tmp_path: Path) -> None:
     for weights in ([1, 1], [1, 1, 1, -1], [0, 0, 0, 0], [1, 1, 1, np.nan]):
         with pytest.raises(ValueError, match="weights of level 'fine' must be 4 numbers of at least 0, not all 0"):
             build(backbone, folder, "folders", LEVELS, out, weights={"fine": weights})
-    with pytest.raises(ValueError, match="quantize must be 'int8' or None, got 'int4'"):
+    with pytest.raises(ValueError, match="quantize must be 'weights', 'int8' or None, got 'int4'"):
         build(backbone, folder, "folders", LEVELS, out, quantize="int4")
     with pytest.raises(LabelError, match="no pictures in"):
         build(backbone, tmp_path, "folders", LEVELS, out)

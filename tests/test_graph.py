@@ -357,8 +357,33 @@ def test_levels_that_read_every_tap_can_be_selected_too() -> None:
         graph.select_levels(networks.resnet(), ["coarse"])
 
 
+def test_a_projection_before_the_head_is_an_output() -> None:
+    """Also where the network has a tensor of that name already."""
+    model = networks.resnet()
+    assert "embedding" in {name for node in model.graph.node for name in node.output}
+    features = features_of(model)
+    projection, head = random_head(60, 20), random_head(20, 32)
+    encoder = graph.add_head(features, head, {"coarse": 8, "fine": 24}, embedding=projection)
+    assert [value.name for value in encoder.graph.output] == ["logits", "embedding"]
+    pixels = pictures(5, 32)
+    (given,) = run(features, {"images": pixels})
+    logits, embedding = run(encoder, {"images": pixels}, ["logits", "embedding"])
+    np.testing.assert_allclose(embedding, given @ projection.weight + projection.bias, atol=1e-4)
+    np.testing.assert_allclose(logits, embedding @ head.weight + head.bias, atol=1e-4)
+    np.testing.assert_array_equal(Encoder(encoder.SerializeToString()).logits(pixels), logits)
+    coarse = graph.select_levels(encoder, ["coarse"])
+    assert [value.name for value in coarse.graph.output] == ["logits"]
+    np.testing.assert_allclose(run(coarse, {"images": pixels})[0], logits[:, :8], atol=1e-5)
+
+
 def test_a_head_must_fit() -> None:
     features = features_of(networks.resnet())
+    with pytest.raises(
+        ValueError, match=r"embedding must have a weight of \(60, 9\) and a bias of \(9,\), got \(61, 9\)"
+    ):
+        graph.add_head(features, random_head(9, 8), {"code": 8}, embedding=random_head(61, 9))
+    with pytest.raises(ValueError, match=r"head must have a weight of \(9, 8\) and a bias of \(8,\), got \(60, 8\)"):
+        graph.add_head(features, random_head(60, 8), {"code": 8}, embedding=random_head(60, 9))
     with pytest.raises(ValueError, match=r"head must have a weight of \(60, 16\) and a bias of \(16,\), got \(60, 8\)"):
         graph.add_head(features, random_head(60, 8), {"code": 16})
     broken = random_head(60, 8)

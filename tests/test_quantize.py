@@ -121,6 +121,88 @@ def test_networks_that_cannot_be_quantised(folder: Path, monkeypatch: pytest.Mon
         quantize.quantize(model, pixels_of(folder))
 
 
+# Weights alone
+
+
+def by_hand(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with every large weight of a layer rounded to 255 steps for each output."""
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(model)
+    for tensor in rounded.graph.initializer:
+        weight = onnx.numpy_helper.to_array(tensor)
+        for node in rounded.graph.node:
+            if weight.ndim < 2 or weight.size < 1024 or tensor.name not in node.input[:2]:
+                continue
+            transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+            axis = {"Conv": 0, "Gemm": 0 if transposed else 1, "MatMul": weight.ndim - 1}.get(node.op_type)
+            if axis is not None:
+                rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float32)
+                step = np.abs(rows).max(axis=1, keepdims=True) / 127
+                rows = np.rint(rows / np.where(step, step, 1)) * step.astype(weight.dtype)
+                moved = rows.reshape(np.moveaxis(weight, axis, 0).shape)
+                tensor.CopyFrom(
+                    onnx.numpy_helper.from_array(np.moveaxis(moved, 0, axis).astype(weight.dtype), tensor.name)
+                )
+                break
+    return rounded
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "efficientnet", "half"])
+def test_stored_weights_are_those_rounded_by_hand(name: str, folder: Path) -> None:
+    others = {"efficientnet": networks.efficientnet, "half": lambda: networks.resnet(dtype=np.float16)}
+    model = graph.add_features({**NETWORKS, **others}[name](), preprocess={"preset": "unit", "size": 32})
+    before = model.SerializeToString()
+    result = quantize.quantize_weights(model)
+    assert model.SerializeToString() == before
+    onnx.checker.check_model(result, full_check=True)
+    assert {entry.key: entry.value for entry in result.metadata_props}["pyhash.quantized"] == "weights"
+    assert graph.feature_blocks(result) == graph.feature_blocks(model)
+    assert graph.choose_taps(result) == graph.choose_taps(model)
+    again = quantize.quantize_weights(result)  # what is stored so stays
+    assert [node.output for node in again.graph.node] == [node.output for node in result.graph.node]
+    assert [t.raw_data for t in again.graph.initializer] == [t.raw_data for t in result.graph.initializer]
+    stored = sum(tensor.data_type == onnx.TensorProto.INT8 for tensor in result.graph.initializer)
+    large = [t for t in model.graph.initializer if len(t.dims) > 1 and np.prod(t.dims) >= 1024]
+    assert stored == len(large) > 0
+
+    pixels = pixels_of(folder)
+    expected, float_ones, found = (features_of(m, pixels) for m in (by_hand(model), model, result))
+    np.testing.assert_allclose(found, expected, atol=1e-5 if name != "half" else 2e-3)
+    assert np.abs(found - float_ones).max() > 0
+    assert (found * float_ones).sum(axis=1).min() > 0.999 * len(graph.feature_blocks(model))  # taps have length 1
+
+
+def test_the_runtime_makes_floats_when_it_loads(tmp_path: Path) -> None:
+    model = graph.add_features(networks.resnet(), preprocess="unit")
+    operators = []
+    for number, each in enumerate((model, quantize.quantize_weights(model))):
+        options = onnxruntime().SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{number}.onnx")
+        options.graph_optimization_level = onnxruntime().GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        onnxruntime().InferenceSession(each.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        operators.append(sorted(node.op_type for node in onnx.load(tmp_path / f"{number}.onnx").graph.node))
+    assert operators[0] == operators[1]
+
+
+def test_weights_that_cannot_be_stored_so() -> None:
+    small = graph.add_features(networks.resnet(), preprocess="unit")
+    for tensor in list(small.graph.initializer):
+        if np.prod(tensor.dims) >= 1024:
+            weight = onnx.numpy_helper.to_array(tensor).copy()
+            weight.flat[0] = np.inf
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weight, tensor.name))
+    with pytest.raises(GraphError, match="no large weights in float that could be stored as int8"):
+        quantize.quantize_weights(small)
+
+
+def test_a_channel_of_zeros_and_one_of_tiny_values() -> None:
+    weight = np.array([[0, 1e-30, 1, -3], [0, -2e-30, 0.5, 2]], np.float32)
+    rounded = quantize.rounded(weight)
+    assert (rounded[:, 0] == 0).all()
+    np.testing.assert_allclose(rounded, weight, rtol=0.01, atol=0)
+    np.testing.assert_array_equal(quantize.rounded(rounded), rounded)
+
+
 # The gate
 
 
@@ -169,7 +251,7 @@ def test_worse_features_are_refused(folder: Path, labelled: bool) -> None:
     assert small.loss < large.loss
     assert large.loss > 0.1
     with pytest.raises(
-        QuantizationError, match=r"int8 loses 0\.\d+ of mean average precision .* tolerance of 0\.01"
+        QuantizationError, match=r"quantize='int8' loses 0\.\d+ of mean average precision .* tolerance of 0\.01"
     ) as e:
         large.check()
     assert e.value.report is large
@@ -177,7 +259,7 @@ def test_worse_features_are_refused(folder: Path, labelled: bool) -> None:
 
 
 def test_the_loss_is_that_of_the_worst_ranking() -> None:
-    report = Quantized(4, (1, 1), (1.0, 1.0), 0.0, 0.0, {"code": (0.5, 0.6), "fine": (0.5, 0.45)}, 10, 30, 0.04)
+    report = Quantized("int8", 4, (1, 1), (1.0, 1.0), 0.0, 0.0, {"code": (0.5, 0.6), "fine": (0.5, 0.45)}, 10, 30, 0.04)
     assert report.loss == pytest.approx(0.05)
     with pytest.raises(QuantizationError, match=r"\(fine: 0\.5000 in float, 0\.4500 in int8, 10 queries\)"):
         report.check()
@@ -213,6 +295,27 @@ def test_build_writes_an_int8_encoder(folder: Path, tmp_path: Path) -> None:
     assert os.path.getsize(tmp_path / "e.onnx") < os.path.getsize(tmp_path / "float.onnx")
 
 
+@pytest.mark.parametrize("weights", [None, {"coarse": [0, 0, 1, 1]}])
+def test_build_stores_weights_and_head_as_int8(folder: Path, tmp_path: Path, weights: Any) -> None:
+    """Two levels that read the same taps, and two that do not."""
+    options = {"n_taps": 4, "weights": weights, "tolerance": 0.05}
+    built = build(networks.resnet(), folder, "folders", LEVELS, tmp_path / "e.onnx", quantize="weights", **options)
+    report = built.quantized
+    assert report is not None
+    assert (report.kind, report.n_calibration) == ("weights", 0)
+    assert report.n_bytes[1] < report.n_bytes[0] / 2
+    encoder = Encoder(tmp_path / "e.onnx")
+    assert encoder.metadata["quantized"] == "weights"
+    files = sorted(map(str, folder.rglob("*.png")))
+    features, _, _ = extract(quantize.quantize_weights(graph.add_features(networks.resnet())), files)
+    fitted = built.fitted
+    np.testing.assert_array_equal(quantize.rounded(fitted.weight), fitted.weight)
+    np.testing.assert_allclose(encoder.logits(files), features @ fitted.weight + fitted.bias, atol=1e-4)
+    np.testing.assert_array_equal(encoder.encode(files, level="coarse")[:, 0], encoder.encode(files)[:, 0])
+    heads = [t for t in onnx.load(tmp_path / "e.onnx").graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+    assert max(np.prod(tensor.dims) for tensor in heads) < 1024
+
+
 def test_the_head_is_fitted_on_what_the_int8_network_gives(folder: Path, tmp_path: Path) -> None:
     built = build(networks.resnet(), folder, "folders", LEVELS, tmp_path / "e.onnx", quantize="int8", tolerance=1)
     model = graph.add_features(networks.resnet())
@@ -234,8 +337,8 @@ def test_the_command_writes_nothing_that_is_worse(
     out.write_text("old")
     arguments = ["build", tmp_path / "net.onnx", "--images", folder, "-o", out, "--quantize", "int8", "--json"]
 
-    def worse(*arguments: Any) -> Quantized:
-        report = real(*arguments)
+    def worse(*arguments: Any, **options: Any) -> Quantized:
+        report = real(*arguments, **options)
         changed = {name: (before, before - 0.5) for name, (before, _) in report.mean_average_precision.items()}
         return dataclasses.replace(report, mean_average_precision=changed)
 
@@ -243,7 +346,7 @@ def test_the_command_writes_nothing_that_is_worse(
     monkeypatch.setattr(quantize, "assess", worse)
     result = CliRunner().invoke(cli.cli, list(map(str, arguments)), prog_name="pyhash")
     assert result.exit_code == 5, result.output
-    assert "int8 loses 0.5000 of mean average precision" in result.stderr
+    assert "quantize='int8' loses 0.5000 of mean average precision" in result.stderr
     assert "nothing was written" in result.stderr
     answer = json.loads(result.stdout)
     assert answer["written"] is None

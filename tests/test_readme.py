@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pyhash.demo import draw_gallery
+from pyhash.demo import copy_photographs
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
@@ -15,7 +15,7 @@ SNIPPETS = re.findall(r"^### (.+?)\n.*?```python\n(.*?)```", TEXT, re.DOTALL | r
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    draw_gallery(folder / "photos", folder / "queries")
+    copy_photographs(folder / "photos", folder / "queries")
     return folder
 
 

@@ -1,0 +1,251 @@
+"""The built-in model keeps its contract and its card's word; the scripts that make and measure it, on tiny sets."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pyhash
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("PIL")
+from PIL import Image
+
+from pyhash._onnx import onnxruntime
+
+ROOT = Path(__file__).parents[1]
+MODELS = Path(pyhash.__file__).parent / "models"
+SHIPPED = MODELS / "default.onnx"
+LEVELS = {"coarse": 64, "fine": 192}
+
+
+def open_session(file: Path) -> Any:
+    options = onnxruntime().SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime().InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def test_the_built_in_model_keeps_the_contract() -> None:
+    session = open_session(SHIPPED)
+    metadata = session.get_modelmeta().custom_metadata_map
+    keys = {"schema", "name", "levels", "size", "resize", "crop", "taps", "training", "quantized"}
+    assert {f"pyhash.{key}" for key in keys} <= set(metadata)
+    assert metadata["pyhash.schema"] == "1"
+    assert metadata["pyhash.quantized"] == "weights"
+    assert list(json.loads(metadata["pyhash.levels"]).items()) == list(LEVELS.items())
+    (images,) = session.get_inputs()
+    assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [224, 224, 3])
+    assert isinstance(images.shape[0], str)
+    assert [(value.name, value.type, value.shape[1]) for value in session.get_outputs()] == [
+        ("logits", "tensor(float)", 256),
+        ("embedding", "tensor(float)", 384),
+    ]
+    assert SHIPPED.stat().st_size <= 5_000_000
+    batch = np.random.default_rng(0).integers(0, 256, (5, 224, 224, 3), np.uint8)
+    for name in ("logits", "embedding"):
+        (together,) = session.run([name], {"images": batch})
+        assert together.dtype == np.float32
+        alone = np.concatenate([session.run([name], {"images": one[None]})[0] for one in batch])
+        np.testing.assert_allclose(alone, together, atol=1e-4)
+
+
+def test_the_logits_are_an_affine_map_of_the_embedding() -> None:
+    """The coarse bits read the 64 leading components, the fine ones 192, centred: what a collection can do anew."""
+    onnx = pytest.importorskip("onnx")
+    batch = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
+    logits, embedding = open_session(SHIPPED).run(["logits", "embedding"], {"images": batch})
+    graph = onnx.load(SHIPPED).graph
+    (head,) = (node for node in graph.node if list(node.output) == ["logits"])
+    assert head.input[0] == "embedding"
+    made = {name: node for node in graph.node for name in node.output}
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    scaled = made[head.input[1]]
+    weight = values[made[scaled.input[0]].input[0]] * values[scaled.input[1]]
+    np.testing.assert_allclose(embedding @ weight + values[head.input[2]], logits, atol=1e-5)
+    energy = np.square(weight)
+    assert energy[:64, :64].sum() > 0.98 * energy[:, :64].sum()
+    assert energy[:192, 64:].sum() > 0.98 * energy[:, 64:].sum()
+
+
+def test_the_built_in_model_finds_the_kind_of_a_photograph() -> None:
+    """The photographs of the demo: twelve of each of ten kinds, each searching the others."""
+    files = sorted((MODELS / "photographs" / "collection").rglob("*.jpg"))
+    assert len(files) == 120
+    codes = pyhash.Encoder().encode(files)
+    kinds = np.array([file.parent.name for file in files])
+    distances = pyhash.hamming(codes, codes)
+    np.fill_diagonal(distances, 1000)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :3]
+    assert (kinds[nearest] == kinds[:, None]).mean() > 0.5  # 0.09 by chance
+    assert len(np.unique(codes, axis=0)) == 120
+    ones = np.unpackbits(codes, axis=1).mean(axis=0)
+    assert ((ones > 0) & (ones < 1)).all()
+
+
+def test_the_card_tells_the_file_and_names_what_it_is_made_of() -> None:
+    card = (MODELS / "MODEL_CARD.md").read_text()
+    table = card.split("<!-- table -->")[1].split("<!-- end of table -->")[0]
+    assert f"| file, MB | {SHIPPED.stat().st_size / 1e6:.2f} |" in table
+    training = pyhash.Encoder().metadata["training"]
+    for name in re.findall(r"[a-z]{5,}", training.split("head: ")[1].split(",")[0]):
+        assert name in card
+    for row in table.splitlines():
+        if row.startswith(("| objects", "| grocery", "| clothing")):
+            assert "| yes |" in row or "| yes, but photos |" in row, row
+    assert all("| no |" in row for row in table.splitlines() if row.startswith(("| cifar10", "| tiny-imagenet")))
+
+
+# The scripts
+
+
+def load_script(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
+    for module in ("onnx", "scipy"):
+        pytest.importorskip(module)
+    monkeypatch.syspath_prepend(ROOT / "training")
+    return importlib.import_module(name)
+
+
+def draw_sets(data: Path) -> None:
+    """Small sets with the layout of the real ones: plain colours with noise, one a class."""
+    rng = np.random.default_rng(0)
+    folders = [f"clothing/{part}/{kind}" for part in ("train", "validation") for kind in ("hat", "shoes")]
+    folders += [f"{name}/{kind}" for name in ("objects", "grocery") for kind in ("ant", "barrel", "crab")]
+    folders += [f"{name}/{kind}" for name in ("cifar10/train", "cifar10/test") for kind in ("cat", "dog")]
+    for folder in [*folders, "photos"]:
+        (data / folder).mkdir(parents=True)
+        colour = np.random.default_rng([*Path(folder).name.encode()]).integers(0, 256, 3)
+        for number in range(7):
+            pixels = np.clip(colour + rng.normal(0, 30, (40, 50, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(data / folder / f"{number}.jpg")
+    with (data / "grocery" / "classes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["class", "fine", "coarse"], *([kind, kind, "all"] for kind in ("ant", "barrel", "crab"))]
+        )
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, Path]:
+    """The script that makes the model, and what it made of a small network and small sets."""
+    making = load_script(monkeypatch, "default_model")
+    import networks
+    import onnx
+
+    draw_sets(tmp_path / "data")
+    onnx.save_model(networks.efficientnet(), tmp_path / "network.onnx")
+    monkeypatch.setattr(making, "PREPROCESS", making.PREPROCESS | {"size": 32})
+    monkeypatch.setattr(making, "LEVELS", pyhash.Levels({"coarse": 8, "fine": 16}))
+    monkeypatch.setattr(making, "COMPONENTS", 24)
+    out = tmp_path / "made.onnx"
+    making.main([str(tmp_path / "network.onnx"), "--data", str(tmp_path / "data"), "--out", str(out)])
+    return making, out
+
+
+def test_the_model_is_made_of_what_the_stored_network_gives(made: tuple[ModuleType, Path], tmp_path: Path) -> None:
+    making, file = made
+    from pyhash.build import extract
+    from pyhash.graph import add_features
+    from pyhash.quantize import quantize_weights
+
+    encoder = pyhash.Encoder(file)
+    assert (dict(encoder.levels), encoder.size) == ({"coarse": 8, "fine": 16}, 32)
+    network = quantize_weights(
+        add_features(tmp_path / "network.onnx", ["last_map"], making.PREPROCESS, pooling=["gap"])
+    )
+    files = [f for name in making.SETS for f in sorted((tmp_path / "data" / name).rglob("*.jpg"))]
+    features, _, _ = extract(network, files)
+    rows = making.typical_rows(features, making.class_vectors(tmp_path / "network.onnx"))
+    assert rows.shape == (len(files) + 10, 40)
+    np.testing.assert_array_equal(rows[: len(files)], features)
+    spread = [np.square(part - features.mean(axis=0)).sum(axis=1).mean() for part in (features, rows[len(files) :])]
+    assert spread[0] == pytest.approx(spread[1], rel=1e-4)
+    centred = rows - rows.mean(axis=0)
+    components = np.linalg.svd(centred, full_matrices=False)[2][:24]
+
+    import onnx
+
+    batch = np.stack([pyhash.images.load(f, size=32, resize="bicubic") for f in files])
+    (found,) = open_session(file).run(["embedding"], {"images": batch})
+    expected = (features - rows.mean(axis=0)) @ components.T
+    kept = slice(0, 4)  # of the later ones the order may differ by the rounding
+    np.testing.assert_allclose(np.abs(found[:, kept]), np.abs(expected[:, kept]), atol=0.02 * np.abs(expected).max())
+    assert np.square(found).sum() == pytest.approx(np.square(expected).sum(), rel=0.05)
+    assert onnx.load(file).graph.output[1].name == "embedding"
+
+
+def test_measuring_knows_every_protocol(
+    made: tuple[ModuleType, Path], tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    measuring = load_script(monkeypatch, "measure_model")
+    _, file = made
+    card = tmp_path / "card.md"
+    card.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
+    monkeypatch.setattr(measuring, "DRAWN", 5)
+    capsys.readouterr()
+    measuring.main([str(file), "--data", str(tmp_path / "data"), "--card", str(card)])
+    printed = capsys.readouterr().out
+    assert card.read_text() == f"before\n<!-- table -->\n{printed}<!-- end of table -->\nafter\n"
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows[1:] if len(row) == 7]
+    sizes = {row[0]: (row[1], row[2]) for row in rows}
+    assert sizes["objects"] == sizes["grocery"] == ("6 / 15", "yes")  # 0 and 5 of each 7
+    assert sizes["clothing, validation over train"] == ("14 / 14", "yes")
+    assert sizes["objects, grocery, clothing and photos in one"] == ("26 / 51", "yes, but photos")
+    assert sizes["cifar10, test over train"] == ("5 / 14", "no")
+    assert "tiny-imagenet, val over train" not in sizes
+    ranked = [row[3] for row in rows if row[0] == "objects"]
+    codes, peers = ["code, 24 bits", "coarse, 8 bits", "fine, 16 bits"], ["pHash, 64 bits"]
+    assert ranked == [*codes, "cosine of its network's features, 40 floats", *peers]
+    groups = {row[3]: row for row in rows if row[0] == "grocery, 43 groups"}
+    assert {row[4] for row in groups.values()} == {"1.000"}  # here all are of one group
+    assert all(0 <= float(value) <= 1 for row in rows for value in row[4:] if value)
+
+    shutil.rmtree(tmp_path / "data" / "grocery")
+    measuring.main([str(file), "--data", str(tmp_path / "data")])
+    assert "grocery" not in capsys.readouterr().out
+
+
+def test_measures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring = load_script(monkeypatch, "measure_model")
+    files = [Path(f"{kind}/{number}") for kind in "ab" for number in range(7)]
+    queries, others = measuring.parted(files[::-1])
+    assert [str(file) for file in queries] == ["a/0", "a/5", "b/0", "b/5"]
+    assert sorted([*queries, *others]) == files
+    assert [file.name for file in measuring.drawn([Path(str(n)) for n in range(9)], 3)] == ["0", "4", "8"]
+
+    stored = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    task = measuring.Task("", [], [], (np.array(["x"]), np.array(["x", "y", "x"])), "no", (2,))
+    precision, average = measuring.by_cosine(task, (stored[:1], stored))
+    assert (precision, average) == (0.5, pytest.approx((1 + 2 / 3) / 2))
+
+    pictures = np.random.default_rng(0).integers(0, 200, (3, 32, 32, 3), np.uint8)
+    hashes = measuring.p_hash(np.concatenate([pictures, pictures + np.uint8(40)]))
+    assert hashes.shape == (6, 8)
+    flipped = np.bitwise_count(hashes[:, None] ^ hashes).sum(-1)
+    assert (flipped[np.arange(3), np.arange(3) + 3] <= 1).all()  # brightness hardly moves it
+    assert flipped[0, 1] > 10
+
+
+def test_the_demo_photographs_are_those_that_the_script_makes(
+    data_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choosing = load_script(monkeypatch, "demo_photographs")
+    choosing.main(["--data", str(data_directory), "--out", str(tmp_path)])
+    made, shipped = (
+        {file.relative_to(root): file for file in root.rglob("*.jpg")} for root in (tmp_path, MODELS / "photographs")
+    )
+    assert set(made) == set(shipped)
+    for name, file in made.items():
+        with Image.open(file) as one, Image.open(shipped[name]) as other:
+            assert one.size == other.size
+            assert (
+                np.abs(np.asarray(one, int) - np.asarray(other, int)).mean() < 2
+            )  # another Pillow may round otherwise

@@ -1,0 +1,112 @@
+"""Make the built-in model of a public network: EfficientNet-Lite0, its features projected and cut to 256 bits.
+
+    python examples/pretrained_backbone.py efficientnet-lite0.onnx --images DIR
+    python training/default_model.py efficientnet-lite0.onnx --data DIR --out pyhash/models/default.onnx
+
+``DIR`` holds the sets `SETS`, folders of JPEG files. Needs ``pip install pyhash-retrieval[encoder,graph]``. Nothing is
+trained and no label is used:
+
+1. The weights are stored as int8 (`pyhash.quantize.quantize_weights`), and all that follows is fitted on what the
+   stored network gives.
+2. The last features, of length 1, are centred and rotated to their `COMPONENTS` leading principal components, without
+   whitening: the output ``embedding``. The components are those of a thousand images of each set, and of the thousand
+   vectors of the network's own classifier, which stand for kinds of images that the sets lack.
+3. Each level of the code is fitted on the same rows by iterative quantization (`pyhash.heads.pca_itq`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+import pyhash
+from pyhash import heads
+from pyhash.build import extract
+from pyhash.graph import add_features, add_head, choose_taps, save
+from pyhash.quantize import quantize_weights, rounded
+
+SETS = ("clothing/train", "objects", "grocery")
+IMAGES_OF_A_SET = 1000
+LEVELS = pyhash.Levels({"coarse": 64, "fine": 192})
+COMPONENTS = 384
+# Bytes to -1 to 1, as the network was trained; both sides squashed to the size of its training.
+PREPROCESS = {"preset": "tf", "size": 224, "resize": "bicubic", "crop": "squash"}
+
+Floats = NDArray[np.float32]
+
+
+class Affine(NamedTuple):
+    """``vectors @ weight + bias``."""
+
+    weight: Floats
+    bias: Floats
+
+
+def class_vectors(network: Path) -> Floats:
+    """Return the weights of the network's classifier, a row a class: its last layer's."""
+    graph = onnx.load(network).graph
+    last = next(node for node in reversed(graph.node) if node.op_type == "Gemm")
+    (weight,) = (onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == last.input[1])
+    by_row = any(attribute.name == "transB" and attribute.i for attribute in last.attribute)
+    vectors: Floats = weight if by_row else weight.T
+    return vectors
+
+
+def typical_rows(images: Floats, vectors: Floats) -> Floats:
+    """Join the features of images and the class vectors, moved and scaled so that they spread as far as the images."""
+    mean = images.mean(axis=0)
+    centred = vectors - vectors.mean(axis=0)
+    scale = np.sqrt(np.square(images - mean).sum(axis=1).mean() / np.square(centred).sum(axis=1).mean())
+    return np.concatenate([images, mean + scale * centred]).astype(np.float32)
+
+
+def projection(rows: Floats, components: int) -> Affine:
+    """Return the map to the leading principal components, centred, as the file will store it."""
+    mean = rows.mean(axis=0, dtype=np.float64)
+    _, directions = np.linalg.eigh(np.cov(rows.T))
+    weight = rounded(np.ascontiguousarray(directions[:, : -components - 1 : -1], np.float32))
+    return Affine(weight, (-mean @ weight).astype(np.float32))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line and write the file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("network", type=Path, help="EfficientNet-Lite0, of examples/pretrained_backbone.py")
+    parser.add_argument("--data", required=True, type=Path, help="folder that holds the sets")
+    parser.add_argument("--sets", nargs="+", default=SETS, help="which to fit on, to leave out what is measured on")
+    parser.add_argument("--out", required=True, type=Path, help="the encoder to write")
+    args = parser.parse_args(argv)
+
+    (tap,) = choose_taps(args.network, 1, size=PREPROCESS["size"])
+    network = quantize_weights(add_features(args.network, [tap.name], PREPROCESS, pooling=["gap"]))
+    features = []
+    for name in args.sets:
+        files = sorted((args.data / name).rglob("*.jpg"))
+        chosen = np.linspace(0, len(files) - 1, min(len(files), IMAGES_OF_A_SET)).round().astype(int)
+        found, _, failed = extract(network, [files[number] for number in chosen])
+        if failed or not len(found):
+            parser.error(f"--data: {failed[0] if failed else f'no JPEG files in {args.data / name}'}")
+        print(f"{name}: {len(found):,} of {len(files):,} images", flush=True)
+        features.append(found)
+    rows = typical_rows(np.concatenate(features), class_vectors(args.network))
+    embedding = projection(rows, COMPONENTS)
+    head = heads.pca_itq(rows @ embedding.weight + embedding.bias, LEVELS)
+    encoder = add_head(
+        network,
+        head,
+        LEVELS,
+        embedding=embedding,
+        name="efficientnet-lite0",
+        training=f"network: ImageNet (ILSVRC 2012), by its makers; head: {', '.join(args.sets)}, without labels",
+    )
+    save(quantize_weights(encoder), args.out)
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB, {pyhash.Encoder(args.out)!r}")
+
+
+if __name__ == "__main__":
+    main()
