@@ -220,9 +220,10 @@ def build(
         features, _, changed = extract(model, files, threads=threads, progress=progress)
         if changed:
             raise changed[0]
-        quantized = int8.assess((before, model), (before_features, features), named, fit, pixels, tolerance, seed, kind=quantize)
+        networks, both = (before, model), (before_features, features)
+        quantized = int8.assess(networks, both, named, fit, pixels, tolerance, seed, kind=quantize)
         quantized.check()
-        del before_features
+        del before_features, both
     sample, answers = files[:8], features[:8].copy()
     if progress is not None:
         progress("head", 0, 1)

@@ -292,7 +292,7 @@ def add_head(
     blocks = feature_blocks(model)
     dim = max(columns.stop for columns in blocks.values())
     if embedding is not None:
-        projection, offset = _affine("embedding", embedding, dim, None)
+        projection, origin = _affine("embedding", embedding, dim, None)
         blocks, dim = {_EMBEDDING: slice(0, projection.shape[1])}, projection.shape[1]
     weight, bias = _affine("head", head, dim, levels.bits)
     result = read_model(model)
@@ -307,7 +307,7 @@ def add_head(
         (joined,) = (node for node in result.graph.node if list(node.output) == [_FEATURES])
         vectors = dict(zip(blocks, joined.input, strict=True))
     else:
-        source = tail.emit("Gemm", [_FEATURES, tail.const(projection), tail.const(offset)], output=_EMBEDDING)
+        source = tail.emit("Gemm", [_FEATURES, tail.const(projection), tail.const(origin)], output=_EMBEDDING)
         vectors = {_EMBEDDING: source}
         outputs.append(helper.make_tensor_value_info(_EMBEDDING, FLOAT, [batch, dim]))
     ends = np.cumsum([0, *levels.values()])
