@@ -100,7 +100,7 @@ def test_the_card_tells_the_file_and_names_what_it_is_made_of() -> None:
         assert name in card
     for row in table.splitlines():
         if row.startswith(("| objects", "| grocery", "| clothing")):
-            assert "| yes |" in row or "| yes, but photos |" in row, row
+            assert "| yes |" in row or "| in part |" in row, row
     assert all("| no |" in row for row in table.splitlines() if row.startswith(("| cifar10", "| tiny-imagenet")))
 
 
@@ -198,7 +198,7 @@ def test_measuring_knows_every_protocol(
     sizes = {row[0]: (row[1], row[2]) for row in rows}
     assert sizes["objects"] == sizes["grocery"] == ("6 / 15", "yes")  # 0 and 5 of each 7
     assert sizes["clothing, validation over train"] == ("14 / 14", "yes")
-    assert sizes["objects, grocery, clothing and photos in one"] == ("26 / 51", "yes, but photos")
+    assert sizes["objects, grocery, clothing and photos in one"] == ("26 / 51", "in part")
     assert sizes["cifar10, test over train"] == ("5 / 14", "no")
     assert "tiny-imagenet, val over train" not in sizes
     ranked = [row[3] for row in rows if row[0] == "objects"]
@@ -222,9 +222,14 @@ def test_measures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [file.name for file in measuring.drawn([Path(str(n)) for n in range(9)], 3)] == ["0", "4", "8"]
 
     stored = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
-    task = measuring.Task("", [], [], (np.array(["x"]), np.array(["x", "y", "x"])), "no", (2,))
+    task = measuring.Task("", [], [], (np.array(["x"]), np.array(["x", "y", "x"])), ("objects", "grocery"), (2,))
     precision, average = measuring.by_cosine(task, (stored[:1], stored))
     assert (precision, average) == (0.5, pytest.approx((1 + 2 / 3) / 2))
+    told = [
+        task.fitted(f"network: objects; head: {sets}, without labels")
+        for sets in ("objects, grocery", "grocery", "clothing")
+    ]
+    assert told == ["yes", "in part", "no"]
 
     pictures = np.random.default_rng(0).integers(0, 200, (3, 32, 32, 3), np.uint8)
     hashes = measuring.p_hash(np.concatenate([pictures, pictures + np.uint8(40)]))

@@ -47,8 +47,13 @@ class Task:
     queries: list[Path]
     collection: list[Path]
     classes: tuple[NDArray[np.str_], NDArray[np.str_]]
-    fitted: str
+    sets: tuple[str, ...]
     ks: tuple[int, ...] = (5,)
+
+    def fitted(self, training: str) -> str:
+        """Say whether the head was fitted on the task's sets, by what the encoder's file tells of its training."""
+        known = sum(name in training.partition("head:")[2] for name in self.sets)
+        return "yes" if known == len(self.sets) else "in part" if known else "no"
 
 
 def parted(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -79,26 +84,27 @@ def tasks(data: Path) -> Iterator[Task]:
         if jpeg[name]:
             queries, others = parted(jpeg[name])
             mixed_queries, mixed = mixed_queries + queries, mixed + others
-            yield Task(name, queries, others, (folders(queries), folders(others)), "yes")
+            yield Task(name, queries, others, (folders(queries), folders(others)), (name,))
             if name == "grocery":
                 with (data / name / "classes.csv").open(newline="") as table:
                     group = {row["class"]: row["coarse"] for row in csv.DictReader(table)}
                 coarse = tuple(np.array([group[file.parent.name] for file in part]) for part in (queries, others))
-                yield Task("grocery, 43 groups", queries, others, (coarse[0], coarse[1]), "yes")
+                yield Task("grocery, 43 groups", queries, others, (coarse[0], coarse[1]), (name,))
     if split["train"]:
         queries, others = split["validation"], split["train"]
-        yield Task("clothing, validation over train", queries, others, (folders(queries), folders(others)), "yes")
+        labels = (folders(queries), folders(others))
+        yield Task("clothing, validation over train", queries, others, labels, ("clothing",))
         mixed_queries, mixed = mixed_queries + queries, mixed + others
     if split["train"] and all(jpeg.values()):
         mixed += sorted(jpeg["photos"])
         title = "objects, grocery, clothing and photos in one"
         labels = (folders(mixed_queries, data), folders(mixed, data))
-        yield Task(title, mixed_queries, mixed, labels, "yes, but photos", (5, 50))
+        yield Task(title, mixed_queries, mixed, labels, (*jpeg, "clothing"), (5, 50))
     for name, held_out in (("cifar10", "test"), ("tiny-imagenet", "val")):
         if (data / name).is_dir():
             queries = drawn([*(data / name / held_out).glob("*/*")], DRAWN)
             others = drawn([*(data / name / "train").glob("*/*")], 10 * DRAWN)
-            yield Task(f"{name}, {held_out} over train", queries, others, (folders(queries), folders(others)), "no")
+            yield Task(f"{name}, {held_out} over train", queries, others, (folders(queries), folders(others)), (name,))
 
 
 def folders(files: Sequence[Path], data: Path | None = None) -> NDArray[np.str_]:
@@ -179,6 +185,7 @@ def by_cosine(task: Task, features: Sequence[NDArray[np.float32]]) -> list[float
 def table(model: Path, data: Path) -> Iterator[str]:
     """Yield the lines of the table, those of a task as soon as they are known."""
     reader = Reader(model)
+    training = reader.encoder.metadata["training"]
     yield "| queries over collection | sizes | head fitted on it | ranked by | P@5 | P@50 | mAP |"
     yield "|---|---:|---|---|---:|---:|---:|"
     for task in tasks(data):
@@ -193,7 +200,7 @@ def table(model: Path, data: Path) -> Iterator[str]:
             if len(task.ks) == 1:
                 figures.insert(1, "")
             sizes = f"{len(task.queries):,} / {len(task.collection):,}"
-            yield f"| {task.title} | {sizes} | {task.fitted} | {title} | {' | '.join(figures)} |"
+            yield f"| {task.title} | {sizes} | {task.fitted(training)} | {title} | {' | '.join(figures)} |"
 
 
 def latency(model: Path, photos: Path) -> Iterator[str]:
