@@ -1,8 +1,8 @@
 """How well codes retrieve: our heads beside FAISS's, segmented codes beside flat ones, all taps beside the last.
 
-    python bench/bench_quality.py --data DIR --backbone efficientnet-lite0.onnx --out OUT --doc docs/quality.md
+    python bench/bench_quality.py --data DIR --out OUT --doc docs/quality.md
 
-measures the built-in model's network and those given, such as `examples/pretrained_backbone.py` makes, on the sets
+measures the built-in model's network, and those that ``--backbone`` names, on the sets
 ``clothing`` and ``cifar10`` in DIR (each ``SPLIT/CLASS/pictures``). It writes OUT/quality.json and the page
 OUT/quality.md (also to --doc), in which every figure is from this one run. Features are kept in OUT/features, which
 makes a second run shorter.
@@ -387,8 +387,8 @@ def page(results: list[dict[str, Any]], command: str) -> str:
         command,
         "```",
         "",
-        "which wrote this page. `DIR` holds the sets `clothing` and `cifar10`; a backbone is made by "
-        "`examples/pretrained_backbone.py`, for example.",
+        "which wrote this page. `DIR` holds the sets `clothing` and `cifar10`; `--backbone` measures another network, "
+        "too.",
         "",
         "Figures are mean average precision over the whole ranking, aware of ties, for the classes (fine) unless a "
         f"column says otherwise: the mean over {len(SEEDS)} seeds, ± half of their range. Queries and the held-out "
