@@ -162,6 +162,6 @@ def test_built_in_model_on_real_pictures(data_directory: Path, monkeypatch: pyte
     scores = {score["ranking"]: score["values"] for score in answer["scores"]}
     sizes = np.array([len(list(kind.iterdir())) for kind in folder.iterdir()])
     chance = float(np.square(sizes / sizes.sum()).sum())
-    assert scores["code"]["mAP"] > 1.5 * chance
-    assert scores["code"]["P@5"] > 2 * chance  # though it never learned clothing
-    assert 0 < scores["fine"]["P@r<=2"] <= 1
+    for ranking in ("code", "coarse", "fine"):
+        assert scores[ranking]["mAP"] > 2 * chance
+        assert scores[ranking]["P@5"] > 3 * chance

@@ -125,14 +125,14 @@ def files(tmp_path):
 
 
 def test_the_built_in_model(default):
-    assert dict(default.levels) == {"coarse": 16, "fine": 48}
-    assert (default.bits, default.size) == (64, 64)
+    assert dict(default.levels) == {"coarse": 64, "fine": 192}
+    assert (default.bits, default.size) == (256, 224)
     assert default.name == default.metadata["name"]
     assert default.metadata["training"]
     assert default.fingerprint in repr(default)
     codes = default.encode(pictures(3))
-    assert (codes.shape, codes.dtype) == ((3, 8), np.uint8)
-    assert default.encode(pictures(1)[0]).shape == (8,)
+    assert (codes.shape, codes.dtype) == ((3, 32), np.uint8)
+    assert default.encode(pictures(1)[0]).shape == (32,)
 
 
 def assert_company_does_not_matter(subject, sources):
