@@ -18,7 +18,7 @@ from PIL import Image
 from pyhash.images import load
 
 OF_A_CLASS = 12
-QUERIES = ("pants", "shoes", "t-shirt")
+QUERIES = ("pants", "shirt", "shoes")
 LONGEST, QUALITY = 144, 70
 
 
