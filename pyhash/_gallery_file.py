@@ -15,6 +15,8 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ._lock import held, locked, release
+
 _APPLICATION_ID = 0x70796861  # "pyha": how SQLite marks whose file this is
 _SCHEMA = 1
 _BUSY_SECONDS = 30.0
@@ -81,8 +83,7 @@ class GalleryFile:
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            self._db.close()
+        locked(self._lock, self._db.close)
 
     @contextmanager
     def transaction(self, writer: Identity | None = None, *, rebuild: bool = False) -> Iterator[None]:
@@ -91,19 +92,24 @@ class GalleryFile:
         Only with a `writer` can the file be changed; it is refused when the codes are of another encoder,
         unless it is there to `rebuild` the file.
         """
-        with self._lock, _explained(self.path):
-            self._db.execute("BEGIN" if writer is None else "BEGIN IMMEDIATE")
-            try:
-                if writer is not None:
-                    if not rebuild:
-                        self.refuse_other(writer)  # another process may have rebuilt the file meanwhile
-                    self._describe(writer)
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        before = held([self._lock])
+        try:
+            with self._lock, _explained(self.path):
+                self._db.execute("BEGIN" if writer is None else "BEGIN IMMEDIATE")
+                try:
+                    if writer is not None:
+                        if not rebuild:
+                            self.refuse_other(writer)  # another process may have rebuilt the file meanwhile
+                        self._describe(writer)
+                    yield
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+        except BaseException:
+            release([self._lock], before)
+            raise
 
     def _meta(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT key, value FROM meta"))

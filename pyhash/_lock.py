@@ -1,23 +1,51 @@
-"""A readers-writer lock that is sound when a signal handler raises anywhere, and in a forked child."""
+"""A readers-writer lock that is sound when a signal handler raises anywhere, and in a forked child.
+
+``with lock:`` alone is not: from Python 3.14 on an interrupt (Ctrl-C) can come between the taking of a lock and the
+block that gives it back. So whoever takes a lock gives it back in an ``except`` of its own too, until the lock is held
+as often as before.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakSet
 
 _P = ParamSpec("_P")
+_S = TypeVar("_S")
 _T = TypeVar("_T")
+
+
+def locked(lock: Any, function: Callable[[], _T]) -> _T:
+    """Call a function while a re-entrant lock is held; return what it returns."""
+    before = held([lock])
+    try:
+        with lock:
+            return function()
+    except BaseException:
+        release([lock], before)
+        raise
+
+
+def held(locks: Iterable[Any]) -> list[int]:
+    """Return how often this thread holds each lock."""
+    return [lock._recursion_count() for lock in locks]
+
+
+def release(locks: Sequence[Any], before: Sequence[int]) -> None:
+    """Release locks until they are held as often as before; those that are not in `before` were not held."""
+    for number, lock in enumerate(locks):
+        while lock._recursion_count() > (before[number] if number < len(before) else 0):
+            lock.release()
 
 
 class ReadWriteLock:
     """Many readers or one writer; a waiting writer goes before readers that come later.
 
-    Every thread that reads has a lock of its own, and a writer holds them all. They are taken with ``with`` and by
-    nothing else: an interrupt (Ctrl-C) can come between any two calls of Python code, but not between the taking of a
-    lock written in C and the block that gives it back, so none is left locked.
+    Every thread that reads has a lock of its own, and a writer holds them all.
 
     A thread may read while it reads. A fork waits for running writers, and the child starts with every lock free.
     """
@@ -26,8 +54,7 @@ class ReadWriteLock:
 
     def __init__(self) -> None:
         self._free()
-        with _registry:
-            _locks.add(self)
+        locked(_registry, lambda: _locks.add(self))
 
     def _free(self) -> None:
         self._gate: Any = threading.RLock()  # held by a writer for as long as it waits and writes
@@ -36,7 +63,7 @@ class ReadWriteLock:
         self._waiting = False  # whether readers that come now should let a writer go first
 
     def reading(self) -> Any:
-        """Return what this thread holds while it reads: ``with lock.reading(): ...``."""
+        """Return what this thread holds while it reads: ``with lock.reading(): ...``, in a method that `reads`."""
         try:
             own = self._own.lock
         except AttributeError:
@@ -51,6 +78,11 @@ class ReadWriteLock:
                 pass
         return own
 
+    def of_this_thread(self) -> list[Any]:
+        """Return the locks that this thread may hold."""
+        own = getattr(self._own, "lock", None)
+        return [self._gate] if own is None else [self._gate, own]
+
     def reads_here(self) -> bool:
         """Whether this thread is reading."""
         return hasattr(self._own, "lock") and self._own.lock._is_owned()
@@ -61,12 +93,15 @@ class ReadWriteLock:
             raise RuntimeError("cannot change what this thread is changing")
         if self.reads_here():
             raise RuntimeError("cannot change what this thread is reading")
-        with self._gate:
+
+        def alone() -> _T:
             self._waiting = True
             try:
                 return _holding(list(self._readers), lambda: change(*args, **kwargs))
             finally:
                 self._waiting = False  # left set by an interrupt right here, it costs time only
+
+        return locked(self._gate, alone)
 
 
 def _holding(locks: list[Any], function: Callable[[], _T]) -> _T:
@@ -74,8 +109,28 @@ def _holding(locks: list[Any], function: Callable[[], _T]) -> _T:
     if not locks:
         return function()
     a, b, c, d, *rest = locks + [threading.RLock() for _ in range(-len(locks) % 4)]  # four a call: recursion has limits
-    with a, b, c, d:
-        return _holding(rest, function)
+    try:
+        with a, b, c, d:
+            return _holding(rest, function)
+    except BaseException:
+        release([a, b, c, d], [])
+        raise
+
+
+def reads(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate[_S, _P], _T]:
+    """Guard a method that reads under the `ReadWriteLock` of its object, the attribute ``_lock``."""
+
+    @functools.wraps(method)
+    def guarded(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        lock: ReadWriteLock = self._lock  # type: ignore[attr-defined]
+        before = held(lock.of_this_thread())
+        try:
+            return method(self, *args, **kwargs)
+        except BaseException:
+            release(lock.of_this_thread(), before)
+            raise
+
+    return guarded
 
 
 _registry = threading.RLock()  # protects what follows; held through a fork

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._extras import require
+from ._lock import locked
 from .codes import MAX_BITS, Levels
 from .images import CROPS, RESIZES, as_shape
 
@@ -130,7 +131,7 @@ class Model:
     ) -> None:
         self._source = source
         self.name = name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sessions: dict[int, Any] = {}
         _live.add(self)
         session = self._session(1)
@@ -209,24 +210,25 @@ class Model:
                 # for ever.
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._sess))
         self._sessions = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _session(self, threads: int) -> Any:
         """Return the session that runs a picture on so many threads, made at its first use in a process."""
-        with self._lock:
-            if threads not in self._sessions:
-                runtime = onnxruntime()
-                options = runtime.SessionOptions()
-                options.intra_op_num_threads = threads
-                options.inter_op_num_threads = 1
-                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-                options.log_severity_level = 4  # what goes wrong is raised; it need not be printed too
-                try:
-                    session = runtime.InferenceSession(self._source, options, providers=["CPUExecutionProvider"])
-                except Exception as error:  # ONNX Runtime's exceptions have no class in common
-                    raise self._error(f"ONNX Runtime cannot load it: {error}") from error
-                self._sessions[threads] = session
-            return self._sessions[threads]
+        return locked(self._lock, lambda: self._sessions.get(threads) or self._open(threads))
+
+    def _open(self, threads: int) -> Any:
+        runtime = onnxruntime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4  # what goes wrong is raised; it need not be printed too
+        try:
+            session = runtime.InferenceSession(self._source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no class in common
+            raise self._error(f"ONNX Runtime cannot load it: {error}") from error
+        self._sessions[threads] = session
+        return session
 
     def _run_batch(self, session: Any, batch: NDArray[np.uint8]) -> NDArray[Any]:
         try:

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from ._extras import DISTRIBUTION
-from ._lock import hold_through_fork
+from ._lock import hold_through_fork, locked
 from .codes import check_int
 
 _NUMBA = "numba"
@@ -82,10 +82,13 @@ def use(name: str) -> Restore:
     ...     pyhash.kernel()
     'numba'
     """
-    with _lock:
+
+    def change() -> Restore:
         before = None if _module is None else _name(_module)
         _activate(name, "kernel")
-    return Restore(before)
+        return Restore(before)
+
+    return locked(_lock, change)
 
 
 class Restore:
@@ -98,12 +101,14 @@ class Restore:
         pass
 
     def __exit__(self, *exc: object) -> None:
+        locked(_lock, self._restore)
+
+    def _restore(self) -> None:
         global _module
-        with _lock:
-            if self._before is None:
-                _module = None
-            else:
-                _activate(self._before, "kernel")
+        if self._before is None:
+            _module = None
+        else:
+            _activate(self._before, "kernel")
 
     def __repr__(self) -> str:
         return f"<pyhash kernel {kernel()}, before: {self._before or 'none chosen'}>"
@@ -177,8 +182,7 @@ def _name(module: Any) -> str:
 
 def _choose() -> ModuleType:
     """Choose at first use."""
-    with _lock:
-        return _module or _activate(os.environ.get("PYHASH_KERNEL") or _AUTO, "PYHASH_KERNEL")
+    return locked(_lock, lambda: _module or _activate(os.environ.get("PYHASH_KERNEL") or _AUTO, "PYHASH_KERNEL"))
 
 
 def _activate(name: str, argument: str) -> ModuleType:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _file, backend, measure
-from ._lock import ReadWriteLock
+from ._lock import ReadWriteLock, reads
 from .codes import Levels, as_array, check_codes, check_int, from_words, to_words
 from .measure import MAX_DISTANCE
 from .runs import Runs, ascending, can_ring
@@ -107,21 +107,25 @@ class Index:
         return self._reader is not None
 
     @property
+    @reads
     def ids(self) -> Ids:
         """Ids of all codes, ascending: int64 `(n,)`, a copy."""
         with self._lock.reading():
             return self._runs.ids()
 
     @property
+    @reads
     def nbytes(self) -> int:
         """Bytes of memory in use for codes and ids."""
         with self._lock.reading():
             return sum(run.nbytes for run in self._runs.list)
 
+    @reads
     def __len__(self) -> int:
         with self._lock.reading():
             return len(self._runs)
 
+    @reads
     def __contains__(self, id: object) -> bool:
         try:
             number = check_int(id, "id")
@@ -137,6 +141,7 @@ class Index:
         name = f"levels={dict(self._levels)!r}" if len(self._levels) > 1 else f"bits={self._bits}"
         return f"<pyhash.Index {name}, {len(self)} codes>"
 
+    @reads
     def codes(self, ids: ArrayLike) -> Codes:
         """Return stored codes.
 
@@ -159,6 +164,7 @@ class Index:
             rows = from_words(self._runs.rows(wanted), self._n_bytes)
         return rows[0] if np.ndim(ids) == 0 else rows
 
+    @reads
     def stats(self) -> dict[str, Any]:
         """Describe the index: sizes, structure, kernel, and how queries were answered.
 
@@ -308,6 +314,7 @@ class Index:
 
     # Searches
 
+    @reads
     def search(
         self,
         queries: ArrayLike,
@@ -378,6 +385,7 @@ class Index:
                         distances[i], ids[i] = module.topk(few, words[i : i + 1], metric, k, None, 1)
         return (distances[0], ids[0]) if single else (distances, ids)
 
+    @reads
     def range_search(
         self,
         queries: ArrayLike,
@@ -424,6 +432,7 @@ class Index:
         except MemoryError:
             raise _too_many(radius) from None
 
+    @reads
     def pairs(self, radius: int, *, threads: int | None = None) -> tuple[Ids, Ids, Distances]:
         """Find all pairs of stored codes that are near each other: near-duplicates.
 
@@ -470,6 +479,7 @@ class Index:
         measure.check_level(self._levels, level, "cascade")
         return measure.terms(self._levels, level, None), check_int(n_candidates, "cascade's number of candidates", 1)
 
+    @reads
     def _build_ring(self, threads: int) -> None:
         """Build a ring while others go on searching; changes wait for it."""
         builder = self._builder
@@ -501,6 +511,7 @@ class Index:
 
     # Files, bytes, copies
 
+    @reads
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a file.
 
@@ -538,6 +549,7 @@ class Index:
             reader.verify()
         return cls._from_reader(reader, readonly=mmap)
 
+    @reads
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` would write."""
         with self._lock.reading():

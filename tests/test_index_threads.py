@@ -439,8 +439,13 @@ def test_threads_start_when_first_needed_and_where_there_are_cpus(kernel: str) -
 def interrupted(seed: int, codes: Any, again: Callable[[Index], object]) -> Iterator[Index]:
     """Yield indexes of ten codes to which `again` was done until Ctrl-C came, each time at another moment."""
 
+    armed = False
+
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        nonlocal armed
+        if armed:  # a timer that was set anew while its last signal was on the way interrupts nothing else
+            armed = False
+            raise KeyboardInterrupt
 
     rng = np.random.default_rng(seed)
     before = signal.signal(signal.SIGALRM, interrupt)
@@ -452,6 +457,7 @@ def interrupted(seed: int, codes: Any, again: Callable[[Index], object]) -> Iter
             assert len(index) == 10  # from here on this thread is a reader, whom a writer shuts out
             with contextlib.suppress(KeyboardInterrupt):
                 while True:  # an interrupt that some callback swallows is followed by another
+                    armed = True
                     signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(2e-5, 6e-4)))
                     for _ in range(50):
                         again(index)
@@ -497,6 +503,65 @@ def test_an_interrupted_add_is_seen_whole_or_not_at_all() -> None:
         assert (n - 10) % 7 == 0
         assert_array_equal(index.codes(index.ids), np.concatenate([codes[:10], *[codes[10:]] * (n // 7)])[:n])
         assert index.add(codes[:1]).tolist() == [n]
+
+
+class Cut:
+    """A re-entrant lock that an interrupt strikes between its taking and the block, as Python 3.14 lets it happen."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.strikes = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.lock, name)
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        if self.strikes:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+@pytest.mark.parametrize("held", [0, 2])
+def test_what_an_interrupt_cuts_off_is_held_as_often_as_before(held: int) -> None:
+    cut = Cut()
+    for _ in range(held):
+        cut.acquire()
+    with pytest.raises(KeyboardInterrupt):
+        _lock.locked(cut, lambda: pytest.fail("not reached"))
+    assert cut._recursion_count() == held
+    cut.strikes = False
+    assert _lock.locked(cut, lambda: cut._recursion_count()) == held + 1
+    with pytest.raises(ZeroDivisionError):
+        _lock.locked(cut, lambda: 1 // 0)
+    assert cut._recursion_count() == held
+
+
+def test_an_interrupt_between_lock_and_block_leaves_the_index_free() -> None:
+    """At each lock that a reader and a writer take."""
+    for name in ("gate", "own", "another"):
+        index = Index(64)
+        index.add(X[None])
+        cut = Cut()
+        if name == "gate":
+            index._lock._gate = cut
+        elif name == "own":
+            index._lock._own.lock = cut
+            index._lock._readers.add(cut)
+        else:
+            index._lock._readers.add(cut)  # of a reader in another thread
+        asks = [lambda index=index: index.add(Y[None]), lambda index=index: index.search(X, 1)]
+        for ask in asks[1:] if name == "own" else asks[:1]:
+            with pytest.raises(KeyboardInterrupt):
+                ask()
+            assert cut._recursion_count() == 0
+        cut.strikes = False
+        thread = threading.Thread(target=index.add, args=(Y[None],), daemon=True)
+        thread.start()
+        thread.join(LONG)
+        assert len(index) == 2
 
 
 def test_a_thread_does_not_change_what_it_reads() -> None:
