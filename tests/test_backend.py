@@ -13,6 +13,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tuning import tune
 
 import pyhash
 from pyhash import backend
@@ -38,8 +39,8 @@ def module(request, monkeypatch):
     with use_or_skip(request.param):
         active = backend.module()
         if request.param == "numba":
-            monkeypatch.setattr(active, "_WORK_PER_THREAD", 1)  # so that little work is shared too
-            monkeypatch.setattr(active, "_HITS", 100)  # and few answers are more than fit
+            tune(monkeypatch, numba_work=1)  # so that little work is shared too
+            tune(monkeypatch, numba_hits=100)  # and few answers are more than fit
         yield active
 
 

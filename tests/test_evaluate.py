@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tuning import tune
 
-import pyhash.evaluate
 from pyhash import _ties
 from pyhash.evaluate import GRADED, Protocol, Report, evaluate, plot_pr
 
@@ -179,8 +179,7 @@ def test_the_order_of_the_database_moves_nothing(example: Example) -> None:
 def test_chunks_do_not_show(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
     queries, database, query_labels, labels = example
     whole = evaluate(queries, database, query_labels, labels, levels=LEVELS)
-    monkeypatch.setattr(pyhash.evaluate, "_CHUNK_QUERIES", 7)
-    monkeypatch.setattr(pyhash.evaluate, "_CHUNK_CELLS", 300)
+    tune(monkeypatch, evaluation_queries=7, evaluation_cells=300)
     parts = evaluate(queries, database, query_labels, labels, levels=LEVELS)
     for one_score, other in zip(whole.scores, parts.scores, strict=True):
         assert one_score.values == pytest.approx(other.values, abs=1e-12)

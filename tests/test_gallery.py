@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from galleries import FakeEncoder, execute, photos, picture, rows
 from PIL import Image
+from tuning import tune
 
 import pyhash
-from pyhash import _duplicates, gallery
+from pyhash import gallery
 from pyhash.gallery import Gallery, GalleryError, GalleryMismatchError
 
 HERE = Path(__file__).parent
@@ -342,7 +343,7 @@ def components(codes: np.ndarray[Any, Any], radius: int) -> list[set[int]]:
 @pytest.mark.parametrize("radius", [0, 1, 3, 9, 64])
 @pytest.mark.parametrize("seed", range(4))
 def test_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, radius: int, seed: int) -> None:
-    monkeypatch.setattr(_duplicates, "_ROWS", [7, 1, 59, 1024][seed])  # so that groups join over several chunks
+    tune(monkeypatch, duplicate_rows=[7, 1, 59, 1024][seed])  # so that groups join over several chunks
     rng = np.random.default_rng(seed)
     centres = rng.integers(0, 256, (6, 8), np.uint8)
     codes = centres[rng.integers(0, 6, 60)] ^ np.packbits(rng.random((60, 64)) < 0.03, axis=1)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from galleries import FakeEncoder, execute, photos, picture
+from tuning import tune
 
 from pyhash import _gallery_file, gallery
 from pyhash.gallery import Gallery, GalleryError
@@ -209,7 +210,7 @@ def test_threads(folder: Path) -> None:
 
 def test_locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Gallery.open(folder, FakeEncoder()).close()
-    monkeypatch.setattr(_gallery_file, "_BUSY_SECONDS", 0.05)
+    tune(monkeypatch, busy_seconds=0.05)
     db = sqlite3.connect(folder / ".pyhash" / "gallery.sqlite", isolation_level=None)
     try:
         db.execute("BEGIN IMMEDIATE")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tuning import tune
 
 from pyhash import _fitting, heads
 from pyhash.codes import Levels
@@ -90,7 +91,7 @@ def test_the_layout_of_features_and_the_size_of_blocks_do_not_show(
     head = fit(kind, clusters)
     strange = Clusters()
     strange.features = np.asfortranarray(clusters.features.astype(np.float64))
-    monkeypatch.setattr(_fitting, "_BLOCK_BYTES", 5000)
+    tune(monkeypatch, fitting_bytes=5000)
     other = fit(kind, strange)
     features, _ = clusters.half(1)
     assert (np.unpackbits(head.encode(features)) != np.unpackbits(other.encode(features))).mean() < 1e-3
@@ -357,7 +358,7 @@ def test_fitting_holds_no_copy_of_the_features(monkeypatch: pytest.MonkeyPatch, 
     features[:] = rng.standard_normal(features.shape)
     labels = rng.integers(0, 10, len(features))
     features += np.eye(256, dtype=np.float32)[labels] * 3
-    monkeypatch.setattr(_fitting, "_BLOCK_BYTES", 1 << 20)
+    tune(monkeypatch, fitting_bytes=1 << 20)
     for kind in ("hadamard-ridge", "laplacian", "pca-itq"):
         tracemalloc.start()
         heads.fit(kind, features, labels if kind in heads.SUPERVISED else None, levels=32)

@@ -10,9 +10,10 @@ import oracle
 import pytest
 from conftest import random_codes
 from numpy.testing import assert_array_equal
+from tuning import tune
 
 import pyhash
-from pyhash import Index, store
+from pyhash import Index
 
 LENGTHS = [1, 2, 7, 8, 9, 15, 17, 31, 33, 63, 64, 65, 72, 100, 127, 128, 129, 191, 193, 255, 256, 257, 320, 384, 448]
 LENGTHS += [511, 512, 513, 1000, 1023, 1025, 2047, 4096, 7999, 8000]
@@ -121,7 +122,7 @@ def test_every_size(kernel: str, n: int, bits: int) -> None:
 
 @pytest.mark.parametrize("n", [511, 512, 513, 1024, 1025, 1700])
 def test_chunk_boundaries(kernel: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_CHUNK_BYTES", 4096)  # chunks of 8 blocks, the fewest
+    tune(monkeypatch, chunk_bytes=4096)  # chunks of 8 blocks, the fewest
     codes, queries = sample(n, 72)
     ids = np.arange(n)
     index = Index(72)
@@ -364,7 +365,7 @@ def test_default_ids_count_on_from_the_largest(kernel: str) -> None:
 
 @pytest.mark.parametrize("order", ["descending", "interleaved", "random"])
 def test_one_at_a_time_in_any_order(kernel: str, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyhash.runs._SMALL_RUN", 16)  # so that there are several runs
+    tune(monkeypatch, small_run=16)  # so that there are several runs
     rng = np.random.default_rng(1)
     codes, queries = sample(300, 64)
     ids = {
@@ -407,7 +408,7 @@ def test_ids_that_are_handed_out_are_the_callers(kernel: str) -> None:
 def test_remove_update_and_add_again(
     kernel: str, custom: bool, small_run: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyhash.runs._SMALL_RUN", small_run)
+    tune(monkeypatch, small_run=small_run)
     codes, queries = sample(700, 64)
     ids = np.random.default_rng(4).permutation(700) * 3 - 900 if custom else np.arange(700)
     index = filled(codes, ids)
@@ -564,7 +565,7 @@ def test_cascade_obeys_filters(kernel: str) -> None:
 @pytest.mark.parametrize("history", ["one run", "several runs", "removed"])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 0.97, 1.0])
 def test_filters(kernel: str, share: float, history: str, structure: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyhash.runs._SMALL_RUN", 16)
+    tune(monkeypatch, small_run=16)
     rng = np.random.default_rng(int(share * 100))
     codes, queries = sample(900, 64)
     ids = rng.permutation(900) * 2 - 300 if history == "several runs" else np.arange(900)

@@ -11,6 +11,7 @@ import oracle
 import pytest
 from conftest import random_codes
 from numpy.testing import assert_array_equal
+from tuning import tune
 
 import pyhash
 from pyhash import Index
@@ -275,8 +276,7 @@ def test_longest_codes_with_a_ring_and_longer_ones_without(kernel: str, bits: in
 
 @pytest.mark.parametrize("kind", ["clustered", "uniform"])
 def test_auto_builds_a_ring_where_it_pays(kernel: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyhash.runs._RING_FROM", 1000)
-    monkeypatch.setattr("pyhash.runs._RING_AFTER", 100)
+    tune(monkeypatch, ring_from=1000, ring_after=100)
     codes, queries = data(kind)
     auto, flat = Index(64), Index(64, structure="flat")
     for index in (auto, flat):
@@ -343,8 +343,7 @@ def test_a_ring_is_thought_of_again_when_other_codes_have_come(monkeypatch: pyte
     """Codes that a ring does not pay for, then clustered ones in their place; also a backend that has no rings."""
     if not HAS_RINGS:
         pytest.skip("rings are native only")
-    monkeypatch.setattr("pyhash.runs._RING_FROM", 1000)
-    monkeypatch.setattr("pyhash.runs._RING_AFTER", 8)
+    tune(monkeypatch, ring_from=1000, ring_after=8)
     rng = np.random.default_rng(0)
     index = Index(64)
     ids = index.add(rng.integers(0, 256, (20_000, 8), dtype=np.uint8))

@@ -16,9 +16,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.testing import assert_array_equal
+from tuning import tune
 
 import pyhash
-from pyhash import Index, runs, store
+from pyhash import Index
 
 LEVELS = [
     {"code": 1},
@@ -46,10 +47,7 @@ class AgainstDict(RuleBasedStateMachine):
     )
     def start(self, levels: dict[str, int], structure: str, kernel: str, small_run: int, chunk_bytes: int) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(runs, "_SMALL_RUN", small_run)
-        self.patch.setattr(runs, "_RING_FROM", 64)
-        self.patch.setattr(runs, "_RING_AFTER", 20)
-        self.patch.setattr(store, "_CHUNK_BYTES", chunk_bytes)
+        tune(self.patch, small_run=small_run, ring_from=64, ring_after=20, chunk_bytes=chunk_bytes)
         self.restore = pyhash.use(kernel)
         self.restore.__enter__()
         self.folder = Path(tempfile.mkdtemp())

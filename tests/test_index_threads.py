@@ -19,6 +19,7 @@ import oracle
 import pytest
 from conftest import random_codes
 from numpy.testing import assert_array_equal
+from tuning import tune
 
 import pyhash
 from pyhash import Index, _lock
@@ -198,8 +199,7 @@ def test_the_same_answers_from_many_threads_at_once(kernel: str) -> None:
 
 def test_rings_are_built_and_lost_under_searches(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index that is emptied and filled while searches count towards a ring and build it."""
-    monkeypatch.setattr("pyhash.runs._RING_FROM", 50)
-    monkeypatch.setattr("pyhash.runs._RING_AFTER", 3)
+    tune(monkeypatch, ring_from=50, ring_after=3)
     index = Index(64)
     group = np.tile(X, (GROUP, 1))
     ids = np.arange(GROUP)

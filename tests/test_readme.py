@@ -1,10 +1,14 @@
 """Every Python snippet of the README runs, word for word, in a folder with some pictures."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import pyhash
 from pyhash.demo import copy_photographs
 
 README = Path(__file__).parent.parent / "README.md"
@@ -23,6 +27,24 @@ def folder(tmp_path_factory):
 def test_snippet_runs(code, folder, monkeypatch):
     monkeypatch.chdir(folder)
     exec(compile(code, "README.md", "exec"), {})
+
+
+TYPED = [code for title, code in SNIPPETS if title != "A folder of pictures"]  # one image or many: one type as yet
+
+
+def test_snippets_pass_strict_typing(tmp_path):
+    pytest.importorskip("mypy")
+    files = [tmp_path / f"snippet_{number}.py" for number in range(len(TYPED))]
+    for file, code in zip(files, TYPED, strict=True):
+        file.write_text(code, encoding="utf-8")
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", *files],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": os.fspath(Path(pyhash.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_index_encoder_and_gallery_are_taught():
