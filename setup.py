@@ -10,7 +10,7 @@ from setuptools import Extension, setup
 
 WITHOUT = {
     "pyhash._native": "searches run on the slower Numba backend (pip install 'pyhash-retrieval[numba]')",
-    "pyhash._pack": "packing runs on NumPy, slower",
+    "pyhash.codes._pack": "packing runs on NumPy, slower",
 }
 
 
@@ -39,7 +39,7 @@ native = Pybind11Extension(
     cxx_std=17,
     extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
 )
-pack = Extension("pyhash._pack", ["pyhash/_pack.pyx"])
+pack = Extension("pyhash.codes._pack", ["pyhash/codes/_pack.pyx"])
 native.optional = pack.optional = True  # setuptools then copies and records only what was built
 
 setup(ext_modules=[native, pack], cmdclass={"build_ext": build_ext})

@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from pyhash import heads
-from pyhash.evaluate import evaluate
+from pyhash.evaluation import evaluate
 
 N, DIM, CLASSES, QUERIES = 50_000, 1024, 100, 10_000
 LEVELS = {"coarse": 16, "fine": 48}

@@ -26,7 +26,7 @@ from onnx import ModelProto
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from networks import Net
 
-from pyhash import graph
+from pyhash import networks as graph
 from pyhash.encoder import Encoder
 from pyhash.images import as_shape
 

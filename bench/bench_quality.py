@@ -26,13 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyhash import Encoder, pack
-from pyhash._extras import require
-from pyhash._onnx import PRESETS
-from pyhash.build import extract, fit_head
-from pyhash.evaluate import GRADED, Protocol, Report, evaluate
-from pyhash.graph import add_features, feature_blocks
+from pyhash.encoder import extract, fit_head
+from pyhash.evaluation import Protocol, Report, evaluate
+from pyhash.evaluation.evaluating import GRADED
 from pyhash.heads import SUPERVISED
 from pyhash.labels import read_labels
+from pyhash.networks import PRESETS, add_features, feature_blocks
+from pyhash.support import require
 
 BITS = (16, 32, 64)
 LENGTHS = f"{', '.join(map(str, BITS[:-1]))} and {BITS[-1]} bits"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pyhash
-from pyhash._bench_peers import packed_numpy, textbook, uniform
+from pyhash.bench.peers import packed_numpy, textbook, uniform
 
 K = 10
 N = 200_000

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import onnxruntime  # type: ignore[import-untyped]
 
 import pyhash
-from pyhash.build import build
+from pyhash import build
 from pyhash.images import load
 
 SIZE = 224

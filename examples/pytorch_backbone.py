@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import pyhash
-from pyhash.build import build
+from pyhash import build
 from pyhash.images import load
 
 SIZE = 224

@@ -10,9 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import backend, codes, encoder, evaluation, gallery, heads, images, index, labels, networks
     from .backend import kernel, kernels, use
     from .codes import Levels, hamming, pack, unpack
-    from .encoder import Encoder, EncoderError
+    from .encoder import Encoder, EncoderError, build
+    from .evaluation import evaluate
     from .gallery import Gallery, GalleryError, GalleryMismatchError
     from .images import ImageError
     from .index import CorruptIndexError, Index
@@ -29,6 +31,8 @@ _HOME = {
     "ImageError": "images",
     "Index": "index",
     "Levels": "codes",
+    "build": "encoder",
+    "evaluate": "evaluation",
     "hamming": "codes",
     "kernel": "backend",
     "kernels": "backend",
@@ -36,6 +40,7 @@ _HOME = {
     "unpack": "codes",
     "use": "backend",
 }
+_PACKAGES = ("backend", "codes", "encoder", "evaluation", "gallery", "heads", "images", "index", "labels", "networks")
 __all__ = [
     "CorruptIndexError",
     "Encoder",
@@ -46,9 +51,21 @@ __all__ = [
     "ImageError",
     "Index",
     "Levels",
+    "backend",
+    "build",
+    "codes",
+    "encoder",
+    "evaluate",
+    "evaluation",
+    "gallery",
     "hamming",
+    "heads",
+    "images",
+    "index",
     "kernel",
     "kernels",
+    "labels",
+    "networks",
     "pack",
     "unpack",
     "use",
@@ -56,6 +73,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
@@ -64,4 +83,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted(__all__)

@@ -2,7 +2,7 @@
 
 import sys
 
-from pyhash._extras import require
+from pyhash.support import require
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The compute contract that both backends keep: `pyhash._native` (C++) and `pyhash._numba` (Numba).
+"""The compute contract that both backends keep: `pyhash._native` (C++) and `pyhash.backend.numba_kernels` (Numba).
 
 Both modules have every name below, except the kernel functions at the end, which only `_native` has. Arguments are
 already validated (`index.py`, `codes.py`); both return equal arrays for equal arguments.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .store import Ring
+from .index.store import Ring
 
 class Segment:
     """A read-only view of one stored run of codes; it keeps its arrays alive."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .gallery import SUFFIXES
+from .images import SUFFIXES
 
 __all__ = ["LabelError", "Labelled", "read_labels"]
 

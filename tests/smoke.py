@@ -48,7 +48,7 @@ def missing_extras() -> None:
 
 def main_job() -> None:
     """A folder of pictures is indexed, and each query finds pictures of its kind first."""
-    from pyhash.demo import copy_photographs
+    from pyhash.cli.photographs import copy_photographs
 
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder, "pictures")

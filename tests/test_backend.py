@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tuning import tune
 
 import pyhash
-from pyhash import backend
+from pyhash.backend import choose as backend
 from pyhash.codes import to_words
 
 KERNELS = ["scalar", "avx2", "avx512", "neon", "numba"]
@@ -473,7 +473,7 @@ WITHOUT = "import sys; sys.modules.update(dict.fromkeys({}))\nimport pyhash; fro
 def test_without_the_compiled_modules():
     if "numba" not in backend.kernels():
         pytest.skip("Numba is not installed")
-    code = WITHOUT.format(["pyhash._native", "pyhash._pack"]) + (
+    code = WITHOUT.format(["pyhash._native", "pyhash.codes._pack"]) + (
         "print(pyhash.kernels(), pyhash.kernel(), backend.cpu_features(), backend.why_no_native())"
     )
     assert run(code) == "['numba'] numba [] pyhash._native is not there: it was not compiled when pyhash was installed"
@@ -538,7 +538,7 @@ def test_numba_searches_in_a_forked_child():
         pytest.skip("Numba is not installed")
     code = """
 import os, sys, numpy as np, pyhash
-from pyhash import _numba
+from pyhash.backend import numba_kernels as _numba
 _numba._WORK_PER_THREAD = 1
 codes = np.random.default_rng(0).integers(0, 256, (5000, 8), dtype=np.uint8)
 index = pyhash.Index(bits=64)

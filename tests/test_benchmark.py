@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyhash import _bench_peers as peers
-from pyhash._bench_report import markdown, save
-from pyhash.benchmark import CASES, Bench, Row, Sizes
+from pyhash.bench import CASES, Bench, Row, Sizes, peers, save
+from pyhash.bench.report import markdown
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def test_every_case_gives_figures_or_says_why_not(case: str, real: Path) -> None
 
 
 def test_a_wrong_answer_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyhash.benchmark.packed_numpy", lambda words, query: np.arange(10))
+    monkeypatch.setattr("pyhash.bench.cases.packed_numpy", lambda words, query: np.arange(10))
     with pytest.raises(AssertionError, match="packed NumPy: the answers differ"):
         list(Bench(Sizes.quick()).run("fallback"))
 

@@ -24,15 +24,15 @@ import onnx
 from click.testing import CliRunner, Result
 from onnx import ModelProto
 
-from pyhash import cli, graph, heads
-from pyhash._onnx import Model
-from pyhash.build import Fitted, _whitening, build, extract, fit_head
-from pyhash.encoder import Encoder
-from pyhash.evaluate import evaluate
+from pyhash.cli import main as cli
+from pyhash.encoder import Encoder, Fitted, build, extract, fit_head
+from pyhash.encoder.building import _whitening
+from pyhash.evaluation import evaluate
 from pyhash.gallery import Gallery
-from pyhash.graph import GraphError
+from pyhash.heads import heads
 from pyhash.images import ImageError
 from pyhash.labels import LabelError
+from pyhash.networks import GraphError, Model, graph
 
 LEVELS = {"coarse": 8, "fine": 24}
 

@@ -16,7 +16,9 @@ from click.testing import CliRunner, Result
 from galleries import FakeEncoder, picture
 
 import pyhash
-from pyhash import __main__, cli, demo, encoder
+from pyhash import __main__, encoder
+from pyhash.cli import main as cli
+from pyhash.cli import photographs as demo
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 from galleries import FakeEncoder, picture
 
-from pyhash import cli, encoder
-from pyhash.evaluate import evaluate
+from pyhash import encoder
+from pyhash.cli import main as cli
+from pyhash.evaluation import evaluate
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import pyhash
-from pyhash import codes as codes_module
-from pyhash.codes import Levels, check_bits, check_codes, check_int, from_words, pack, to_words, unpack
+from pyhash.codes import Levels, check_codes, check_int, from_words, pack, to_words, unpack
+from pyhash.codes import codes as codes_module
+from pyhash.codes.codes import check_bits
 
 FLOATS = [np.float16, np.float32, np.float64]
 DTYPES = [*FLOATS, np.int8, np.uint8, np.bool_]
@@ -32,7 +33,7 @@ def path(request, monkeypatch):
         return
     module = codes_module._pack
     if module is None:
-        pytest.skip("pyhash._pack is not compiled")
+        pytest.skip("pyhash.codes._pack is not compiled")
     if module.use_avx2(request.param == "avx2") != (request.param == "avx2"):
         pytest.skip("this CPU or compiler has no AVX2")
     yield request.param

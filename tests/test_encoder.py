@@ -22,9 +22,10 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import pyhash
-from pyhash import _onnx, encoder, images
-from pyhash.encoder import PRESETS, Encoder, EncoderError
+from pyhash.encoder import PRESETS, Encoder, EncoderError, encoder
 from pyhash.images import ImageError
+from pyhash.images import decode as images
+from pyhash.networks import model as _onnx
 
 METADATA = {
     "pyhash.schema": "1",
@@ -629,7 +630,8 @@ def test_telemetry_is_off_unless_the_user_decides(setting):
     if setting is not None:
         environment["ORT_DISABLE_TELEMETRY"] = setting
         code = code.replace(
-            "Encoder();", "from pyhash import _onnx; _onnx.require = lambda *_: None; _onnx.onnxruntime();"
+            "Encoder();",
+            "from pyhash.networks import model as _onnx; _onnx.require = lambda *_: None; _onnx.onnxruntime();",
         )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tuning import tune
 
-from pyhash import _ties
-from pyhash.evaluate import GRADED, Protocol, Report, evaluate, plot_pr
+from pyhash.evaluation import Protocol, Report, evaluate, plot_pr
+from pyhash.evaluation import ties as _ties
+from pyhash.evaluation.evaluating import GRADED
 
 Example = tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]
 

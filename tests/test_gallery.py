@@ -15,8 +15,7 @@ from PIL import Image
 from tuning import tune
 
 import pyhash
-from pyhash import gallery
-from pyhash.gallery import Gallery, GalleryError, GalleryMismatchError
+from pyhash.gallery import Gallery, GalleryError, GalleryMismatchError, gallery
 
 HERE = Path(__file__).parent
 

@@ -18,8 +18,8 @@ import pytest
 from galleries import FakeEncoder, execute, photos, picture
 from tuning import tune
 
-from pyhash import _gallery_file, gallery
-from pyhash.gallery import Gallery, GalleryError
+from pyhash.gallery import Gallery, GalleryError, gallery
+from pyhash.gallery import store as _gallery_file
 
 HERE = Path(__file__).parent
 

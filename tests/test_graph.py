@@ -21,10 +21,8 @@ from hypothesis import strategies as st
 from networks import FLOAT, Net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from pyhash import graph
-from pyhash._onnx import onnxruntime
 from pyhash.encoder import Encoder
-from pyhash.graph import GraphError
+from pyhash.networks import GraphError, graph, onnxruntime
 
 NEWEST = min(onnx.defs.onnx_opset_version(), 26)  # what onnxruntime 1.20 and later run
 

@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from tuning import tune
 
-from pyhash import _fitting, heads
 from pyhash.codes import Levels
-from pyhash.evaluate import evaluate
+from pyhash.evaluation import evaluate
+from pyhash.heads import fitting as _fitting
+from pyhash.heads import heads
 
 KINDS = [*heads.SUPERVISED, *heads.UNSUPERVISED]
 

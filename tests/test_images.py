@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 pytest.importorskip("PIL")
 from PIL import Image, ImageOps
 
-from pyhash import images
 from pyhash.images import ImageError, PixelBudget, decoder_identity, load
+from pyhash.images import decode as images
 
 Image.init()
 AVIF = pytest.param("AVIF", marks=pytest.mark.skipif("AVIF" not in Image.SAVE, reason="this Pillow has no AVIF"))

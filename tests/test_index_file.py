@@ -28,7 +28,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from pyhash import CorruptIndexError, Index, _file
+from pyhash import CorruptIndexError, Index
+from pyhash.index import file as _file
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 

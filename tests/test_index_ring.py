@@ -387,7 +387,7 @@ def test_no_code_is_lost_where_memory_ends(structure: str, monkeypatch: pytest.M
         assert index.search(codes[:5], 3, where=np.ones(5000, dtype=np.bool_))[0].shape == (5, 3)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pyhash.store._allocate", failing)
+        patch.setattr("pyhash.index.store._allocate", failing)
         with pytest.raises(MemoryError):
             index.add(np.zeros((100_000, 8), dtype=np.uint8))
         unchanged()
@@ -396,7 +396,7 @@ def test_no_code_is_lost_where_memory_ends(structure: str, monkeypatch: pytest.M
                 index.update([1, 2, 3], codes[:3])
             unchanged()
     with monkeypatch.context() as patch:
-        patch.setattr("pyhash.store.merged", failing)
+        patch.setattr("pyhash.index.store.merged", failing)
         index.add(codes[:5], ids=-2 - np.arange(5))  # to be merged with the rest, which can wait
         assert (len(index), len(index.ids)) == (5005, 5005)
         index.remove(-2 - np.arange(5))

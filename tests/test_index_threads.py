@@ -22,7 +22,8 @@ from numpy.testing import assert_array_equal
 from tuning import tune
 
 import pyhash
-from pyhash import Index, _lock
+from pyhash import Index
+from pyhash.support import lock as _lock
 
 LONG = 60  # seconds in which a test that works is surely done
 GROUP = 100
@@ -634,7 +635,7 @@ def test_searches_go_on_while_a_ring_is_built(kernel: str, monkeypatch: pytest.M
             assert goes_on.wait(LONG)
             return module.choose_clusters(*arguments)
 
-    monkeypatch.setattr("pyhash.backend._module", Slow())
+    monkeypatch.setattr("pyhash.backend.choose._module", Slow())
     builder = threading.Thread(target=lambda: index.search(X))
     builder.start()
     assert building.wait(LONG)
@@ -677,13 +678,13 @@ def test_fork_while_the_backend_is_chosen(name: str) -> None:
 import os, signal, threading, time
 import numpy as np, pyhash, pyhash.backend
 signal.alarm(60)  # ends a process that waits for ever
-find = pyhash.backend.kernels
+find = pyhash.backend.choose.kernels
 begun = threading.Event()
 def slow():
     begun.set()
     time.sleep(0.3)
     return find()
-pyhash.backend.kernels = slow
+pyhash.backend.choose.kernels = slow
 index = pyhash.Index(64)
 index.add(np.zeros((3, 8), np.uint8))
 thread = threading.Thread(target=pyhash.kernel)

@@ -20,7 +20,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("PIL")
 from PIL import Image
 
-from pyhash._onnx import onnxruntime
+from pyhash.networks import onnxruntime
 
 ROOT = Path(__file__).parents[1]
 MODELS = Path(pyhash.__file__).parent / "models"
@@ -151,9 +151,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, P
 
 def test_the_model_is_made_of_what_the_stored_network_gives(made: tuple[ModuleType, Path], tmp_path: Path) -> None:
     making, file = made
-    from pyhash.build import extract
-    from pyhash.graph import add_features
-    from pyhash.quantize import quantize_weights
+    from pyhash.encoder import extract
+    from pyhash.networks import add_features
+    from pyhash.networks.int8 import quantize_weights
 
     encoder = pyhash.Encoder(file)
     assert (dict(encoder.levels), encoder.size) == ({"coarse": 8, "fine": 16}, 32)

@@ -22,13 +22,11 @@ import networks
 import onnx
 from click.testing import CliRunner
 
-from pyhash import cli, graph, quantize
-from pyhash._onnx import onnxruntime
-from pyhash.build import Fitted, build, extract, fit_head
+from pyhash.cli import main as cli
 from pyhash.codes import Levels
-from pyhash.encoder import Encoder
-from pyhash.graph import GraphError
-from pyhash.quantize import QuantizationError, Quantized
+from pyhash.encoder import Encoder, Fitted, QuantizationError, Quantized, build, building, extract, fit_head, gate
+from pyhash.networks import GraphError, graph, onnxruntime
+from pyhash.networks import int8 as quantize
 
 LEVELS = {"coarse": 8, "fine": 24}
 NETWORKS = {
@@ -225,7 +223,7 @@ def assessed(folder: Path, noise: float, labelled: bool = True, **changes: Any) 
 
     given = tuple(part.copy() for part in features)
     named = labels if labelled else None
-    report = quantize.assess((model, model), features, named, fit, pixels_of(folder, 4), 0.01)
+    report = gate.assess((model, model), features, named, fit, pixels_of(folder, 4), 0.01)
     for part, copy in zip(features, given, strict=True):
         np.testing.assert_array_equal(part, copy)  # they are still needed
     return dataclasses.replace(report, **changes)
@@ -271,7 +269,7 @@ def test_the_loss_is_that_of_the_worst_ranking() -> None:
 def test_neighbours_by_hand() -> None:
     """Three codes at distances 0, 1 and 1, of which the first and the third are near: (1 + (2/2 + 2/3) / 2) / 2."""
     near = np.array([[True, False, True]])
-    found = quantize._by_neighbours(np.array([[0, 1, 1]], np.int32), near, 8)
+    found = gate._by_neighbours(np.array([[0, 1, 1]], np.int32), near, 8)
     assert found == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
 
 
@@ -320,7 +318,7 @@ def test_the_head_is_fitted_on_what_the_int8_network_gives(folder: Path, tmp_pat
     built = build(networks.resnet(), folder, "folders", LEVELS, tmp_path / "e.onnx", quantize="int8", tolerance=1)
     model = graph.add_features(networks.resnet())
     files = sorted(map(str, folder.rglob("*.png")))
-    from pyhash.build import _calibration
+    from pyhash.encoder.building import _calibration
 
     int8 = quantize.quantize(model, _calibration(model, files, 0))
     features, _, _ = extract(int8, files)
@@ -342,8 +340,8 @@ def test_the_command_writes_nothing_that_is_worse(
         changed = {name: (before, before - 0.5) for name, (before, _) in report.mean_average_precision.items()}
         return dataclasses.replace(report, mean_average_precision=changed)
 
-    real = quantize.assess
-    monkeypatch.setattr(quantize, "assess", worse)
+    real = gate.assess
+    monkeypatch.setattr(building, "assess", worse)
     result = CliRunner().invoke(cli.cli, list(map(str, arguments)), prog_name="pyhash")
     assert result.exit_code == 5, result.output
     assert "quantize='int8' loses 0.5000 of mean average precision" in result.stderr
@@ -353,7 +351,7 @@ def test_the_command_writes_nothing_that_is_worse(
     assert answer["quantized"]["loss"] == pytest.approx(0.5)
     assert out.read_text() == "old"
 
-    monkeypatch.setattr(quantize, "assess", real)
+    monkeypatch.setattr(building, "assess", real)
     arguments[-1:] = ["--tolerance", "0.3"]
     result = CliRunner().invoke(cli.cli, list(map(str, arguments)), prog_name="pyhash")
     assert result.exit_code == 0, result.output

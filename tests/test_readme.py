@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pyhash
-from pyhash.demo import copy_photographs
+from pyhash.cli.photographs import copy_photographs
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8") if README.exists() else ""

@@ -15,8 +15,8 @@ import pytest
 from galleries import picture
 from PIL import Image
 
-from pyhash import report
-from pyhash.report import Row, printable, write_sheet
+from pyhash.pages import Row, printable, write_sheet
+from pyhash.pages import sheet as report
 
 
 class Reader(html.parser.HTMLParser):

@@ -7,17 +7,17 @@ import importlib
 import pytest
 
 _PLACES = {
-    "small_run": "pyhash.runs._SMALL_RUN",  # codes; what is smaller is merged into the next
-    "ring_from": "pyhash.runs._RING_FROM",  # codes; a ring is considered from so many on
-    "ring_after": "pyhash.runs._RING_AFTER",  # queries; and after so many flat passes
-    "chunk_bytes": "pyhash.store._CHUNK_BYTES",
-    "numba_work": "pyhash._numba._WORK_PER_THREAD",
-    "numba_hits": "pyhash._numba._HITS",
-    "busy_seconds": "pyhash._gallery_file._BUSY_SECONDS",
-    "duplicate_rows": "pyhash._duplicates._ROWS",
-    "evaluation_queries": "pyhash.evaluate._CHUNK_QUERIES",
-    "evaluation_cells": "pyhash.evaluate._CHUNK_CELLS",
-    "fitting_bytes": "pyhash._fitting._BLOCK_BYTES",
+    "small_run": "pyhash.index.runs._SMALL_RUN",  # codes; what is smaller is merged into the next
+    "ring_from": "pyhash.index.runs._RING_FROM",  # codes; a ring is considered from so many on
+    "ring_after": "pyhash.index.runs._RING_AFTER",  # queries; and after so many flat passes
+    "chunk_bytes": "pyhash.index.store._CHUNK_BYTES",
+    "numba_work": "pyhash.backend.numba_kernels._WORK_PER_THREAD",
+    "numba_hits": "pyhash.backend.numba_kernels._HITS",
+    "busy_seconds": "pyhash.gallery.store._BUSY_SECONDS",
+    "duplicate_rows": "pyhash.gallery.duplicates._ROWS",
+    "evaluation_queries": "pyhash.evaluation.evaluating._CHUNK_QUERIES",
+    "evaluation_cells": "pyhash.evaluation.evaluating._CHUNK_CELLS",
+    "fitting_bytes": "pyhash.heads.fitting._BLOCK_BYTES",
 }
 
 

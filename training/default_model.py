@@ -6,7 +6,7 @@
 ``DIR`` holds the sets `SETS`, folders of JPEG files. Needs ``pip install pyhash-retrieval[encoder,graph]``. Nothing is
 trained and no label is used:
 
-1. The weights are stored as int8 (`pyhash.quantize.quantize_weights`), and all that follows is fitted on what the
+1. The weights are stored as int8 (`pyhash.networks.int8.quantize_weights`), and all that follows is fitted on what the
    stored network gives.
 2. The last features, of length 1, are centred and rotated to their `COMPONENTS` leading principal components, without
    whitening: the output ``embedding``. The components are those of a thousand images of each set, and of the thousand
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 import pyhash
 from pyhash import heads
-from pyhash.build import extract
-from pyhash.graph import add_features, add_head, choose_taps, save
-from pyhash.quantize import quantize_weights, rounded
+from pyhash.encoder import extract
+from pyhash.networks import add_features, add_head, choose_taps, save
+from pyhash.networks.int8 import quantize_weights, rounded
 
 SETS = ("clothing/train", "objects", "grocery")
 IMAGES_OF_A_SET = 1000

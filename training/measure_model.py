@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import pyhash
-from pyhash.evaluate import evaluate
+from pyhash.evaluation import evaluate
 from pyhash.images import load
 
 MARKERS = ("<!-- table -->", "<!-- end of table -->")

@@ -1,0 +1,131 @@
+"""What the benchmark searches, what it searches with beside pyhash, and how it takes the time."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..support import require
+
+Codes = NDArray[np.uint8]
+K = 10
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Time one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def in_turns(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Time each function once a round, after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(rounds + 1):
+        for name, function in functions.items():
+            taken = seconds(function)
+            if turn:
+                times[name].append(taken)
+    return times
+
+
+def ratio(times: dict[str, list[float]], peer: str, ours: str) -> float:
+    """How many times as long the peer takes: the median over rounds."""
+    return statistics.median(a / b for a, b in zip(times[peer], times[ours], strict=True))
+
+
+def uniform(rng: np.random.Generator, n: int, bits: int) -> Codes:
+    """Return random codes: the worst case, without any structure."""
+    return rng.integers(0, 256, (n, bits // 8), dtype=np.uint8)
+
+
+def flipped(rng: np.random.Generator, codes: Codes, share: float) -> Codes:
+    """Return codes with each bit flipped with this probability."""
+    noisy = np.empty_like(codes)
+    for i in range(0, len(codes), 50_000):
+        part = codes[i : i + 50_000]
+        flips = rng.random((len(part), 8 * part.shape[1]), np.float32) < share
+        noisy[i : i + 50_000] = part ^ np.packbits(flips, axis=1)
+    return noisy
+
+
+def clustered(rng: np.random.Generator, n: int, bits: int, n_queries: int) -> tuple[Codes, Codes]:
+    """Return codes and queries round 1,000 centres, 5 % of the bits flipped (15 % from 256 bits on)."""
+    centres = uniform(rng, 1000, bits)
+    share = 0.05 if bits < 256 else 0.15
+    return (
+        flipped(rng, centres[rng.integers(0, 1000, n)], share),
+        flipped(rng, centres[rng.integers(0, 1000, n_queries)], share),
+    )
+
+
+def has(module: str) -> bool:
+    """Whether a module is installed."""
+    return importlib.util.find_spec(module) is not None
+
+
+def faiss_flat(codes: Codes) -> Any:
+    """Return a FAISS exact index of these codes, on one thread."""
+    faiss = require("faiss", "bench")
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexBinaryFlat(codes.shape[1] * 8)
+    index.add(codes)
+    return index
+
+
+def textbook(codes_bits: NDArray[np.uint8], query_bits: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Rank as the textbook does: one byte a bit, exclusive or, sum, sort."""
+    distances = np.bitwise_xor(codes_bits, query_bits).sum(axis=1)
+    return np.argsort(distances, kind="stable")[:K]
+
+
+def packed_numpy(words: NDArray[np.uint64], query: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Rank with packed words and NumPy's population count."""
+    distances = np.bitwise_count(words ^ query).sum(axis=1, dtype=np.uint16)
+    near = np.argpartition(distances, K)[: 4 * K]
+    bound = np.sort(distances[near])[K - 1]
+    near = np.flatnonzero(distances <= bound)
+    return near[np.argsort(distances[near], kind="stable")][:K]
+
+
+def check(name: str, expected: Any, got: Any) -> None:
+    """Check an answer after the clock has stopped."""
+    if not np.array_equal(np.asarray(expected), np.asarray(got)):
+        raise AssertionError(f"{name}: the answers differ, so the figures mean nothing")
+
+
+def faiss_ivf(codes: Codes, queries: Codes, expected: NDArray[np.int32]) -> Any:
+    """Return FAISS's inverted file with the fewest probes that find every answer, judged by distances."""
+    faiss = require("faiss", "bench")
+    n_lists = max(16, int(np.sqrt(len(codes))))
+    quantizer = faiss.IndexBinaryFlat(codes.shape[1] * 8)
+    ivf = faiss.IndexBinaryIVF(quantizer, codes.shape[1] * 8, n_lists)
+    ivf.train(codes[:: max(1, len(codes) // (64 * n_lists))])
+    ivf.add(codes)
+    ivf.own = quantizer  # kept alive with it
+    ivf.nprobe = 1
+    while ivf.nprobe < n_lists and not np.array_equal(ivf.search(queries, K)[0], expected):
+        ivf.nprobe = min(n_lists, 2 * ivf.nprobe)
+    return ivf
+
+
+def faiss_hnsw(codes: Codes) -> Any:
+    """Return FAISS's graph index with its usual settings: approximate."""
+    faiss = require("faiss", "bench")
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexBinaryHNSW(codes.shape[1] * 8, 16)
+    index.add(codes)
+    return index
+
+
+def usearch_exact(codes: Codes) -> Callable[[Codes], Any]:
+    """Return USearch's exact search over these codes, on one thread."""
+    usearch = require("usearch.index", "bench")
+    kind = usearch.MetricKind.Hamming
+    return lambda queries: usearch.search(codes, queries, K, kind, exact=True, threads=1)

@@ -1,0 +1,64 @@
+"""The command ``pyhash bench``."""
+
+# ruff: noqa: D301  (click wants a real \b before text that it must not wrap)
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from ..bench import CASES, Bench, Row, Sizes, environment, save
+from ..pages import printable
+from .main import _EXIT_CODES, _json_option, cli
+from .output import print_json
+
+
+@cli.command(epilog=_EXIT_CODES, short_help="Measure this machine: pyhash beside FAISS, USearch and NumPy.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    help="Also write benchmarks.md, .json and, with matplotlib, .svg and .png there.",
+)
+@click.option(
+    "--real",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE.npz",
+    help="Codes of a real network: uint8 arrays b (database) and q (queries), 64 bits each.",
+)
+@click.option("--only", metavar="TEXT", help=f"Run the cases with this in their name: {', '.join(CASES)}.")
+@click.option("--quick", is_flag=True, help="Small sizes: shows that all works, in seconds; the figures mean little.")
+@_json_option
+def bench(out: str | None, real: str | None, only: str | None, quick: bool, as_json: bool) -> None:
+    """Measure exact search on this machine, beside what others offer and what the machine can do.
+
+    Every peer is timed in turns with pyhash, on one thread unless the case says otherwise, and every answer is checked.
+    Peers that are not installed are left out and named. It takes about five minutes.
+
+    \b
+    Everything, with a table and a plot:
+      pip install 'pyhash-retrieval[all]' && pyhash bench --out benchmarks
+    One case:
+      pyhash bench --only clustered
+    """
+    if only is not None and not any(only in name for name in CASES):
+        raise click.BadParameter(f"must be part of one of {', '.join(CASES)}; got {only!r}", param_hint="--only")
+    run = Bench(Sizes.quick() if quick else Sizes(), real)
+    rows: list[Row] = []
+    try:
+        for row in run.run(only):
+            rows.append(row)
+            if not as_json:
+                goal = "" if row.goal is None else f"  (goal {'<=' if row.at_most else '>='} {row.goal:g})"
+                click.echo(f"{row.case:28} {row.bits or '':>4}  {row.figure:36} {row.value:10.4g}{goal}")
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        print_json({"environment": environment(), "rows": [asdict(row) for row in rows], "not_run": run.skipped})
+    else:
+        for reason in run.skipped:
+            click.echo(f"not run: {reason}")
+    if out is not None:
+        for path in save(rows, run.skipped, out):
+            click.echo(f"wrote {printable(str(path))}", err=as_json)

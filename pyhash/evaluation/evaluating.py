@@ -1,0 +1,506 @@
+"""How well codes retrieve: tie-aware metrics of Hamming rankings, at one or several granularities.
+
+Hamming distances are small integers, so most of a ranking is ties, and a figure that depends on how a sort happened to
+break them means little. Every figure here is the *expectation over all orders of the tied items*, in closed form
+(F. McSherry, M. Najork, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied
+Scores", ECIR 2008): the order of the database cannot move it. A ranking enters only through two histograms a query: how
+many items, and how many relevant ones, lie at each distance.
+
+Definitions, for a query with R relevant items among the N of the database (R = 0 counts 0 and is reported):
+
+``mAP``
+    Mean over the queries of the average precision ``1/R * sum over relevant items of precision at their rank``.
+``mAP@k``
+    The same sum cut after rank k. ``truncation="retrieved"`` divides it by the number of relevant items among the first
+    k, as the deep hashing literature does (Cao et al., "HashNet", ICCV 2017); ``"possible"`` by ``min(R, k)``.
+``P@k``, ``R@k``
+    Relevant items among the first k, divided by k and by R.
+``P@r<=2``, ``empty@r<=2``
+    Precision among the items within Hamming radius 2; an empty ball counts 0. The share of queries whose ball is empty.
+``nDCG@k``
+    Discounted cumulative gain over its best possible value (Jarvelin and Kekalainen, TOIS 2002): gain = number of label
+    levels on which query and item agree, discount ``1 / log2(1 + rank)``.
+``mAHP@k``
+    Mean average hierarchical precision: the mean of HP@1 ... HP@k, where HP@i is the summed similarity of the first i
+    items over the largest sum that i items could have (Deng, Berg, Fei-Fei, CVPR 2011; Barz and Denzler, WACV 2019).
+    Similarity is the share of label levels on which query and item agree; in a tree of labels that is one minus the
+    height of the lowest common ancestor over the height of the tree.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..codes import Levels, hamming
+from ..heads import Labels, LevelsLike, as_labels, as_levels
+from ..support import require
+from . import ties as _ties
+
+__all__ = ["PLOT_SUFFIXES", "Protocol", "Report", "Score", "evaluate", "plot_pr"]
+
+Ints = NDArray[np.int64]
+
+_CHUNK_QUERIES = 1024  # queries whose histograms are held at once
+_CHUNK_CELLS = 1 << 22  # distances computed at once: 16 MiB of int32
+_CURVE_POINTS = 100
+
+PLOT_SUFFIXES = (".png", ".svg")
+GRADED = "graded"  # the relevance of scores that count label levels instead of judging by one
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What was evaluated, in words, for the table: an unstated protocol makes a figure worthless.
+
+    Attributes
+    ----------
+    queries, database, training : str
+        Which pictures each was, for example ``"CIFAR-10 test"``.
+    database_in_training : bool or None
+        Whether the head or encoder was fitted on the database's pictures; None is "not stated".
+    """
+
+    queries: str = "not stated"
+    database: str = "not stated"
+    training: str = "not stated"
+    database_in_training: bool | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """The metrics of one ranking, judged by one label level, or by all of them (`GRADED`).
+
+    Attributes
+    ----------
+    ranking : str
+        What the database was ranked by: ``"code"`` (the whole code), a level's name, or a name given in `rankings`.
+    relevance : str
+        The label level that says which items are relevant.
+    values : dict of str to float
+        Metric to its mean over the queries.
+    ranks, precision, recall : list
+        The precision-recall curve: mean P@k and R@k at ranks k from 1 to the whole database (empty when graded).
+    """
+
+    ranking: str
+    relevance: str
+    values: dict[str, float]
+    ranks: list[int]
+    precision: list[float]
+    recall: list[float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `evaluate` found, with the protocol it was found under.
+
+    Attributes
+    ----------
+    protocol : Protocol
+    n_queries, n_database, bits : int
+    levels : dict of str to int
+        Bits of each level of the code.
+    excluded_self : bool
+        Whether each query's own entry was left out of its ranking.
+    truncation : str
+        The denominator of ``mAP@k``, see the module's documentation.
+    without_relevant : dict of str to int
+        For each label level, how many queries have no relevant item; they count 0.
+    scores : tuple of Score
+    """
+
+    protocol: Protocol
+    n_queries: int
+    n_database: int
+    bits: int
+    levels: dict[str, int]
+    excluded_self: bool
+    truncation: str
+    without_relevant: dict[str, int]
+    scores: tuple[Score, ...]
+
+    def value(self, metric: str, ranking: str | None = None, relevance: str | None = None) -> float:
+        """One figure: of the first score that has `metric` and matches the ranking and relevance that are given.
+
+        Raises
+        ------
+        KeyError
+            When there is none.
+        """
+        for score in self.scores:
+            if ranking in (None, score.ranking) and relevance in (None, score.relevance) and metric in score.values:
+                return score.values[metric]
+        raise KeyError(f"no {metric!r} for ranking {ranking!r} and relevance {relevance!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain Python values that `json` can write."""
+        return asdict(self)
+
+    def statement(self) -> str:
+        """The protocol in one sentence."""
+        seen = {
+            None: "whether the database was trained on is not stated",
+            True: "database = training pictures",
+            False: "database held out from training",
+        }[self.protocol.database_in_training]
+        levels = " | ".join(f"{name} {bits}" for name, bits in self.levels.items())
+        text = (
+            f"{self.n_queries:,} queries ({self.protocol.queries}) against {self.n_database:,} codes "
+            f"({self.protocol.database}) of {self.bits} bits ({levels}); training: {self.protocol.training}; {seen}; "
+            f"{'each query left out of its own ranking; ' if self.excluded_self else ''}"
+            f"ties: expectation over all orders; mAP@k over the relevant items {self.truncation}"
+        )
+        for name, count in self.without_relevant.items():
+            if count:
+                text += f"; queries that have nothing relevant at {name!r} and count 0: {count:,}"
+        return text + "."
+
+    def markdown(self) -> str:
+        """The protocol and Markdown tables: one row a metric, one column a ranking (and the labels it is judged by)."""
+        binary = [score for score in self.scores if score.relevance != GRADED]
+        graded = [score for score in self.scores if score.relevance == GRADED]
+        parts = [self.statement(), _table(binary, [f"{score.ranking} → {score.relevance}" for score in binary])]
+        if graded:
+            parts.append(_table(graded, [score.ranking for score in graded]))
+        return "\n\n".join(parts) + "\n"
+
+
+def evaluate(
+    queries: NDArray[np.uint8],
+    database: NDArray[np.uint8],
+    query_labels: Labels,
+    database_labels: Labels,
+    *,
+    levels: LevelsLike | None = None,
+    rankings: Mapping[str, Mapping[str, int]] | None = None,
+    ks: Sequence[int] | None = None,
+    radius: int = 2,
+    truncation: Literal["retrieved", "possible"] = "retrieved",
+    exclude_self: bool | ArrayLike = False,
+    protocol: Protocol | None = None,
+) -> Report:
+    """Rank the database for every query by Hamming distance and measure the rankings.
+
+    Two items are relevant to each other at a label level when they carry the same label there. The definitions, and how
+    ties are treated, are in the documentation of this module. 10,000 queries x 50,000 codes of 64 bits take seconds.
+
+    Parameters
+    ----------
+    queries, database : uint8 arrays, shapes (q, n_bytes) and (n, n_bytes)
+        Packed codes.
+    query_labels, database_labels : array or mapping of level name to array
+        One label a picture (integers or strings), for each label level; a bare array is the level ``"label"``. With
+        several levels, give them from coarse to fine: nDCG and mAHP are reported too.
+    levels : Levels, mapping, int or None
+        How the code is divided; None is one level of all the bytes' bits.
+    rankings : mapping of name to mapping of level to weight, optional
+        What to rank by: ``sum of weight * distance at the level``, weights non-negative integers. By default the whole
+        code, as ``"code"``, and where there are several levels each of them alone, under its name.
+    ks : sequence of int, optional
+        The cut-offs of the metrics "@k"; by default those of 1, 10, 100, 1000 that the database has room for.
+    radius : int
+        The Hamming radius of the ball, in units of the ranking's distance.
+    truncation : {"retrieved", "possible"}
+        The denominator of ``mAP@k``.
+    exclude_self : bool or int array of shape (q,)
+        The queries are part of the database: leave each out of its own ranking. True means query i is row i of the
+        database; an array gives each query's row, -1 for a query that is not in it.
+    protocol : Protocol, optional
+        What the pictures were, for the report.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        When shapes, labels, levels or cut-offs do not fit together.
+    TypeError
+        When codes are not uint8, or labels neither integers nor strings.
+    """
+    if truncation not in ("retrieved", "possible"):
+        raise ValueError(f"truncation must be 'retrieved' or 'possible', got {truncation!r}")
+    if radius < 0:
+        raise ValueError(f"radius must be at least 0, got {radius}")
+    for name, codes in (("queries", queries), ("database", database)):
+        if not isinstance(codes, np.ndarray) or codes.dtype != np.uint8:
+            raise TypeError(f"{name} must be a uint8 array, got {getattr(codes, 'dtype', type(codes).__name__)}")
+        if codes.ndim != 2 or not codes.size:
+            raise ValueError(f"{name} must have shape (n, n_bytes) with n at least 1, got {codes.shape}")
+    levels = as_levels(8 * database.shape[1] if levels is None else levels)
+    for name, codes in (("queries", queries), ("database", database)):
+        if codes.shape[1] != levels.n_bytes:
+            raise ValueError(
+                f"{name} must have {levels.n_bytes} bytes a code for {levels.bits} bits, got {codes.shape[1]}"
+            )
+    weights = _rankings(levels, rankings)
+    labels = _Labels(query_labels, database_labels, len(queries), len(database))
+    own = _own_rows(exclude_self, queries, database, labels)
+    cuts = _cuts(ks, len(database) - (own is not None))
+
+    ranks = np.unique(np.geomspace(1, len(database), _CURVE_POINTS).round().astype(np.int64))
+    tables = _ties.Tables(len(database))
+    query_parts = _by_level(queries, levels)
+    parts = _by_level(database[labels.order], levels)
+    sums: dict[tuple[str, str], dict[str, Any]] = {}
+    without = dict.fromkeys(labels.names, 0)
+    for start in range(0, len(queries), _CHUNK_QUERIES):
+        rows = np.arange(start, min(start + _CHUNK_QUERIES, len(queries)))
+        agreement = labels.agreement(rows, own)
+        for ranking, (everything, relevant) in _histograms(query_parts, parts, weights, labels, rows, own).items():
+            for label, hits in relevant.items():
+                part = _ties.binary(everything, hits, cuts, radius, truncation, ranks, tables)
+                _add(sums.setdefault((ranking, label), {}), part)
+            if len(labels.names) > 1:
+                gains = np.sum(list(relevant.values()), axis=0)
+                part = _ties.graded(everything, gains, agreement, cuts, tables)
+                _add(sums.setdefault((ranking, GRADED), {}), part)
+        for label, hits in relevant.items():
+            without[label] += int((hits.sum(axis=1) == 0).sum())
+
+    def score(ranking: str, relevance: str, part: dict[str, Any]) -> Score:
+        means = {name: total / len(queries) for name, total in part.items()}
+        precision, recall = means.pop("precision", np.empty(0)), means.pop("recall", np.empty(0))
+        return Score(
+            ranking,
+            relevance,
+            {name: float(mean) for name, mean in means.items()},
+            ranks.tolist() if len(precision) else [],
+            precision.tolist(),
+            recall.tolist(),
+        )
+
+    return Report(
+        protocol=protocol or Protocol(),
+        n_queries=len(queries),
+        n_database=len(database),
+        bits=levels.bits,
+        levels=dict(levels.items()),
+        excluded_self=own is not None,
+        truncation=truncation,
+        without_relevant=without,
+        scores=tuple(score(*names, part) for names, part in sums.items()),
+    )
+
+
+def plot_pr(reports: Report | Mapping[str, Report], path: str | os.PathLike[str], title: str | None = None) -> None:
+    """Draw precision against recall as PNG or SVG, by the file's ending.
+
+    Parameters
+    ----------
+    reports : Report or mapping of name to Report
+        Several reports are drawn together, their names before those of the curves.
+    path : path
+        Ends in ``.png`` or ``.svg``.
+    title : str, optional
+
+    Raises
+    ------
+    ImportError
+        Without Matplotlib, which the extra ``bench`` brings.
+    ValueError
+        When the file's ending is another one.
+    """
+    kind = os.path.splitext(os.fspath(path))[1].lower()
+    if kind not in PLOT_SUFFIXES:
+        raise ValueError(f"path must end in {' or '.join(PLOT_SUFFIXES)}, got {os.fspath(path)!r}")
+    matplotlib = require("matplotlib", "bench")
+    figure_module = require("matplotlib.figure", "bench")
+    named = {"": reports} if isinstance(reports, Report) else dict(reports)
+    with matplotlib.rc_context({"svg.hashsalt": "pyhash"}):  # equal reports, equal files
+        figure = figure_module.Figure(figsize=(6.4, 4.8), layout="constrained")
+        axes = figure.add_subplot()
+        for name, report in named.items():
+            for score in report.scores:
+                if score.recall:
+                    label = f"{score.ranking} → {score.relevance} (mAP {score.values['mAP']:.3f})"
+                    axes.plot(score.recall, score.precision, label=f"{name} {label}".strip())
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+        if title:
+            axes.set_title(title)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+        figure.savefig(path, format=kind[1:], metadata={"Date": None} if kind == ".svg" else None)
+
+
+def _table(scores: list[Score], titles: list[str]) -> str:
+    rows = [["", *titles], ["---", *["---:"] * len(titles)]]
+    for metric in scores[0].values:
+        rows.append([metric.replace("<=", "≤"), *(f"{score.values[metric]:.4f}" for score in scores)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _rankings(levels: Levels, rankings: Mapping[str, Mapping[str, int]] | None) -> dict[str, dict[str, int]]:
+    names = list(levels)
+    if rankings is None:
+        several = {name: {name: 1} for name in names} if len(names) > 1 else {}
+        return {"code": dict.fromkeys(names, 1)} | several
+    if not rankings:
+        raise ValueError("rankings must name at least one ranking, got none")
+    for ranking, weights in rankings.items():
+        for name, weight in weights.items():
+            if name not in names:
+                raise ValueError(f"rankings[{ranking!r}] must weight levels among {names}, got {name!r}")
+            if int(weight) != weight or weight < 0:
+                raise ValueError(f"rankings[{ranking!r}][{name!r}] must be a non-negative integer, got {weight!r}")
+        if not any(weights.values()):
+            raise ValueError(f"rankings[{ranking!r}] must give some level a weight above 0, got {dict(weights)}")
+    return {ranking: {name: int(weight) for name, weight in weights.items()} for ranking, weights in rankings.items()}
+
+
+def _cuts(ks: Sequence[int] | None, room: int) -> list[int]:
+    if ks is None:
+        return [k for k in (1, 10, 100, 1000) if k <= room]
+    for k in ks:
+        if int(k) != k or not 1 <= k <= room:
+            raise ValueError(f"ks must be integers from 1 to the {room} codes that are ranked, got {k!r}")
+    return sorted({int(k) for k in ks})
+
+
+def _own_rows(
+    exclude_self: bool | ArrayLike, queries: NDArray[np.uint8], database: NDArray[np.uint8], labels: _Labels
+) -> Ints | None:
+    """The database row of each query, -1 for none; None when nothing is to be left out."""
+    if exclude_self is False:
+        return None
+    if exclude_self is True:
+        own = np.arange(len(queries))
+        if len(queries) > len(database):
+            raise ValueError(
+                f"exclude_self must be an array where there are more queries than codes, got True for "
+                f"{len(queries)} queries and {len(database)} codes"
+            )
+    else:
+        own = np.asarray(exclude_self)
+        if own.shape != (len(queries),) or own.dtype.kind not in "iu":
+            raise ValueError(
+                f"exclude_self must be a bool or an integer array of shape ({len(queries)},), "
+                f"got {own.dtype} of shape {own.shape}"
+            )
+        own = own.astype(np.int64)
+        if own.min() < -1 or own.max() >= len(database):
+            raise ValueError(
+                f"exclude_self must hold rows from -1 to {len(database) - 1}, got {own.min()} to {own.max()}"
+            )
+    inside = own >= 0
+    same_code = (queries[inside] == database[own[inside]]).all(axis=1)
+    same_labels = (labels.queries[inside] == labels.database[own[inside]]).all(axis=1)
+    if not (same_code & same_labels).all():
+        row = int(np.flatnonzero(inside)[(same_code & same_labels).argmin()])
+        raise ValueError(
+            f"exclude_self must give each query's own row, got row {own[row]} for query {row}, "
+            f"whose code or labels are different"
+        )
+    return own
+
+
+class _Labels:
+    """Labels of both sides as small integers, and the database sorted so that a class is a few runs of rows."""
+
+    def __init__(self, queries: Labels, database: Labels, n_queries: int, n_database: int) -> None:
+        of_queries = as_labels("query_labels", queries, n_queries)
+        of_database = as_labels("database_labels", database, n_database)
+        if list(of_queries) != list(of_database):
+            raise ValueError(
+                f"database_labels must have the levels of query_labels, {list(of_queries)}, got {list(of_database)}"
+            )
+        self.names = list(of_queries)
+        columns = []
+        for name in self.names:
+            pair = (of_database[name], of_queries[name])
+            if (pair[0].dtype.kind == "U") != (pair[1].dtype.kind == "U"):
+                raise TypeError(f"labels of level {name!r} must be all integers or all strings, got both")
+            columns.append(np.unique(np.concatenate(pair), return_inverse=True)[1])
+        joint = np.stack(columns, axis=1).astype(np.int64)
+        self.database, self.queries = joint[:n_database], joint[n_database:]
+        self.order = np.lexsort(self.database.T[::-1])
+        self.groups, self._group_sizes = np.unique(self.database, axis=0, return_counts=True)
+        self._runs = [self._runs_of(column) for column in self.database[self.order].T]
+
+    @staticmethod
+    def _runs_of(column: Ints) -> dict[int, list[tuple[int, int]]]:
+        edges = np.flatnonzero(np.diff(column)) + 1
+        runs: dict[int, list[tuple[int, int]]] = {}
+        for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(column)], strict=True):
+            runs.setdefault(int(column[start]), []).append((start, stop))
+        return runs
+
+    def runs(self, query: int) -> list[list[tuple[int, int]]]:
+        """For each level, the runs of sorted database rows that are relevant to the query."""
+        return [runs.get(int(label), []) for runs, label in zip(self._runs, self.queries[query], strict=True)]
+
+    def agreement(self, rows: Ints, own: Ints | None) -> Ints:
+        """How many items agree with each query on 0, 1, ... levels: shape (rows, levels + 1)."""
+        kinds, of_row = np.unique(self.queries[rows], axis=0, return_inverse=True)
+        matched = np.sum(
+            [kinds[:, None, level] == self.groups[:, level] for level in range(len(self.names))], axis=0, dtype=np.int64
+        )
+        counts = np.stack([(matched == m) @ self._group_sizes for m in range(len(self.names) + 1)], axis=1)
+        agreement: Ints = counts[of_row.reshape(-1)]
+        if own is not None:
+            agreement[:, -1] -= own[rows] >= 0
+        return agreement
+
+
+def _by_level(codes: NDArray[np.uint8], levels: Levels) -> dict[str, NDArray[np.uint8]]:
+    return {level: np.ascontiguousarray(codes[:, levels.byte_range(level)]) for level in levels}
+
+
+def _histograms(
+    queries: dict[str, NDArray[np.uint8]],
+    database: dict[str, NDArray[np.uint8]],
+    rankings: Mapping[str, Mapping[str, int]],
+    labels: _Labels,
+    rows: Ints,
+    own: Ints | None,
+) -> dict[str, tuple[Ints, dict[str, Ints]]]:
+    """For each ranking: items at each distance, (rows, distances), and relevant items, the same for each label level.
+
+    The codes come by level, those of the database in the order of `labels`.
+    """
+    widths = {
+        name: 1 + sum(8 * weight * queries[level].shape[1] for level, weight in weights.items())
+        for name, weights in rankings.items()
+    }
+    found = {
+        name: (
+            np.zeros((len(rows), width), np.int64),
+            {label: np.zeros((len(rows), width), np.int64) for label in labels.names},
+        )
+        for name, width in widths.items()
+    }
+    runs = [labels.runs(row) for row in rows.tolist()]
+    step = max(1, _CHUNK_CELLS // len(labels.order))
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        parts = {level: hamming(codes[block], database[level]) for level, codes in queries.items()}
+        for name, weights in rankings.items():
+            terms = [
+                parts[level] if weight == 1 else weight * parts[level] for level, weight in weights.items() if weight
+            ]
+            distances = sum(terms[1:], terms[0])
+            everything, relevant = found[name]
+            for i, row in enumerate(distances, start):
+                everything[i] = np.bincount(row, minlength=widths[name])
+                for hits, spans in zip(relevant.values(), runs[i], strict=True):
+                    for first, last in spans:
+                        hits[i] += np.bincount(row[first:last], minlength=widths[name])
+    if own is not None:  # a query's own row has its code and its labels: it is relevant, at distance 0
+        inside = (own[rows] >= 0).astype(np.int64)
+        for everything, relevant in found.values():
+            everything[:, 0] -= inside
+            for hits in relevant.values():
+                hits[:, 0] -= inside
+    return found
+
+
+def _add(sums: dict[str, Any], part: dict[str, Any]) -> None:
+    for name, value in part.items():
+        sums[name] = sums[name] + value if name in sums else value

@@ -1,0 +1,93 @@
+"""Near-duplicates: groups of codes that are near one another, and of pictures that look the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images import ImageError, PixelBudget, load
+from ..index import Index
+
+_Slots = NDArray[np.intp]
+_Pairs = Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]
+
+_SIDE = 16
+_NOISE = 3.0  # levels of brightness: contrast below it says nothing
+# Of 3,068 photographs of clothes, copies recompressed at JPEG quality 20 to 70, reduced to a third, or made 0.7 to 1.2
+# times as bright correlate with the original by 0.968 or more; of 4.7 million pairs of different ones, 11 reach 0.97.
+_SAME = 0.97
+_ROWS = 1024
+
+
+def near_codes(codes: NDArray[np.uint8], radius: int) -> list[_Slots]:
+    """Group codes `(n, n_bytes)`: any two that differ in at most `radius` bits are in one group.
+
+    Returns the slots, ascending, of each group of two or more.
+    """
+
+    def near(distinct: NDArray[np.uint8]) -> _Pairs:
+        index = Index(bits=8 * distinct.shape[1])
+        index.add(distinct)
+        # Not `Index.pairs`: codes of alike things can be so alike that all the pairs do not fit in memory at once.
+        for start in range(0, len(distinct), _ROWS):
+            offsets, _, ids = index.range_search(distinct[start : start + _ROWS], radius)
+            yield np.repeat(np.arange(start, start + len(offsets) - 1), np.diff(offsets)), ids
+
+    return _groups(np.ascontiguousarray(codes), near)
+
+
+def same_looks(pictures: Sequence[NDArray[np.uint8]]) -> list[_Slots]:
+    """Group small pictures, as `thumbnails` yields them, that look the same.
+
+    Two look the same when their pixels correlate: brightness and contrast do not matter, position does.
+    """
+
+    def near(distinct: NDArray[np.uint8]) -> _Pairs:
+        values = distinct.astype(np.float32)
+        values -= values.mean(axis=1, keepdims=True)
+        values /= np.sqrt((values**2).sum(axis=1, keepdims=True) + _NOISE**2 * values.shape[1])
+        for start in range(0, len(values), _ROWS):
+            i, j = np.nonzero(values[start : start + _ROWS] @ values.T >= _SAME)
+            yield i + start, j
+
+    return _groups(np.stack(pictures), near) if len(pictures) > 1 else []
+
+
+def thumbnails(paths: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
+    """Yield each picture at 16 x 16 pixels, uint8 `(768,)`, or None where it cannot be read."""
+    budget = PixelBudget()
+
+    def small(path: str) -> NDArray[np.uint8] | None:
+        try:
+            return load(path, size=_SIDE, resize="box", fast_jpeg=True, budget=budget).reshape(-1)
+        except ImageError:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(small, paths)
+
+
+def _groups(rows: NDArray[np.uint8], near: Callable[[NDArray[np.uint8]], _Pairs]) -> list[_Slots]:
+    """Group rows: equal ones, and those that `near`, given distinct rows, pairs."""
+    # Equal rows are joined first: n of them would be n * (n - 1) / 2 pairs.
+    _, first, inverse = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_index=True, return_inverse=True)
+    component = _components(len(first), near(rows[first]))[inverse]
+    shared = np.flatnonzero(np.bincount(component)[component] > 1)
+    order = shared[np.argsort(component[shared], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1) if len(order) else []
+    return sorted(groups, key=lambda slots: int(slots[0]))
+
+
+def _components(n: int, pairs: _Pairs) -> NDArray[np.intp]:
+    """The smallest member of each node's connected component."""
+    root = np.arange(n)
+    for i, j in pairs:
+        while (apart := root[i] != root[j]).any():
+            i, j = i[apart], j[apart]
+            np.minimum.at(root, np.maximum(root[i], root[j]), np.minimum(root[i], root[j]))
+            while (further := root[root] != root).any():
+                root[further] = root[root[further]]
+    return root

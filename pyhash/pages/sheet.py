@@ -1,0 +1,156 @@
+"""An HTML sheet of pictures: thumbnails, distances and paths in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import io
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from ..support import require
+
+THUMBNAIL_SIZE = 300
+"""Longest side of a thumbnail, in pixels."""
+
+
+class Row(NamedTuple):
+    """One picture and those beside it."""
+
+    picture: str
+    """Path of the picture that stands in front."""
+    others: Sequence[tuple[str, int]]
+    """Paths with their distances, nearest first."""
+
+
+class _Tile(NamedTuple):
+    path: str
+    name: str
+    where: str
+    link: str
+    image: str | None
+    distance: int | None
+    share: int | None  # of the bar, in per cent
+
+
+def write_sheet(
+    path: str | os.PathLike[str],
+    rows: Sequence[Row],
+    *,
+    title: str,
+    label: str,
+    facts: Mapping[str, str],
+    folder: str = "",
+    far: float,
+    note: str = "",
+    nothing: str = "",
+    date: str | None = None,
+) -> None:
+    """Write pictures and those beside them as one HTML file.
+
+    Parameters
+    ----------
+    path : path
+        The file to write; it appears whole or not at all.
+    rows : sequence of Row
+        What to show. A picture that cannot be read is shown as an empty tile.
+    title : str
+        The heading.
+    label : str
+        What the first picture of each row is called.
+    facts : mapping of str to str
+        Shown under the heading.
+    folder : str, optional
+        Of paths under it only the part inside is shown.
+    far : float
+        The distance of pictures that have nothing in common: there a bar is empty; it is full at 0.
+    note, nothing : str
+        A sentence about the distances, and one to show when there are no rows.
+    date : str, optional
+        By default now.
+
+    Raises
+    ------
+    ImportError
+        When Jinja2 or Pillow is not installed.
+    OSError
+        When the file cannot be written.
+    """
+    path = Path(path)
+    target = os.path.abspath(path.parent)
+    images: dict[str, str | None] = {}
+
+    def tile(picture: str, distance: int | None = None) -> _Tile:
+        if picture not in images:
+            images[picture] = thumbnail(picture)
+        inside = picture.removeprefix(os.path.join(folder, "")) if folder else picture
+        where, name = os.path.split(inside)
+        share = None if distance is None else round(100 * max(0.0, 1 - distance / max(1.0, far)))
+        return _Tile(
+            path=printable(picture),
+            name=printable(name),
+            where=printable(where),
+            link=_link(picture, target),
+            image=images[picture],
+            distance=distance,
+            share=share,
+        )
+
+    jinja2 = require("jinja2", "cli")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pyhash.pages", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    html: str = environment.get_template("sheet.html").render(
+        title=title,
+        label=label,
+        facts={name: printable(value) for name, value in facts.items()},
+        rows=[{"head": tile(row.picture), "tiles": [tile(*other) for other in row.others]} for row in rows],
+        note=note,
+        nothing=nothing,
+        date=date or datetime.datetime.now().strftime("%d %B %Y, %H:%M").lstrip("0"),
+    )
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(html, encoding="utf-8")
+        os.replace(scratch, path)
+    except OSError as error:
+        # Named is the file that was asked for, not the scratch file.
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def thumbnail(path: str | os.PathLike[str]) -> str | None:
+    """Return a small JPEG of a picture as a ``data:`` URI, or None when it cannot be read."""
+    from ..images import ImageError, load
+
+    image_module: Any = require("PIL.Image", "encoder")
+    try:
+        image = image_module.fromarray(load(path, longest=THUMBNAIL_SIZE, resize="bicubic", fast_jpeg=True))
+    except ImageError:
+        return None
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def printable(text: str) -> str:
+    r"""Show what cannot be shown (control characters, bytes that are not text) as escapes such as ``\n``."""
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
+
+
+def _link(picture: str, target: str) -> str:
+    """A link from the sheet's folder, so that a folder moved as a whole keeps its links."""
+    picture = os.path.abspath(picture)
+    try:
+        relative = os.path.relpath(picture, target).replace(os.sep, "/")
+    except ValueError:  # another drive
+        return Path(picture).as_uri()
+    return "./" + quote(os.fsencode(relative))

@@ -1,0 +1,21 @@
+"""What the system and optional packages need, once."""
+
+from __future__ import annotations
+
+from .extras import DISTRIBUTION, require
+from .lock import ReadWriteLock, held, hold_through_fork, locked, reads, release
+
+__all__ = [
+    "DISTRIBUTION",
+    "ReadWriteLock",
+    "held",
+    "hold_through_fork",
+    "locked",
+    "reads",
+    "release",
+    "require",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
