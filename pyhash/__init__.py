@@ -10,37 +10,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import backend, codes, encoder, evaluation, gallery, heads, images, index, labels, networks
-    from .backend import kernel, kernels, use
-    from .codes import Levels, hamming, pack, unpack
-    from .encoder import Encoder, EncoderError, build
+    from . import backend, codes, encoder, errors, evaluation, gallery, heads, images, index, labels, networks
+    from .backend import hamming, kernel, kernels, use
+    from .codes import Levels, pack, unpack
+    from .encoder import Encoder, build
+    from .errors import CorruptIndexError, EncoderError, GalleryError, GalleryMismatchError, ImageError, PyhashError
     from .evaluation import evaluate
-    from .gallery import Gallery, GalleryError, GalleryMismatchError
-    from .images import ImageError
-    from .index import CorruptIndexError, Index
+    from .gallery import Gallery
+    from .index import Index
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "CorruptIndexError": "index",
+    "CorruptIndexError": "errors",
     "Encoder": "encoder",
-    "EncoderError": "encoder",
+    "EncoderError": "errors",
     "Gallery": "gallery",
-    "GalleryError": "gallery",
-    "GalleryMismatchError": "gallery",
-    "ImageError": "images",
+    "GalleryError": "errors",
+    "GalleryMismatchError": "errors",
+    "ImageError": "errors",
     "Index": "index",
     "Levels": "codes",
+    "PyhashError": "errors",
     "build": "encoder",
     "evaluate": "evaluation",
-    "hamming": "codes",
+    "hamming": "backend",
     "kernel": "backend",
     "kernels": "backend",
     "pack": "codes",
     "unpack": "codes",
     "use": "backend",
 }
-_PACKAGES = ("backend", "codes", "encoder", "evaluation", "gallery", "heads", "images", "index", "labels", "networks")
+_PACKAGES = frozenset(
+    ["backend", "codes", "encoder", "errors", "evaluation", "gallery", "heads", "images", "index", "labels", "networks"]
+)
 __all__ = [
     "CorruptIndexError",
     "Encoder",
@@ -51,10 +54,12 @@ __all__ = [
     "ImageError",
     "Index",
     "Levels",
+    "PyhashError",
     "backend",
     "build",
     "codes",
     "encoder",
+    "errors",
     "evaluate",
     "evaluation",
     "gallery",

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import LabelError
 from .images import SUFFIXES
 
 __all__ = ["LabelError", "Labelled", "read_labels"]
-
-
-class LabelError(ValueError):
-    """Labels that do not fit the pictures or the levels."""
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,11 @@ from onnx import ModelProto
 from pyhash.cli import main as cli
 from pyhash.encoder import Encoder, Fitted, build, extract, fit_head
 from pyhash.encoder.building import _whitening
+from pyhash.errors import GraphError, ImageError, LabelError
 from pyhash.evaluation import evaluate
 from pyhash.gallery import Gallery
 from pyhash.heads import heads
-from pyhash.images import ImageError
-from pyhash.labels import LabelError
-from pyhash.networks import GraphError, Model, graph
+from pyhash.networks import Model, graph
 
 LEVELS = {"coarse": 8, "fine": 24}
 

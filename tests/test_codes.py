@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as hnp
 
 import pyhash
 from pyhash.codes import Levels, check_codes, check_int, from_words, pack, to_words, unpack
-from pyhash.codes import codes as codes_module
-from pyhash.codes.codes import check_bits
+from pyhash.codes import packing as codes_module
+from pyhash.codes.checks import check_bits
 
 FLOATS = [np.float16, np.float32, np.float64]
 DTYPES = [*FLOATS, np.int8, np.uint8, np.bool_]
@@ -422,4 +422,4 @@ def test_words_of_unaligned_codes_are_aligned():
 
 
 def test_public_names():
-    assert (pyhash.Levels, pyhash.pack, pyhash.unpack, pyhash.hamming) == (Levels, pack, unpack, codes_module.hamming)
+    assert (pyhash.Levels, pyhash.pack, pyhash.unpack, pyhash.hamming) == (Levels, pack, unpack, pyhash.backend.hamming)

@@ -22,8 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import pyhash
-from pyhash.encoder import PRESETS, Encoder, EncoderError, encoder
-from pyhash.images import ImageError
+from pyhash.encoder import PRESETS, Encoder, encoder
+from pyhash.errors import EncoderError, ImageError
 from pyhash.images import decode as images
 from pyhash.networks import model as _onnx
 

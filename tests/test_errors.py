@@ -17,6 +17,7 @@ from conftest import random_codes
 
 import pyhash
 from pyhash import Index
+from pyhash.errors import MissingIdError
 
 CODES = random_codes(np.random.default_rng(0), 40, 64)
 ODD = random_codes(np.random.default_rng(0), 40, 12)
@@ -197,18 +198,18 @@ CHANGES: list[Case] = [
     ("huger ids", lambda i: i.add(CODES[:2], [3, 2**70]), ValueError, f"ids must be at most {2**63 - 1}, got {2**70}"),
     ("low ids", lambda i: i.remove([11, -(2**70)]), ValueError, f"ids must be at least {-(2**63)}, got {-(2**70)}"),
     ("ragged ids", lambda i: i.add(CODES[:2], [[1], [2, 3]]), ValueError, f"ids must be an array: {RAGGED}"),
-    ("remove unknown", lambda i: i.remove([11, 9, 8]), KeyError, "ids must be in the index, but 8 is not"),
-    ("remove unknown one", lambda i: i.remove(50), KeyError, "ids must be in the index, but 50 is not"),
-    ("remove -1", lambda i: i.remove([-1]), KeyError, "ids must be in the index, but -1 is not"),
+    ("remove unknown", lambda i: i.remove([11, 9, 8]), MissingIdError, "ids must be in the index, but 8, 9 are not"),
+    ("remove unknown one", lambda i: i.remove(50), MissingIdError, "ids must be in the index, but 50 is not"),
+    ("remove -1", lambda i: i.remove([-1]), MissingIdError, "ids must be in the index, but -1 is not"),
     ("remove float", lambda i: i.remove([11.0]), TypeError, "ids must be integers, got dtype float64"),
     ("remove mask", lambda i: i.remove(np.ones(40, bool)), TypeError, "ids must be integers, got dtype bool"),
-    ("codes of unknown", lambda i: i.codes([12, 99]), KeyError, "ids must be in the index, but 99 is not"),
+    ("codes of unknown", lambda i: i.codes([12, 99]), MissingIdError, "ids must be in the index, but 99 is not"),
     ("codes of 2-D", lambda i: i.codes([[12]]), ValueError, "ids must be 1-D, got 2-D"),
     ("codes of float", lambda i: i.codes(12.0), TypeError, "ids must be integers, got dtype float64"),
     (
         "update unknown",
         lambda i: i.update([12, 99, 13], CODES[:3]),
-        KeyError,
+        MissingIdError,
         "ids must be in the index, but 99 is not",
     ),
     (
@@ -271,7 +272,7 @@ def test_a_k_beyond_all_memory(kernel: str, monkeypatch: pytest.MonkeyPatch) -> 
             index.search(q, k)
     text = "k must be smaller: 3 answers of 2147483647 entries do not fit in memory"
     with monkeypatch.context() as patched:
-        patched.setattr(pyhash.backend, "available_memory", lambda: 2**36)
+        patched.setattr(pyhash.support.machine, "available_memory", lambda: 2**36)
         raises(lambda: index.search(q, 2**31 - 1), MemoryError, text)
     assert len(index.search(q, 3)[0]) == 3
 
@@ -283,7 +284,7 @@ def test_numba_counts_the_memory_of_what_it_finds(monkeypatch: pytest.MonkeyPatc
         index = Index(64)
         index.add(CODES)
         assert len(index.pairs(64)[0]) == 780
-        monkeypatch.setattr(module, "available_memory", lambda: 4 * 24 * 779)
+        monkeypatch.setattr(module.machine, "available_memory", lambda: 4 * 24 * 779)
         text = "radius must be smaller: more lies within 64 than fits in memory"
         raises(lambda: index.pairs(64), MemoryError, text)
         raises(lambda: index.range_search(CODES, 64), MemoryError, text)
@@ -450,3 +451,25 @@ for ask in (lambda: index.range_search(index.codes(np.arange(40)), 64), lambda: 
     run = [*private, "sh", "-c", script, "sh", sys.executable, "-c", code]
     done = subprocess.run(run, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_missing_ids_say_which() -> None:
+    index = Index(64)
+    index.add(np.zeros((3, 8), np.uint8))
+    with pytest.raises(pyhash.errors.MissingIdError) as caught:
+        index.codes([7, 1, 9])
+    assert caught.value.ids == [7, 9]
+    assert str(caught.value) == "ids must be in the index, but 7, 9 are not"
+    assert isinstance(caught.value, KeyError)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.ids, str(again)) == ([7, 9], str(caught.value))
+
+
+def test_every_error_has_one_root() -> None:
+    names = [name for name in pyhash.errors.__all__ if name != "PyhashError"]
+    assert all(issubclass(getattr(pyhash.errors, name), pyhash.PyhashError) for name in names)
+    for name, base in (("ImageError", ValueError), ("CorruptIndexError", ValueError), ("EncoderError", ValueError)):
+        assert issubclass(getattr(pyhash, name), base)
+    report = pyhash.errors.QuantizationError("worse", {"loss": 1})
+    again = pickle.loads(pickle.dumps(report))
+    assert (str(again), again.report) == ("worse", {"loss": 1})

@@ -15,7 +15,8 @@ from PIL import Image
 from tuning import tune
 
 import pyhash
-from pyhash.gallery import Gallery, GalleryError, GalleryMismatchError, gallery
+from pyhash.errors import GalleryError, GalleryMismatchError
+from pyhash.gallery import Gallery, gallery
 
 HERE = Path(__file__).parent
 

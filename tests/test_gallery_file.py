@@ -18,7 +18,8 @@ import pytest
 from galleries import FakeEncoder, execute, photos, picture
 from tuning import tune
 
-from pyhash.gallery import Gallery, GalleryError, gallery
+from pyhash.errors import GalleryError
+from pyhash.gallery import Gallery, gallery
 from pyhash.gallery import store as _gallery_file
 
 HERE = Path(__file__).parent

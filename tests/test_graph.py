@@ -22,7 +22,8 @@ from networks import FLOAT, Net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pyhash.encoder import Encoder
-from pyhash.networks import GraphError, graph, onnxruntime
+from pyhash.errors import GraphError
+from pyhash.networks import graph, onnxruntime
 
 NEWEST = min(onnx.defs.onnx_opset_version(), 26)  # what onnxruntime 1.20 and later run
 

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 pytest.importorskip("PIL")
 from PIL import Image, ImageOps
 
-from pyhash.images import ImageError, PixelBudget, decoder_identity, load
+from pyhash.errors import ImageError
+from pyhash.images import PixelBudget, decoder_identity, load
 from pyhash.images import decode as images
 
 Image.init()

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyhash.labels import LabelError, Labelled, read_labels
+from pyhash.errors import LabelError
+from pyhash.labels import Labelled, read_labels
 
 LEVELS = ["coarse", "fine"]
 

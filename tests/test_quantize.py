@@ -24,8 +24,9 @@ from click.testing import CliRunner
 
 from pyhash.cli import main as cli
 from pyhash.codes import Levels
-from pyhash.encoder import Encoder, Fitted, QuantizationError, Quantized, build, building, extract, fit_head, gate
-from pyhash.networks import GraphError, graph, onnxruntime
+from pyhash.encoder import Encoder, Fitted, Quantized, build, building, extract, fit_head, gate
+from pyhash.errors import GraphError, QuantizationError
+from pyhash.networks import graph, onnxruntime
 from pyhash.networks import int8 as quantize
 
 LEVELS = {"coarse": 8, "fine": 24}

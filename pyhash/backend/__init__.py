@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from . import metric
-from .choose import available_memory, cpu_features, kernel, kernels, module, threads, use, why_no_native
+from .choose import cpu_features, kernel, kernels, module, threads, use, why_no_native
+from .distances import hamming
 from .metric import MAX_DISTANCE
 
 __all__ = [
     "MAX_DISTANCE",
-    "available_memory",
     "cpu_features",
+    "hamming",
     "kernel",
     "kernels",
     "metric",

@@ -6,17 +6,15 @@ the contract in `_native.pyi`, so answers never differ.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import os
-import sys
 import threading
 from types import ModuleType
 from typing import Any
 
 from ..codes import check_int
-from ..support import DISTRIBUTION, hold_through_fork, locked
+from ..support import DISTRIBUTION, hold_through_fork, locked, machine
 
 _NUMBA = "numba"
 _AUTO = "auto"
@@ -129,7 +127,7 @@ def threads(threads: int | None = None) -> int:
     Returns
     -------
     int
-        0 where neither says: as many as this process may run on.
+        Where neither says, the CPUs that a container's quota allows; 0 without one: as many as this process may run on.
     """
     global _default_threads
     if threads is not None:
@@ -138,17 +136,9 @@ def threads(threads: int | None = None) -> int:
         text = os.environ.get("PYHASH_THREADS", "").strip()
         if text and not (text.isascii() and text.isdigit() and int(text)):
             raise ValueError(f"PYHASH_THREADS must be an integer of at least 1, got {text!r}")
-        _default_threads = min(int(text or 0), _MAX_THREADS)
+        quota = machine.cpus() if machine.limit_of_cpus() is not None else 0
+        _default_threads = min(int(text or quota), _MAX_THREADS)
     return _default_threads
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that can be had without driving others out; `sys.maxsize` where that is not known."""
-    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return sys.maxsize
 
 
 def why_no_native() -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import operator
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -17,8 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..support import hold_through_fork, require
-from .choose import available_memory
+from ..support import hold_through_fork, machine, require
 
 numba = require("numba", "numba")
 _extending = require("numba.extending", "numba")
@@ -413,16 +411,9 @@ def _hamming_rows(a: Any, begin: int, end: int, b: Any, out: Any) -> None:
 # Sharing work
 
 
-def _cpus() -> int:
-    """Return how many CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _useful_threads(threads: int, work: int) -> int:
     most = 1 + work // _WORK_PER_THREAD
-    return 1 if most == 1 else min(threads or _cpus(), most)
+    return 1 if most == 1 else min(threads or machine.cpus(), most)
 
 
 def _map(function: Callable[[Any], _T], tasks: Sequence[Any], threads: int) -> list[_T]:
@@ -519,7 +510,7 @@ class _Budget:
     """Memory for results that nobody has counted beforehand: too many must be an error, not the end of the process."""
 
     def __init__(self) -> None:
-        self._left = available_memory() // 4  # they are copied, sorted and copied again
+        self._left = machine.available_memory() // 4  # they are copied, sorted and copied again
 
     def take(self, n_bytes: int) -> None:
         self._left -= n_bytes

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import backend
-from ..codes import hamming, pack
+from ..backend import hamming
+from ..codes import pack
 from ..index import Index
 from .peers import (
     Codes,

@@ -13,11 +13,10 @@ import click
 
 from .. import heads
 from ..codes import Levels
-from ..encoder import PRESETS, Built, EncoderError, QuantizationError, Quantized, build
+from ..encoder import PRESETS, Built, Quantized, build
+from ..errors import EncoderError, GraphError, ImageError, LabelError, QuantizationError
 from ..gallery import Failure
-from ..images import ImageError
-from ..labels import LabelError
-from ..networks import POOLINGS, GraphError, Tap, choose_taps, int8, taps
+from ..networks import POOLINGS, Tap, choose_taps, int8, taps
 from ..pages import printable
 from .main import EXIT_PARTIAL, _complain, _EncoderError, _json_option, _report, _Size, cli
 from .output import many, print_facts, print_json, progress_bar

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from ..gallery import Gallery, GalleryMismatchError
+from ..errors import GalleryMismatchError
+from ..gallery import Gallery
 from ..pages import printable
 from .main import (
     _EXIT_CODES,

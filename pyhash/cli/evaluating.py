@@ -13,10 +13,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ImageError, LabelError
 from ..evaluation import PLOT_SUFFIXES, Protocol, evaluate, plot_pr
 from ..gallery import Failure
-from ..images import ImageError
-from ..labels import LabelError, Labelled, read_labels
+from ..labels import Labelled, read_labels
 from ..pages import printable
 from ..support import require
 from .main import _EXIT_CODES, EXIT_PARTIAL, _encoder_options, _json_option, _report, cli

@@ -17,9 +17,10 @@ import click
 import numpy as np
 
 from .. import __version__, backend
-from ..gallery import Changes, Failure, Gallery, GalleryError, Match, default_radius
-from ..images import ImageError
+from ..errors import GalleryError, ImageError
+from ..gallery import Changes, Failure, Gallery, Match, default_radius
 from ..pages import Row, printable, write_sheet
+from ..support import machine
 from .output import bits, many, print_facts, print_json, print_matches, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -402,7 +403,7 @@ def info(
         "native": backend.why_no_native() is None,
         "why_no_native": backend.why_no_native(),
         "cpu_features": backend.cpu_features(),
-        "threads": backend.threads() or _cpus(),
+        "threads": backend.threads() or machine.cpus(),
     }
     try:
         encoder = load_encoder()
@@ -488,10 +489,6 @@ def _write_search_sheet(
         note="The number on a picture is its distance to the query: in how many bits their codes differ.",
         nothing="None of the pictures searched with could be read.",
     )
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _summary(changes: Changes, searchable: int) -> str:

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from .codes import (
-    MAX_BITS,
-    Levels,
-    as_array,
-    check_codes,
-    check_int,
-    from_words,
-    hamming,
-    pack,
-    to_words,
-    unpack,
-    words_per_code,
-)
+from .checks import MAX_BITS, as_array, check_codes, check_int, check_rows
+from .levels import Levels
+from .packing import from_words, pack, to_words, unpack, words_per_code
 
 __all__ = [
     "MAX_BITS",
@@ -22,8 +12,8 @@ __all__ = [
     "as_array",
     "check_codes",
     "check_int",
+    "check_rows",
     "from_words",
-    "hamming",
     "pack",
     "to_words",
     "unpack",

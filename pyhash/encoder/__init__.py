@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from .building import Built, Fitted, build, extract, fit_head
-from .encoder import PRESETS, Encoder, EncoderError
+from .encoder import PRESETS, Encoder
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
-from .gate import QuantizationError, Quantized, assess
+from .gate import Quantized, assess
 
 __all__ = [
     "PRESETS",
     "Built",
     "Encoder",
-    "EncoderError",
     "Fitted",
-    "QuantizationError",
     "Quantized",
     "assess",
     "build",

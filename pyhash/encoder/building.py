@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from .. import backend, heads
 from ..codes import Levels
-from ..images import ImageError, PixelBudget, load
-from ..labels import LabelError, read_labels
-from ..networks import GraphError, add_features, add_head, feature_blocks, int8, metadata_of, run, save, session
-from ..support import require
+from ..errors import GraphError, ImageError, LabelError
+from ..images import PixelBudget, load
+from ..labels import read_labels
+from ..networks import add_features, add_head, feature_blocks, int8, metadata_of, run, save, session
+from ..support import machine, require
 from .gate import Quantized, assess
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ def extract(
         return stop - start
 
     done = 0
-    n_threads = backend.threads(threads) or os.cpu_count() or 1
+    n_threads = backend.threads(threads) or machine.cpus()
     with ThreadPoolExecutor(n_threads, "pyhash-build") as pool:
         try:
             for n_done in pool.map(work, range(0, len(files), size)):

@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 
 from .. import backend
 from ..codes import Levels, check_int, pack
-from ..images import MAX_PIXELS, ImageError, PixelBudget, as_shape, decoder_identity, load
-from ..networks import PRESETS, EncoderError, Model
-from ..support import require
+from ..errors import EncoderError, ImageError
+from ..images import MAX_PIXELS, PixelBudget, as_shape, decoder_identity, load
+from ..networks import PRESETS, Model
+from ..support import machine, require
 
 __all__ = ["PRESETS", "Encoder", "EncoderError"]
 
@@ -100,7 +101,7 @@ class Encoder:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         require("PIL.Image", "encoder")
-        self.threads = backend.threads(threads) or _n_cpus()
+        self.threads = backend.threads(threads) or machine.cpus()
         self._fast_jpeg = fast_jpeg
         self._max_pixels = check_int(max_pixels, "max_pixels", 1)
         source: str | bytes
@@ -361,8 +362,3 @@ def _is_picture(images: Any) -> bool:
     if not isinstance(images, Iterable):
         raise TypeError(f"images must be a picture or an iterable of pictures, got {type(images).__name__}")
     return False
-
-
-def _n_cpus() -> int:
-    """Return the number of CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

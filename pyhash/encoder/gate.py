@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codes import Levels, hamming, pack
+from ..backend import hamming
+from ..codes import Levels, pack
+from ..errors import QuantizationError
 from ..evaluation import evaluate
 from ..evaluation import ties as _ties
 from ..heads import Head
@@ -26,14 +28,6 @@ Fit: TypeAlias = "Callable[[NDArray[np.float32], dict[str, NDArray[Any]] | None]
 _MAX_QUERIES = 1000
 _NEIGHBOURS = 10
 _SECONDS = 0.5
-
-
-class QuantizationError(ValueError):
-    """A quantised network that retrieves worse than was allowed; `report` says how much."""
-
-    def __init__(self, message: str, report: Quantized) -> None:
-        super().__init__(message)
-        self.report = report
 
 
 @dataclass(frozen=True)

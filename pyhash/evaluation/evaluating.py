@@ -37,7 +37,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..codes import Levels, hamming
+from ..backend import hamming
+from ..codes import Levels
 from ..heads import Labels, LevelsLike, as_labels, as_levels
 from ..support import require
 from . import ties as _ties

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from .gallery import (
-    Changes,
-    Failure,
-    Gallery,
-    GalleryEncoder,
-    GalleryError,
-    GalleryMismatchError,
-    Match,
-    default_radius,
-)
+from .gallery import Changes, Failure, Gallery, GalleryEncoder, Match, default_radius
 
 __all__ = [
     "Changes",
     "Failure",
     "Gallery",
     "GalleryEncoder",
-    "GalleryError",
-    "GalleryMismatchError",
     "Match",
     "default_radius",
 ]

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import ImageError, PixelBudget, load
+from ..errors import ImageError
+from ..images import PixelBudget, load
 from ..index import Index
 
 _Slots = NDArray[np.intp]

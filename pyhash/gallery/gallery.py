@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import SUFFIXES, UNREADABLE, ImageError
+from ..errors import GalleryError, GalleryMismatchError, ImageError
+from ..images import SUFFIXES, UNREADABLE
 from ..index import Index
-from .store import GalleryError, GalleryFile, GalleryMismatchError, Identity, Record
+from .store import GalleryFile, Identity, Record
 
 if TYPE_CHECKING:
     from ..codes import Levels

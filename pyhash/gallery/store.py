@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import GalleryError, GalleryMismatchError
 from ..support import held, locked, release
 
 _APPLICATION_ID = 0x70796861  # "pyha": how SQLite marks whose file this is
@@ -35,14 +36,6 @@ _UPSERT = (
     "ON CONFLICT (path) DO UPDATE SET "
     "size = excluded.size, mtime_ns = excluded.mtime_ns, code = excluded.code, error = excluded.error"
 )
-
-
-class GalleryError(Exception):
-    """The gallery is missing, damaged, locked, read-only or not a gallery; the message says what to do."""
-
-
-class GalleryMismatchError(GalleryError):
-    """The gallery holds codes of another encoder; codes of two encoders cannot be compared."""
 
 
 class Identity(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .decode import CROPS, MAX_PIXELS, RESIZES, ImageError, PixelBudget, as_shape, decoder_identity, load
+from .decode import CROPS, MAX_PIXELS, RESIZES, PixelBudget, as_shape, decoder_identity, load
 from .folder import SUFFIXES, UNREADABLE
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "RESIZES",
     "SUFFIXES",
     "UNREADABLE",
-    "ImageError",
     "PixelBudget",
     "as_shape",
     "decoder_identity",

@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ImageError
 from ..support import require
 
 if TYPE_CHECKING:
@@ -97,29 +98,6 @@ _PROBE = base64.b64decode(
 )
 
 _silence = threading.Lock()
-
-
-class ImageError(ValueError):
-    """A picture that cannot be read.
-
-    Attributes
-    ----------
-    path : str
-        The file; ``<bytes>``, ``<array>`` or ``<image>`` for a picture that is none.
-    reason : str
-        What is wrong with it.
-    index : int or None
-        Its place among the pictures given together.
-    """
-
-    def __init__(self, path: str, reason: str, index: int | None = None) -> None:
-        super().__init__(path, reason, index)
-        self.path = path
-        self.reason = reason
-        self.index = index
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
 
 
 class _Refused(Exception):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .index import CorruptIndexError, Index
+from .index import Index
 
 __all__ = [
-    "CorruptIndexError",
     "Index",
 ]
 

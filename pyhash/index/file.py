@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .store import BLOCK, CorruptIndexError, Ring, Run, aligned_bytes
+from ..errors import CorruptIndexError
+from .store import BLOCK, Ring, Run, aligned_bytes
 
 MAGIC = b"PYHASHIX"
 VERSION = 1

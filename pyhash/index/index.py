@@ -15,10 +15,10 @@ from .. import backend
 from ..backend import MAX_DISTANCE
 from ..backend import metric as measure
 from ..codes import Levels, as_array, check_codes, check_int, from_words, to_words, words_per_code
-from ..support import ReadWriteLock, reads
+from ..errors import CorruptIndexError
+from ..support import ReadWriteLock, machine, reads
 from . import file as _file
 from .runs import Runs, ascending, can_ring
-from .store import CorruptIndexError
 
 __all__ = ["CorruptIndexError", "Index"]
 
@@ -158,8 +158,8 @@ class Index:
 
         Raises
         ------
-        KeyError
-            When an id is not in the index.
+        MissingIdError
+            When an id is not in the index; it is a KeyError.
         """
         wanted = _check_ids(ids, "ids")
         with self._lock.reading():
@@ -267,8 +267,8 @@ class Index:
 
         Raises
         ------
-        KeyError
-            When an id is not in the index.
+        MissingIdError
+            When an id is not in the index; it is a KeyError.
         ValueError, TypeError
             When codes or ids do not fit. The index is unchanged whenever an error is raised.
         """
@@ -289,7 +289,7 @@ class Index:
 
         Raises
         ------
-        KeyError
+        MissingIdError
             When an id is not in the index; it is then unchanged.
         """
         wanted = ascending(_check_ids(ids, "ids"))
@@ -599,7 +599,7 @@ class Index:
 
 
 def _check_room(k: int, n_queries: int) -> None:
-    if 48 * k * n_queries > backend.available_memory():
+    if 48 * k * n_queries > machine.available_memory():
         raise MemoryError(f"k must be smaller: {n_queries} answers of {k} entries do not fit in memory")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import backend
+from ..errors import MissingIdError
 from . import store
 from .store import BLOCK, Run
 
@@ -84,7 +85,7 @@ class Runs:
 
         Raises
         ------
-        KeyError
+        MissingIdError
             When an id is in no run.
         """
         located = []
@@ -96,11 +97,11 @@ class Runs:
                 missing[here] = False
                 located.append((run, here, slots[here]))
         if missing.any():
-            raise KeyError(f"ids must be in the index, but {int(ids[missing][0])} is not")
+            raise MissingIdError(ids[missing].tolist())
         return located
 
     def rows(self, ids: _Ids) -> _Words:
-        """Return the codes of these ids as rows of words; KeyError when one is not there."""
+        """Return the codes of these ids as rows of words; MissingIdError when one is not there."""
         words = np.empty((len(ids), self.n_words), dtype=np.uint64)
         for run, here, slots in self.locate(ids):
             words[here] = run.rows(slots)
@@ -120,7 +121,7 @@ class Runs:
         self._merge()
 
     def remove(self, ids: _Ids) -> None:
-        """Remove these ids, each named once; KeyError when one is not there, and nothing is removed."""
+        """Remove these ids, each named once; MissingIdError when one is not there, and nothing is removed."""
         located = self.locate(ids)
         self._n_changes += 1
         for run, _, slots in located:
@@ -128,7 +129,7 @@ class Runs:
         self._tidy()
 
     def update(self, ids: _Ids, words: _Words) -> None:
-        """Replace the codes of these ids, each named once; KeyError when one is not there, and nothing is replaced."""
+        """Replace the codes of these ids, each named once; MissingIdError if one is not there, and none is replaced."""
         located = self.locate(ids)
         moved = [here for run, here, _ in located if run.ring is not None]
         fresh = []

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import CorruptIndexError
 from ..support import hold_through_fork
 
 BLOCK = 64  # codes a block
@@ -51,10 +52,6 @@ def aligned_bytes(size: int) -> NDArray[np.uint8]:
 
 def _allocate(n_blocks: int, n_words: int) -> NDArray[np.uint64]:
     return aligned_bytes(n_blocks * n_words * BLOCK * 8).view(np.uint64).reshape(n_blocks, n_words, BLOCK)
-
-
-class CorruptIndexError(ValueError):
-    """A file or byte string is not a whole, undamaged index."""
 
 
 _flattening = threading.RLock()  # held while a flat copy is made, so that one is made and not one a thread

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from . import int8
-from .graph import POOLINGS, GraphError, Tap, add_features, add_head, choose_taps, feature_blocks, select_levels, taps
-from .model import PRESETS, EncoderError, Model, onnxruntime
+from .graph import POOLINGS, Tap, add_features, add_head, choose_taps, feature_blocks, select_levels, taps
+from .model import PRESETS, Model, onnxruntime
 from .surgery import (
     FLOATS,
     Emitter,
@@ -26,8 +26,6 @@ __all__ = [
     "POOLINGS",
     "PRESETS",
     "Emitter",
-    "EncoderError",
-    "GraphError",
     "Model",
     "Tap",
     "add_features",

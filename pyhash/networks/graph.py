@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codes import Levels
+from ..errors import GraphError
 from ..support import require
 from .model import SCHEMA, _settings
 from .network import Network, Tap
@@ -27,7 +28,6 @@ from .surgery import (
     FLOAT,
     UINT8,
     Emitter,
-    GraphError,
     check,
     describe,
     free_names,

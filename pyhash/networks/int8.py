@@ -26,21 +26,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import GraphError
 from ..support import require
 from .model import onnxruntime
-from .surgery import (
-    FLOATS,
-    Emitter,
-    GraphError,
-    attribute_of,
-    check,
-    describe,
-    lift,
-    metadata_of,
-    opset,
-    read_model,
-    refill,
-)
+from .surgery import FLOATS, Emitter, attribute_of, check, describe, lift, metadata_of, opset, read_model, refill
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codes import MAX_BITS, Levels
+from ..errors import EncoderError
 from ..images import CROPS, RESIZES, as_shape
 from ..support import locked, require
 
@@ -55,10 +56,6 @@ _OUTPUT_TYPES = ("tensor(float16)", "tensor(float)", "tensor(double)")
 _SETTINGS = ("size", "resize", "crop", "scale", "mean", "std", "channel_order", "layout")
 
 _live: weakref.WeakSet[Model] = weakref.WeakSet()
-
-
-class EncoderError(ValueError):
-    """A model that cannot be used as an encoder: what was expected, and what was found."""
 
 
 @dataclass(frozen=True)

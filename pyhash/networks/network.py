@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import GraphError
 from ..images import as_shape
 from ..support import require
-from .surgery import DOUBLE, DTYPES, FLOAT, FLOAT16, GraphError, attribute_of, inputs_of, read_model, run, session
+from .surgery import DOUBLE, DTYPES, FLOAT, FLOAT16, attribute_of, inputs_of, read_model, run, session
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

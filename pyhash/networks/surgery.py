@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import GraphError
 from ..support import require
 from .model import onnxruntime
 
@@ -27,10 +28,6 @@ FLOATS = (FLOAT, FLOAT16, DOUBLE)
 DTYPES = {UINT8: np.uint8, FLOAT: np.float32, FLOAT16: np.float16, DOUBLE: np.float64}
 
 _PREFIX = "pyhash."
-
-
-class GraphError(ValueError):
-    """A network that cannot be made into an encoder; the message names the node or tensor and says why."""
 
 
 def read_model(model: Any) -> ModelProto:

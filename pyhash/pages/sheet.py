@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from ..errors import ImageError
 from ..support import require
 
 THUMBNAIL_SIZE = 300
@@ -126,7 +127,7 @@ def write_sheet(
 
 def thumbnail(path: str | os.PathLike[str]) -> str | None:
     """Return a small JPEG of a picture as a ``data:`` URI, or None when it cannot be read."""
-    from ..images import ImageError, load
+    from ..images import load
 
     image_module: Any = require("PIL.Image", "encoder")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import machine
 from .extras import DISTRIBUTION, require
 from .lock import ReadWriteLock, held, hold_through_fork, locked, reads, release
 
@@ -11,6 +12,7 @@ __all__ = [
     "held",
     "hold_through_fork",
     "locked",
+    "machine",
     "reads",
     "release",
     "require",
