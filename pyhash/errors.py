@@ -8,6 +8,7 @@ from typing import Any
 __all__ = [
     "CorruptIndexError",
     "EncoderError",
+    "ForeignFileError",
     "GalleryError",
     "GalleryMismatchError",
     "GraphError",
@@ -52,6 +53,10 @@ class LabelError(PyhashError, ValueError):
 
 class CorruptIndexError(PyhashError, ValueError):
     """A file or byte string is not a whole, undamaged index."""
+
+
+class ForeignFileError(PyhashError, FileExistsError):
+    """A file to write to is there, and pyhash did not write it; it is left as it is."""
 
 
 class MissingIdError(PyhashError, KeyError):

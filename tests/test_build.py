@@ -275,11 +275,22 @@ def test_two_inputs_that_could_be_the_picture(folder: Path, tmp_path: Path) -> N
     assert list(built.taps) == [tap.name for tap in chosen]
 
 
+def test_a_file_that_is_no_encoder_is_not_replaced(backbone: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "backbone.onnx"
+    out.write_bytes(backbone.read_bytes())
+    with pytest.raises(FileExistsError, match="a file that pyhash did not write is there"):
+        build(backbone, folder, "folders", 16, out, max_images=20)
+    assert out.read_bytes() == backbone.read_bytes()
+    for overwrite in (True, False):  # from then on it is an encoder
+        build(backbone, folder, "folders", 16, out, max_images=20, overwrite=overwrite)
+    assert Encoder(out).bits == 16
+
+
 def test_an_old_file_survives_a_failure(
     backbone: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "e.onnx"
-    out.write_text("old")
+    out.write_text("pyhash.old")
 
     def fail(*_: object) -> None:
         raise OSError("no space left")
@@ -287,7 +298,7 @@ def test_an_old_file_survives_a_failure(
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space left"):
         build(backbone, folder, "folders", 16, out, max_images=20)
-    assert out.read_text() == "old"
+    assert out.read_text() == "pyhash.old"
     assert [path.name for path in tmp_path.iterdir()] == ["e.onnx"]
 
 

@@ -422,6 +422,24 @@ def test_demo_that_another_encoder_made(tmp_path: Path, monkeypatch: pytest.Monk
     assert "(3 changed)" in run("demo", tmp_path / "mine", "--out", tmp_path / "try").stdout
 
 
+def test_what_pyhash_did_not_write_is_not_written_over(folder: Path) -> None:
+    command("index", folder)
+    picture_of_mine = folder / "a.png"
+    before = picture_of_mine.read_bytes()
+    for arguments in (("search", folder, picture_of_mine, "--html"), ("dedupe", folder, "--html")):
+        refused = command(*arguments, picture_of_mine)
+        assert refused.returncode == 2
+        assert "a.png: a file that pyhash did not write is there" in refused.stderr
+        assert picture_of_mine.read_bytes() == before
+        sheet = folder / "sheet.html"
+        for _ in range(2):  # one of its own it replaces
+            assert command(*arguments, sheet).returncode == 0
+        sheet.write_text("<html>mine</html>")
+        assert command(*arguments, sheet).returncode == 2
+        assert command(*arguments, sheet, "--overwrite").returncode == 0
+        assert "pyhash" in sheet.read_text(encoding="utf-8")
+
+
 def test_reader_that_goes_away(folder: Path) -> None:
     command("index", folder)
     path = os.pathsep.join([os.fspath(ROOT), os.environ.get("PYTHONPATH", "")])

@@ -410,6 +410,17 @@ def test_failed_save_leaves_the_old_file(kernel: str, tmp_path: Path, monkeypatc
     same(Index.open(path), index)
 
 
+def test_a_file_that_is_no_index_is_not_replaced(tmp_path: Path) -> None:
+    index, path = example("plain"), tmp_path / "thesis.txt"
+    path.write_text("ten years of work")
+    with pytest.raises(FileExistsError, match="a file that pyhash did not write is there"):
+        index.save(path)
+    assert path.read_text() == "ten years of work"
+    index.save(path, overwrite=True)
+    index.save(path)
+    same(Index.open(path), index)
+
+
 def failing(*_: Any) -> Any:
     raise OSError("no space left on device")
 

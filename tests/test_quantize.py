@@ -333,7 +333,7 @@ def test_the_command_writes_nothing_that_is_worse(
 ) -> None:
     onnx.save_model(networks.resnet(), tmp_path / "net.onnx")
     out = tmp_path / "e.onnx"
-    out.write_text("old")
+    out.write_text("pyhash.old")
     arguments = ["build", tmp_path / "net.onnx", "--images", folder, "-o", out, "--quantize", "int8", "--json"]
 
     def worse(*arguments: Any, **options: Any) -> Quantized:
@@ -350,7 +350,7 @@ def test_the_command_writes_nothing_that_is_worse(
     answer = json.loads(result.stdout)
     assert answer["written"] is None
     assert answer["quantized"]["loss"] == pytest.approx(0.5)
-    assert out.read_text() == "old"
+    assert out.read_text() == "pyhash.old"
 
     monkeypatch.setattr(building, "assess", real)
     arguments[-1:] = ["--tolerance", "0.3"]

@@ -149,7 +149,8 @@ def test_date_is_now_by_default(tmp_path: Path) -> None:
 
 def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sheet.html"
-    path.write_text("old")
+    sheet(path, [])
+    before = path.read_text()
 
     def fail(*_: object) -> None:
         raise OSError("no space left")
@@ -158,7 +159,7 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         patch.setattr(report.os, "replace", fail)
         with pytest.raises(OSError, match="no space left"):
             sheet(path, [])
-    assert path.read_text() == "old"
+    assert path.read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.html"]
     with pytest.raises(FileNotFoundError) as caught:
         sheet(tmp_path / "missing" / "sheet.html", [])

@@ -18,7 +18,7 @@ from ..errors import EncoderError, GraphError, ImageError, LabelError, Quantizat
 from ..gallery import Failure
 from ..networks import POOLINGS, Tap, choose_taps, int8, taps
 from ..pages import printable
-from .main import EXIT_PARTIAL, _complain, _EncoderError, _json_option, _report, _Size, cli
+from .main import EXIT_PARTIAL, _complain, _EncoderError, _json_option, _overwrite_option, _report, _Size, cli
 from .output import many, print_facts, print_json, progress_bar
 
 EXIT_WORSE = 5
@@ -141,6 +141,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--max-images", type=click.IntRange(min=2), metavar="N", help="Draw so many of the pictures at random.")
 @click.option("--name", help="What to call the encoder.  [default: the network's file]")
+@_overwrite_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @_json_option
 def build_command(

@@ -19,7 +19,7 @@ from ..gallery import Failure
 from ..labels import Labelled, read_labels
 from ..pages import printable
 from ..support import require
-from .main import _EXIT_CODES, EXIT_PARTIAL, _encoder_options, _json_option, _report, cli
+from .main import _EXIT_CODES, EXIT_PARTIAL, _encoder_options, _json_option, _overwrite_option, _report, cli
 from .output import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 @click.option(
     "--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Also draw precision-recall: .png or .svg."
 )
+@_overwrite_option
 @_encoder_options
 @_json_option
 def eval_command(
@@ -81,6 +82,7 @@ def eval_command(
     training: str | None,
     held_out: bool | None,
     plot: str | None,
+    overwrite: bool,
     load_encoder: Callable[[], Encoder],
     as_json: bool,
 ) -> int:
@@ -153,7 +155,7 @@ def eval_command(
     except ValueError as error:  # labels or cut-offs that do not fit together
         raise click.UsageError(str(error).replace("ks must", "-k must", 1)) from error
     if plot is not None:
-        plot_pr(report, plot, f"{encoder.name}: {protocol.queries} in {protocol.database}")
+        plot_pr(report, plot, f"{encoder.name}: {protocol.queries} in {protocol.database}", overwrite=overwrite)
     if as_json:
         print_json(report.to_dict())
     else:

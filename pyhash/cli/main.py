@@ -19,7 +19,7 @@ import numpy as np
 from .. import __version__, backend
 from ..errors import GalleryError, ImageError
 from ..gallery import Changes, Failure, Gallery, Match, default_radius
-from ..pages import Row, printable, write_sheet
+from ..pages import Row, check_target, printable, write_sheet
 from ..support import machine
 from .output import bits, many, print_facts, print_json, print_matches, print_table, progress_bar
 
@@ -50,6 +50,10 @@ class _EncoderError(Exception):
 
 def _folder(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("folder", type=click.Path(exists=True, file_okay=False))(command)
+
+
+def _overwrite_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--overwrite", is_flag=True, help="Replace a file that pyhash did not write, too.")(command)
 
 
 def _gallery_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -271,6 +275,7 @@ def index(
 @click.option("--level", metavar="NAME", help="Compare one level of the codes only, such as coarse or fine.")
 @click.option("--exclude-self", is_flag=True, help="Leave a picture out of its own answer.")
 @click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="Also write a sheet with thumbnails.")
+@_overwrite_option
 @_gallery_option
 @_encoder_options
 @_json_option
@@ -281,6 +286,7 @@ def search(
     level: str | None,
     exclude_self: bool,
     html: str | None,
+    overwrite: bool,
     file: str | None,
     load_encoder: Callable[[], Encoder],
     as_json: bool,
@@ -296,6 +302,8 @@ def search(
       pyhash search ~/Pictures a.jpg b.png -k 30 --html similar.html
       pyhash search ~/Pictures shoe.jpg --level coarse --json
     """
+    if html is not None:
+        check_target(html, overwrite=overwrite)
     encoder = load_encoder()
     with Gallery.open(folder, encoder, file, create=False) as gallery:
         results, failed = _search(gallery, queries, k, level, exclude_self)
@@ -305,7 +313,7 @@ def search(
             print_matches(results)
         _report(failed)
         if html is not None:
-            _write_search_sheet(html, gallery, results, k, level)
+            _write_search_sheet(html, gallery, results, k, level, overwrite=overwrite)
             click.echo(f"wrote {printable(html)}", err=True)
     return EXIT_PARTIAL if failed else 0
 
@@ -319,9 +327,18 @@ def search(
 )
 @click.option("--codes-only", is_flag=True, help="Do not compare the pictures themselves; lists more, faster.")
 @click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="Also write a sheet with thumbnails.")
+@_overwrite_option
 @_gallery_option
 @_json_option
-def dedupe(folder: str, radius: int | None, codes_only: bool, html: str | None, file: str | None, as_json: bool) -> int:
+def dedupe(
+    folder: str,
+    radius: int | None,
+    codes_only: bool,
+    html: str | None,
+    overwrite: bool,
+    file: str | None,
+    as_json: bool,
+) -> int:
     """List groups of nearly identical pictures in FOLDER. Nothing is deleted.
 
     FOLDER must have been indexed. Pictures whose codes differ in at most --radius bits are compared at a small
@@ -335,6 +352,8 @@ def dedupe(folder: str, radius: int | None, codes_only: bool, html: str | None, 
       pyhash dedupe ~/Pictures --radius 0 --json
       pyhash dedupe ~/Pictures --radius 32 --html duplicates.html
     """
+    if html is not None:
+        check_target(html, overwrite=overwrite)
     with Gallery.open(folder, file=file, create=False) as gallery:
         with progress_bar("comparing codes", "comparing pictures") as progress:
             groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
@@ -369,6 +388,7 @@ def dedupe(folder: str, radius: int | None, codes_only: bool, html: str | None, 
             far=n_bits / 2,  # random codes differ in half of their bits
             note="The number on a picture is its distance to the first of its group, in bits.",
             nothing="No two pictures are that similar.",
+            overwrite=overwrite,
         )
         click.echo(f"wrote {printable(html)}", err=True)
     return 0
@@ -469,7 +489,13 @@ def _as_json(results: list[tuple[str, list[Match]]]) -> dict[str, Any]:
 
 
 def _write_search_sheet(
-    path: str | Path, gallery: Gallery, results: list[tuple[str, list[Match]]], k: int, level: str | None
+    path: str | Path,
+    gallery: Gallery,
+    results: list[tuple[str, list[Match]]],
+    k: int,
+    level: str | None,
+    *,
+    overwrite: bool = False,
 ) -> None:
     levels = dict(gallery.encoder.levels)
     write_sheet(
@@ -488,6 +514,7 @@ def _write_search_sheet(
         far=(levels[level] if level else gallery.encoder.bits) / 2,  # random codes differ in half of their bits
         note="The number on a picture is its distance to the query: in how many bits their codes differ.",
         nothing="None of the pictures searched with could be read.",
+        overwrite=overwrite,
     )
 
 

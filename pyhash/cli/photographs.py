@@ -7,6 +7,8 @@ import os
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from ..support import files
+
 __all__ = ["copy_photographs"]
 
 
@@ -39,8 +41,6 @@ def _copy(source: Traversable, target: Path) -> list[Path]:
     for file in sorted(source.iterdir(), key=lambda file: file.name):
         path = target / file.name
         if not path.exists():
-            scratch = path.with_suffix(".tmp")
-            scratch.write_bytes(file.read_bytes())
-            os.replace(scratch, path)
+            files.write(path, [file.read_bytes()], [])
         copied.append(path)
     return copied

@@ -24,7 +24,7 @@ from ..codes import Levels
 from ..errors import GraphError, ImageError, LabelError
 from ..images import PixelBudget, load
 from ..labels import read_labels
-from ..networks import add_features, add_head, feature_blocks, int8, metadata_of, run, save, session
+from ..networks import add_features, add_head, check_target, feature_blocks, int8, metadata_of, run, save, session
 from ..support import machine, require
 from .gate import Quantized, assess
 
@@ -116,6 +116,7 @@ def build(
     tolerance: float = 0.01,
     threads: int | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Built:
     """Make an encoder of a network.
@@ -154,6 +155,8 @@ def build(
     threads : int, optional
         CPUs to use.
     seed : int
+    overwrite : bool
+        Replace a file that is no encoder of pyhash's making, too.
     progress : callable, optional
         Called with the step, how much is done and how much there is.
 
@@ -167,6 +170,8 @@ def build(
         When the network does not fit; the message names the node or tensor and says why.
     LabelError
         When labels do not fit.
+    ForeignFileError
+        When `out` names a file that is no encoder of pyhash's making.
     QuantizationError
         When the quantised network is worse than the tolerance; its ``report`` says how much.
     ImportError
@@ -178,6 +183,7 @@ def build(
     folder = Path(out).absolute().parent
     if not folder.is_dir():  # better said now than after all the work
         raise FileNotFoundError(errno.ENOENT, "no such folder to write to", os.fspath(folder))
+    check_target(out, overwrite=overwrite)
     if quantize not in (None, *int8.KINDS):
         raise ValueError(f"quantize must be {', '.join(map(repr, int8.KINDS))} or None, got {quantize!r}")
     if (labels is None) == (head in heads.SUPERVISED):
@@ -235,7 +241,7 @@ def build(
     if quantize == "weights":
         encoder = int8.quantize_weights(encoder)
     _compare(encoder, sample, answers @ fitted.weight + fitted.bias)
-    save(encoder, out)
+    save(encoder, out, overwrite=overwrite)
     if progress is not None:
         progress("head", 1, 1)
     return Built(

@@ -29,6 +29,7 @@ Definitions, for a query with R relevant items among the N of the database (R = 
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -40,7 +41,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..backend import hamming
 from ..codes import Levels
 from ..heads import Labels, LevelsLike, as_labels, as_levels
-from ..support import require
+from ..support import files, require
 from . import ties as _ties
 
 __all__ = ["PLOT_SUFFIXES", "Protocol", "Report", "Score", "evaluate", "plot_pr"]
@@ -51,6 +52,7 @@ _CHUNK_QUERIES = 1024  # queries whose histograms are held at once
 _CHUNK_CELLS = 1 << 22  # distances computed at once: 16 MiB of int32
 _CURVE_POINTS = 100
 
+_PLOT_MARKS = [b"Software\x00pyhash", b"<dc:title>pyhash</dc:title>"]
 PLOT_SUFFIXES = (".png", ".svg")
 GRADED = "graded"  # the relevance of scores that count label levels instead of judging by one
 
@@ -291,7 +293,13 @@ def evaluate(
     )
 
 
-def plot_pr(reports: Report | Mapping[str, Report], path: str | os.PathLike[str], title: str | None = None) -> None:
+def plot_pr(
+    reports: Report | Mapping[str, Report],
+    path: str | os.PathLike[str],
+    title: str | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
     """Draw precision against recall as PNG or SVG, by the file's ending.
 
     Parameters
@@ -301,9 +309,13 @@ def plot_pr(reports: Report | Mapping[str, Report], path: str | os.PathLike[str]
     path : path
         Ends in ``.png`` or ``.svg``.
     title : str, optional
+    overwrite : bool
+        Replace a file that is no such plot, too.
 
     Raises
     ------
+    ForeignFileError
+        When a file is there that is no such plot.
     ImportError
         Without Matplotlib, which the extra ``bench`` brings.
     ValueError
@@ -312,6 +324,7 @@ def plot_pr(reports: Report | Mapping[str, Report], path: str | os.PathLike[str]
     kind = os.path.splitext(os.fspath(path))[1].lower()
     if kind not in PLOT_SUFFIXES:
         raise ValueError(f"path must end in {' or '.join(PLOT_SUFFIXES)}, got {os.fspath(path)!r}")
+    files.check_target(path, _PLOT_MARKS, overwrite=overwrite)
     matplotlib = require("matplotlib", "bench")
     figure_module = require("matplotlib.figure", "bench")
     named = {"": reports} if isinstance(reports, Report) else dict(reports)
@@ -328,7 +341,10 @@ def plot_pr(reports: Report | Mapping[str, Report], path: str | os.PathLike[str]
             axes.set_title(title)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-        figure.savefig(path, format=kind[1:], metadata={"Date": None} if kind == ".svg" else None)
+        buffer = io.BytesIO()
+        made_by = {"Creator": "pyhash", "Date": None} if kind == ".svg" else {"Software": "pyhash"}
+        figure.savefig(buffer, format=kind[1:], metadata=made_by)
+    files.write(path, [buffer.getvalue()], _PLOT_MARKS, overwrite=overwrite)
 
 
 def _table(scores: list[Score], titles: list[str]) -> str:

@@ -12,12 +12,9 @@ included). CRC-32 finds every change of up to 32 neighbouring bits; the sizes fi
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
-import secrets
-import stat
 import struct
 import sys
 import zlib
@@ -30,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptIndexError
+from ..support import files
 from .store import BLOCK, Ring, Run, aligned_bytes
 
 MAGIC = b"PYHASHIX"
@@ -133,32 +131,11 @@ def dump(meta: Mapping[str, Any], sections: Sequence[Section]) -> bytes:
     return b"".join(_parts(meta, sections))
 
 
-def save(path: str | os.PathLike[str], meta: Mapping[str, Any], sections: Sequence[Section]) -> None:
+def save(
+    path: str | os.PathLike[str], meta: Mapping[str, Any], sections: Sequence[Section], *, overwrite: bool = False
+) -> None:
     """Write a file so that at any moment the path holds the old content or the new, whole."""
-    path = Path(os.path.realpath(path))  # a link stays one
-    if not path.name or path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "path must name a file, not a folder", os.fspath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            for part in _parts(meta, sections):
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(OSError):  # who may read the old one may read the new one
-            os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    if os.name == "posix":  # the new name itself must survive a power cut
-        with contextlib.suppress(OSError):  # some file systems cannot do it, and the file is there
-            directory = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+    files.write(path, _parts(meta, sections), [MAGIC], overwrite=overwrite)
 
 
 class Reader:

@@ -514,18 +514,26 @@ class Index:
     # Files, bytes, copies
 
     @reads
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the index to a file.
 
         The file is written beside `path`, synced and renamed, so that `path` holds the old index or the new one, whole.
 
+        Parameters
+        ----------
+        path : path
+        overwrite : bool
+            Replace a plain file that is no index, too.
+
         Raises
         ------
+        ForeignFileError
+            When a file is there that is no index.
         OSError
             When the file cannot be written; `path` is then as it was.
         """
         with self._lock.reading():
-            _file.save(path, *self._content())
+            _file.save(path, *self._content(), overwrite=overwrite)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mmap: bool = False) -> Index:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GraphError
-from ..support import require
+from ..support import files, require
 from .model import onnxruntime
 
 if TYPE_CHECKING:
@@ -28,6 +26,8 @@ FLOATS = (FLOAT, FLOAT16, DOUBLE)
 DTYPES = {UINT8: np.uint8, FLOAT: np.float32, FLOAT16: np.float16, DOUBLE: np.float64}
 
 _PREFIX = "pyhash."
+MODEL_MARKS = [_PREFIX.encode()]
+"""How a model file of our own making is known: its metadata lie at its end."""
 
 
 def read_model(model: Any) -> ModelProto:
@@ -320,19 +320,14 @@ def check(model: ModelProto) -> None:
         raise GraphError(f"the result is not valid ONNX: {error}") from error
 
 
-def save(model: ModelProto, path: str | os.PathLike[str]) -> None:
-    """Write a model so that `path` holds the old file or the whole new one, whatever happens meanwhile."""
-    path = Path(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(scratch, "wb") as file:
-            file.write(model.SerializeToString())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError as error:  # named is the file that was asked for, not the scratch file
-        if error.errno is not None:
-            error.filename, error.filename2 = os.fspath(path), None
-        raise
-    finally:
-        scratch.unlink(missing_ok=True)
+def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raise ForeignFileError when `save` would not write there."""
+    files.check_target(path, MODEL_MARKS, overwrite=overwrite)
+
+
+def save(model: ModelProto, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a model so that `path` holds the old file or the whole new one, whatever happens meanwhile.
+
+    What is there is replaced if it is a model with metadata of pyhash; ForeignFileError otherwise, unless `overwrite`.
+    """
+    files.write(path, [model.SerializeToString()], MODEL_MARKS, overwrite=overwrite)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .sheet import Row, printable, write_sheet
+from .sheet import Row, check_target, printable, write_sheet
 
 __all__ = [
     "Row",
+    "check_target",
     "printable",
     "write_sheet",
 ]

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ..errors import ImageError
-from ..support import require
+from ..support import files, require
 
+_MARKS = [b'<meta name="generator" content="pyhash">', " · pyhash</title>".encode()]
 THUMBNAIL_SIZE = 300
 """Longest side of a thumbnail, in pixels."""
 
@@ -38,6 +39,11 @@ class _Tile(NamedTuple):
     share: int | None  # of the bar, in per cent
 
 
+def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raise ForeignFileError when `write_sheet` would not write there."""
+    files.check_target(path, _MARKS, overwrite=overwrite)
+
+
 def write_sheet(
     path: str | os.PathLike[str],
     rows: Sequence[Row],
@@ -50,6 +56,7 @@ def write_sheet(
     note: str = "",
     nothing: str = "",
     date: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write pictures and those beside them as one HTML file.
 
@@ -73,16 +80,20 @@ def write_sheet(
         A sentence about the distances, and one to show when there are no rows.
     date : str, optional
         By default now.
+    overwrite : bool
+        Replace a file that is no such sheet, too.
 
     Raises
     ------
     ImportError
         When Jinja2 or Pillow is not installed.
+    ForeignFileError
+        When a file is there that is no such sheet.
     OSError
         When the file cannot be written.
     """
-    path = Path(path)
-    target = os.path.abspath(path.parent)
+    check_target(path, overwrite=overwrite)  # better said before the pictures are read
+    target = os.path.abspath(Path(path).parent)
     images: dict[str, str | None] = {}
 
     def tile(picture: str, distance: int | None = None) -> _Tile:
@@ -114,15 +125,7 @@ def write_sheet(
         nothing=nothing,
         date=date or datetime.datetime.now().strftime("%d %B %Y, %H:%M").lstrip("0"),
     )
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_text(html, encoding="utf-8")
-        os.replace(scratch, path)
-    except OSError as error:
-        # Named is the file that was asked for, not the scratch file.
-        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
-    finally:
-        scratch.unlink(missing_ok=True)
+    files.write(path, [html.encode()], _MARKS, overwrite=overwrite)
 
 
 def thumbnail(path: str | os.PathLike[str]) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import machine
+from . import files, machine
 from .extras import DISTRIBUTION, require
 from .lock import ReadWriteLock, held, hold_through_fork, locked, reads, release
 
 __all__ = [
     "DISTRIBUTION",
     "ReadWriteLock",
+    "files",
     "held",
     "hold_through_fork",
     "locked",

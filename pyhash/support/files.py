@@ -1,0 +1,120 @@
+"""Writing a file whole or not at all, and never over what is not of pyhash's own making."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..errors import ForeignFileError
+
+__all__ = ["check_target", "write"]
+
+_LOOKED_AT = 1 << 16  # bytes of either end of a file, in which a mark of ours is looked for
+
+
+def check_target(path: str | os.PathLike[str], marks: Sequence[bytes], *, overwrite: bool = False) -> Path:
+    """Return where `write` would write: the file that a link names.
+
+    Parameters
+    ----------
+    path : path
+    marks : sequence of bytes
+        A file that is there is of our own making if it has one of them, near its beginning or end; or if it is empty.
+    overwrite : bool
+        Replace any plain file.
+
+    Raises
+    ------
+    ForeignFileError
+        When a file is there that is not of our own making, or is no plain file.
+    IsADirectoryError
+        When it is a folder.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.name or target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "path must name a file, not a folder", os.fspath(path))
+    with contextlib.suppress(FileNotFoundError):
+        status = os.stat(target)
+        if not stat.S_ISREG(status.st_mode):
+            raise ForeignFileError(errno.EEXIST, "path must name a plain file, not a device or a pipe", os.fspath(path))
+        if not overwrite and status.st_size and not _is_marked(target, status.st_size, marks):
+            raise ForeignFileError(
+                errno.EEXIST,
+                "a file that pyhash did not write is there, and is left as it is; give another name, or overwrite it "
+                "(overwrite=True, --overwrite)",
+                os.fspath(path),
+            )
+    return target
+
+
+def write(
+    path: str | os.PathLike[str],
+    parts: Iterable[bytes | memoryview],
+    marks: Sequence[bytes],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a file so that at any moment the path holds the old content or the new, whole, even after a power cut.
+
+    A link stays one, and whoever might read or owned the old file may read or owns the new one.
+
+    Parameters
+    ----------
+    path, marks, overwrite
+        As for `check_target`, which is asked first; what it raises is raised here.
+    parts : iterable of bytes
+        The content, piece by piece.
+    """
+    target = check_target(path, marks, overwrite=overwrite)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with _naming(path, temporary):
+            with open(temporary, "xb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(OSError):
+                status = os.stat(target)
+                os.chmod(temporary, stat.S_IMODE(status.st_mode))
+                if hasattr(os, "chown"):
+                    os.chown(temporary, status.st_uid, status.st_gid)
+            os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if os.name == "posix":  # the new name itself must survive a power cut
+        with contextlib.suppress(OSError):  # some file systems cannot do it, and the file is there
+            directory = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+def _is_marked(path: Path, size: int, marks: Sequence[bytes]) -> bool:
+    try:
+        with open(path, "rb") as file:
+            ends = file.read(_LOOKED_AT)
+            file.seek(max(0, size - _LOOKED_AT))
+            ends += file.read(_LOOKED_AT)
+    except OSError:  # what cannot be read is not known to be ours
+        return False
+    return any(mark in ends for mark in marks)
+
+
+@contextlib.contextmanager
+def _naming(path: str | os.PathLike[str], temporary: Path) -> Iterator[None]:
+    """Have an OSError name the file that was asked for, not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, os.fspath(temporary)):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
