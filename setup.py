@@ -1,6 +1,7 @@
 """Build the two compiled modules; when that fails, install the pure Python package on the Numba backend."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -15,13 +16,15 @@ WITHOUT = {
 
 
 class build_ext(_build_ext):
-    """Compile each extension; a failure is a loud warning, not a failed install."""
+    """Compile each extension; a failure is a loud warning, or fatal where PYHASH_REQUIRE_NATIVE is 1."""
 
     def build_extension(self, ext: Extension) -> None:
         """Build one extension module."""
         try:
             super().build_extension(ext)
         except Exception as error:
+            if os.environ.get("PYHASH_REQUIRE_NATIVE") == "1":
+                raise
             warning = (
                 f"WARNING: pyhash is installed without {ext.name}, which could not be compiled: {WITHOUT[ext.name]}. "
                 f"`pyhash info` tells what is in use. What went wrong: {type(error).__name__}: {error}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import oracle
@@ -476,13 +478,34 @@ def test_without_the_compiled_modules():
     code = WITHOUT.format(["pyhash._native", "pyhash.codes._pack"]) + (
         "print(pyhash.kernels(), pyhash.kernel(), backend.cpu_features(), backend.why_no_native())"
     )
-    assert run(code) == "['numba'] numba [] pyhash._native is not there: it was not compiled when pyhash was installed"
+    said = run(code)
+    assert said.startswith("['numba'] numba [] the compiled module was not found in ")
+    assert said.endswith("it was not compiled when pyhash was installed")
+    strict = "import warnings; warnings.simplefilter('error', RuntimeWarning)\n" + code
+    assert run(strict).startswith("RuntimeWarning: pyhash searches with Numba, which is several times slower")
+    assert run(strict.replace("pyhash.kernel(),", "pyhash.use('numba'), pyhash.kernel(),")).startswith("['numba']")
+
+
+def test_a_source_tree_that_hides_the_installed_package_says_so(monkeypatch, tmp_path):
+    class Installed:
+        def locate_file(self, name):
+            return tmp_path / name
+
+    (tmp_path / "pyhash").mkdir()
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda name: [Installed()])
+    assert "was not compiled" in backend._why_missing()
+    (tmp_path / "pyhash" / "_native.cpython-311.so").touch()
+    said = backend._why_missing()
+    assert said.startswith(
+        f"pyhash is imported from {Path(pyhash.__file__).parent}, which hides the installed package in"
+    )
+    assert "install this one with `pip install -e .`" in said
 
 
 def test_without_any_backend():
     code = WITHOUT.format(["pyhash._native", "numba"]) + "print(pyhash.kernels()); pyhash.kernel()"
     message = run(code)
-    assert message.startswith("ImportError: pyhash has nothing to search with: pyhash._native is not there")
+    assert message.startswith("ImportError: no search backend is available: the compiled module was not found in ")
     assert message.endswith("pip install 'pyhash-retrieval[numba]'")
 
 

@@ -360,7 +360,7 @@ def test_demo_and_its_commands(tmp_path: Path) -> None:
     """`pyhash demo`, then every other command on what it copied, all in processes of their own."""
     shown = command("demo", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert shown.stderr == ""
+    assert [line for line in shown.stderr.splitlines() if "searches with Numba" not in line] == []
     directory = tmp_path / "pyhash-demo"
     assert (directory / "search.html").read_text(encoding="utf-8").count("data:image") == 3 * 13
     assert "120 pictures can be searched (120 added)" in shown.stdout

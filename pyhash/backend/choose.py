@@ -7,9 +7,12 @@ the contract in `_native.pyi`, so answers never differ.
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import threading
+import warnings
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -159,9 +162,22 @@ def _native() -> tuple[Any, str | None]:
         from .. import _native as module
     except ImportError as error:
         if importlib.util.find_spec("pyhash._native") is None:
-            return None, "pyhash._native is not there: it was not compiled when pyhash was installed"
+            return None, _why_missing()
         return None, f"pyhash._native cannot be loaded: {error}"
     return module, None
+
+
+def _why_missing() -> str:
+    """Say why there is no compiled module: most often because it was not compiled, or because a clone is imported."""
+    here = Path(__file__).resolve().parents[1]
+    for distribution in importlib.metadata.distributions(name=DISTRIBUTION):
+        installed = Path(str(distribution.locate_file(here.name))).resolve()
+        if installed != here and any(installed.glob("_native.*.so")):
+            return (
+                f"pyhash is imported from {here}, which hides the installed package in {installed}; start Python in "
+                "another folder, or install this one with `pip install -e .`"
+            )
+    return f"the compiled module was not found in {here}; it was not compiled when pyhash was installed"
 
 
 def _name(module: Any) -> str:
@@ -180,7 +196,7 @@ def _activate(name: str, argument: str) -> ModuleType:
     names = kernels()
     if not names:
         raise ImportError(
-            f"pyhash has nothing to search with: {why_no_native()}, and Numba is not installed. "
+            f"no search backend is available: {why_no_native()}, and Numba is not installed. "
             f"With Numba it works: pip install '{DISTRIBUTION}[numba]'"
         )
     if name not in (_AUTO, *names):
@@ -190,6 +206,12 @@ def _activate(name: str, argument: str) -> ModuleType:
     if chosen == _NUMBA:
         from . import numba_kernels as _numba
 
+        if name == _AUTO:
+            warnings.warn(
+                f"pyhash searches with Numba, which is several times slower than compiled code: {why_no_native()}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         _module = _numba
     else:
         native, _ = _native()

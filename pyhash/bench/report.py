@@ -66,9 +66,9 @@ def save(rows: list[Row], skipped: list[str], folder: str | os.PathLike[str]) ->
 
 def _plot(rows: list[Row], folder: Path) -> list[Path]:
     """Draw throughput and speed-up against bits, and latency against the number of codes."""
-    matplotlib = require("matplotlib", "bench")
+    matplotlib = require("matplotlib", "plot")
     matplotlib.use("Agg")
-    pyplot = require("matplotlib.pyplot", "bench")
+    pyplot = require("matplotlib.pyplot", "plot")
 
     def by_bits(case: str, figure: str) -> tuple[list[int], list[float]]:
         chosen = [row for row in rows if row.case == case and row.figure == figure]

@@ -115,7 +115,7 @@ def eval_command(
     if plot is not None:
         if Path(plot).suffix.lower() not in PLOT_SUFFIXES:
             raise click.UsageError(f"--plot must end in {' or '.join(PLOT_SUFFIXES)}, got {plot!r}")
-        require("matplotlib", "bench")
+        require("matplotlib", "plot")
     encoder = load_encoder()
     names = [name.strip() for name in levels.split(",")] if levels else list(encoder.levels)
     asked = _read(queries, labels, names)

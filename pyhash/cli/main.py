@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,8 +164,13 @@ class _Commands(click.Group):
         """Run a command; what it returns is the exit code."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows no Unicode is no reason to fail
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            ctx.exit(self._exit_code(ctx))
+
+    def _exit_code(self, ctx: click.Context) -> int:
         try:
-            code = super().invoke(ctx)
+            code: int = super().invoke(ctx)
             sys.stdout.flush()
         except GalleryError as error:
             code = _complain(str(error), EXIT_GALLERY)
@@ -179,7 +185,12 @@ class _Commands(click.Group):
         except OSError as error:
             reason = error.strerror or str(error)
             code = _complain(f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason, EXIT_USAGE)
-        ctx.exit(code)
+        return code
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as the commands show errors, without the line of code that it comes from."""
+    click.echo(f"pyhash: {printable(str(message))}", err=True)
 
 
 def _complain(message: str, code: int) -> int:

@@ -317,7 +317,7 @@ def plot_pr(
     ForeignFileError
         When a file is there that is no such plot.
     ImportError
-        Without Matplotlib, which the extra ``bench`` brings.
+        Without Matplotlib, which the extra ``plot`` brings.
     ValueError
         When the file's ending is another one.
     """
@@ -325,8 +325,8 @@ def plot_pr(
     if kind not in PLOT_SUFFIXES:
         raise ValueError(f"path must end in {' or '.join(PLOT_SUFFIXES)}, got {os.fspath(path)!r}")
     files.check_target(path, _PLOT_MARKS, overwrite=overwrite)
-    matplotlib = require("matplotlib", "bench")
-    figure_module = require("matplotlib.figure", "bench")
+    matplotlib = require("matplotlib", "plot")
+    figure_module = require("matplotlib.figure", "plot")
     named = {"": reports} if isinstance(reports, Report) else dict(reports)
     with matplotlib.rc_context({"svg.hashsalt": "pyhash"}):  # equal reports, equal files
         figure = figure_module.Figure(figsize=(6.4, 4.8), layout="constrained")
