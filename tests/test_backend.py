@@ -423,14 +423,19 @@ def test_restores_after_an_error():
     assert pyhash.kernel() == before
 
 
-@pytest.mark.parametrize("name", ["nonsense", "", "AVX2", None])
+@pytest.mark.parametrize("name", ["nonsense", "", "AVX 2", None])
 def test_an_unknown_kernel_lists_those_there_are(name):
     before = pyhash.kernel()
     with pytest.raises(ValueError, match="kernel must be one of 'auto', ") as caught:
         pyhash.use(name)
     assert all(repr(known) in str(caught.value) for known in pyhash.kernels())
-    assert str(caught.value).endswith(f"got {name!r}")
+    assert str(caught.value).lower().endswith(f"got {name!r}".lower())
     assert pyhash.kernel() == before
+
+
+def test_a_kernel_is_named_in_any_case():
+    with pyhash.use("SCALAR" if "scalar" in pyhash.kernels() else "Numba"):
+        assert pyhash.kernel() in ("scalar", "numba")
 
 
 def test_environment_chooses_the_kernel():

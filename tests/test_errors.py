@@ -19,6 +19,8 @@ import pyhash
 from pyhash import Index
 from pyhash.errors import MissingIdError
 
+CURE = "; of numbers from 0 to 255 np.array(..., np.uint8) makes codes"
+PACK = "; these look unpacked, so pyhash.pack them first"
 CODES = random_codes(np.random.default_rng(0), 40, 64)
 ODD = random_codes(np.random.default_rng(0), 40, 12)
 BAD_PAD = ODD.copy()
@@ -45,16 +47,23 @@ def bad_arrays(name: str, call: Callable[[Index, Any], Any]) -> list[Case]:
     """Everything that is not codes of 64 bits, given as the argument of this name."""
     bad: list[tuple[str, Any, type[Exception], str]] = [
         ("int8", CODES.view(np.int8), TypeError, "{} must be packed codes of dtype uint8, got int8"),
-        ("int64", CODES.astype(np.int64), TypeError, "{} must be packed codes of dtype uint8, got int64"),
+        ("int64", CODES.astype(np.int64), TypeError, f"{{}} must be packed codes of dtype uint8, got int64{CURE}"),
         ("float32", CODES.astype(np.float32), TypeError, "{} must be packed codes of dtype uint8, got float32"),
-        ("bool", CODES > 3, TypeError, "{} must be packed codes of dtype uint8, got bool"),
-        ("list", [[1] * 8], TypeError, "{} must be packed codes of dtype uint8, got int64"),
+        ("list", [[1] * 8], TypeError, f"{{}} must be packed codes of dtype uint8, got int64{CURE}"),
+        ("int64, large", [[256] * 8], TypeError, "{} must be packed codes of dtype uint8, got int64"),
+        ("bool", np.ones((2, 64), bool), TypeError, f"{{}} must be packed codes of dtype uint8, got bool{PACK}"),
+        (
+            "unpacked",
+            np.ones((2, 64), np.uint8),
+            ValueError,
+            f"{{}} must have 8 bytes a code for 64 bits, got 64{PACK}",
+        ),
         ("ragged", [[1], [2, 3]], ValueError, "{} must be an array: " + RAGGED),
         ("None", None, TypeError, "{} must be packed codes of dtype uint8, got object"),
         ("text", "code", TypeError, "{} must be packed codes of dtype uint8, got <U4"),
         ("narrow", CODES[:, :7], ValueError, "{} must have 8 bytes a code for 64 bits, got 7"),
         ("wide", np.zeros((2, 9), np.uint8), ValueError, "{} must have 8 bytes a code for 64 bits, got 9"),
-        ("unpacked", np.zeros((2, 64), np.uint8), ValueError, "{} must have 8 bytes a code for 64 bits, got 64"),
+        ("ones", np.ones((2, 64), np.uint8), ValueError, f"{{}} must have 8 bytes a code for 64 bits, got 64{PACK}"),
         ("no bytes", CODES[:, :0], ValueError, "{} must have 1 to 8192 bytes a code, got 0"),
         ("narrow, 1-D", CODES[0, :7], ValueError, "{} must have 8 bytes a code for 64 bits, got 7"),
         ("0-D", CODES[0, 0], ValueError, "{} must be 1-D or 2-D, got 0-D"),
@@ -416,6 +425,8 @@ def test_what_is_not_an_index(opening: str, tmp_path: Path) -> None:
     with pytest.raises(pyhash.CorruptIndexError, match=source):
         read(b"")
     with pytest.raises(pyhash.CorruptIndexError, match=rf"{source}: cut short: 5 bytes"):
+        read(b"PYHAS")
+    with pytest.raises(pyhash.CorruptIndexError, match=rf"{source}: not a pyhash index: it begins with b'hello'"):
         read(b"hello")
     with pytest.raises(pyhash.CorruptIndexError, match=rf"{source}: not a pyhash index: it begins with b'\\x89PNG"):
         read(b"\x89PNG\r\n\x1a\n" + bytes(100))

@@ -130,6 +130,13 @@ def test_missing_gallery_and_folder(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match=r"no gallery .*pyhash index"):
         Gallery.open(tmp_path, FakeEncoder(), create=False)
     assert not (tmp_path / ".pyhash").exists()
+    for file in (None, tmp_path / "g.sqlite"):
+        with pytest.raises(GalleryError, match=r"there is no folder .*gone; is its name right, and its disk there"):
+            Gallery.open(tmp_path / "gone", FakeEncoder(), file)
+    assert not any(tmp_path.iterdir())  # a mistyped name makes no folder
+    (tmp_path / "gone").mkdir()
+    Gallery.open(tmp_path / "gone", FakeEncoder(), tmp_path / "g.sqlite").close()
+    (tmp_path / "gone").rmdir()
     with (
         Gallery.open(tmp_path / "gone", FakeEncoder(), tmp_path / "g.sqlite") as pictures,
         pytest.raises(GalleryError, match="gone cannot be read: No such file"),

@@ -709,3 +709,25 @@ def test_what_there_is(kernel: str) -> None:
     assert stats["runs"] == [{"codes": 98, "removed": 2, "clusters": 0}]
     assert stats["levels"] == {"coarse": 16, "fine": 48}
     assert Index(64).levels == {"code": 64}
+
+
+def test_levels_are_taken_in_any_form() -> None:
+    layout = {"coarse": 16, "fine": 48}
+    for index in (Index(layout), Index(levels=layout), Index(pyhash.Levels(layout)), Index(pyhash.Levels(**layout))):
+        assert index.levels == layout
+    for index in (Index(64), Index(bits=64), Index(levels=64)):
+        assert index.levels == {"code": 64}
+    with pytest.raises(TypeError, match="as a mapping or by keyword, got both"):
+        pyhash.Levels(layout, other=8)
+
+
+def test_answers_have_names() -> None:
+    index = Index(64)
+    index.add(np.array([[0] * 8, [255] * 8, [0] * 7 + [1]], np.uint8))
+    hits = index.search(np.zeros((1, 8), np.uint8), 2)
+    assert (hits.distances.tolist(), hits.ids.tolist()) == ([[0, 1]], [[0, 2]])
+    assert index.search(np.zeros(8, np.uint8), 2).ids.tolist() == [0, 2]
+    near = index.range_search(np.zeros(8, np.uint8), 1)
+    assert (near.offsets.tolist(), near.distances.tolist(), near.ids.tolist()) == ([0, 2], [0, 1], [0, 2])
+    pairs = index.pairs(1)
+    assert (pairs.i.tolist(), pairs.j.tolist(), pairs.distances.tolist()) == ([0], [2], [1])

@@ -199,6 +199,8 @@ def _activate(name: str, argument: str) -> ModuleType:
             f"no search backend is available: {why_no_native()}, and Numba is not installed. "
             f"With Numba it works: pip install '{DISTRIBUTION}[numba]'"
         )
+    if isinstance(name, str):
+        name = name.lower()
     if name not in (_AUTO, *names):
         hint = f" (pip install '{DISTRIBUTION}[numba]' brings it)" if name == _NUMBA else ""
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, (_AUTO, *names)))}, got {name!r}{hint}")

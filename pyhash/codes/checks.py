@@ -52,7 +52,8 @@ def check_codes(codes: ArrayLike, bits: int, name: str) -> NDArray[np.uint8]:
     if array.dtype is not _UINT8 or not 1 <= len(shape) <= 2 or shape[-1] != n_bytes:
         array = check_rows(array, name)
         if array.shape[-1] != n_bytes:
-            raise ValueError(f"{name} must have {n_bytes} bytes a code for {bits} bits, got {array.shape[-1]}")
+            hint = "; these look unpacked, so pyhash.pack them first" if array.shape[-1] == bits else ""
+            raise ValueError(f"{name} must have {n_bytes} bytes a code for {bits} bits, got {array.shape[-1]}{hint}")
     if bits & 7:
         mask = 255 >> (bits & 7)
         if len(shape) == 1:
@@ -72,9 +73,20 @@ def check_rows(codes: ArrayLike, name: str) -> NDArray[np.uint8]:
     """Return codes of any length as a C-contiguous array, 1-D or 2-D."""
     array = as_array(codes, name)
     if array.dtype != _UINT8:
-        raise TypeError(f"{name} must be packed codes of dtype uint8, got {array.dtype}")
+        raise TypeError(f"{name} must be packed codes of dtype uint8, got {array.dtype}{_cure(array)}")
     if not 1 <= array.ndim <= 2:
         raise ValueError(f"{name} must be 1-D or 2-D, got {array.ndim}-D")
     if not 1 <= array.shape[-1] <= MAX_BITS // 8:
         raise ValueError(f"{name} must have 1 to {MAX_BITS // 8} bytes a code, got {array.shape[-1]}")
     return np.ascontiguousarray(array)
+
+
+def _cure(array: NDArray[Any]) -> str:
+    """Say what makes codes of an array that holds something else, where that can be told."""
+    if array.dtype.kind == "b":
+        return "; these look unpacked, so pyhash.pack them first"
+    if array.dtype.kind == "S":
+        return "; of bytes np.frombuffer(..., np.uint8) makes codes"
+    if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255:
+        return "; of numbers from 0 to 255 np.array(..., np.uint8) makes codes"
+    return ""

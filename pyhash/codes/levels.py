@@ -15,8 +15,9 @@ class Levels(Mapping[str, int]):
 
     Parameters
     ----------
-    levels : mapping of str to int
-        Bits of each level. With several levels each must be a whole number of bytes; all together 1 to 65536 bits.
+    levels : mapping of str to int, optional
+        Bits of each level; or give them by keyword, ``Levels(coarse=16, fine=48)``. With several levels each must be a
+        whole number of bytes; all together 1 to 65536 bits.
 
     Raises
     ------
@@ -32,7 +33,11 @@ class Levels(Mapping[str, int]):
 
     __slots__ = ("_bits", "_ranges")
 
-    def __init__(self, levels: Mapping[str, int]) -> None:
+    def __init__(self, levels: Mapping[str, int] | None = None, /, **named: int) -> None:
+        if levels is None:
+            levels = named
+        elif named:
+            raise TypeError("levels must be given as a mapping or by keyword, got both")
         if not isinstance(levels, Mapping):
             raise TypeError(f"levels must be a mapping of name to bits, got {type(levels).__name__}")
         if not levels:

@@ -130,11 +130,14 @@ class Gallery:
         Raises
         ------
         GalleryError
-            When there is no gallery and `create` is false, or when its file cannot be used.
+            When there is neither folder nor gallery, when there is no gallery and `create` is false, or when its file
+            cannot be used.
         GalleryMismatchError
             When its codes are of another encoder than the one given.
         """
         path = Path(file) if file is not None else Path(folder) / ".pyhash" / "gallery.sqlite"
+        if not (Path(folder).is_dir() or path.exists()):
+            raise GalleryError(f"there is no folder {os.fspath(folder)}; is its name right, and its disk there?")
         if not create and not path.exists():
             raise GalleryError(f"there is no gallery at {path}: `pyhash index {os.fspath(folder)}` makes one")
         gallery = cls(os.fspath(folder), GalleryFile(path), encoder)

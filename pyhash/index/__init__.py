@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from .index import Index
+from .results import Hits, Pairs, Ranges
 
 __all__ = [
+    "Hits",
     "Index",
+    "Pairs",
+    "Ranges",
 ]
 
 

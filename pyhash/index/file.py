@@ -179,12 +179,13 @@ class Reader:
 
     def _read_header(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         size = len(self._content)
+        begin = self._content[: len(MAGIC)].tobytes()
+        if not MAGIC.startswith(begin):
+            raise self._fail(f"not a pyhash index: it begins with {begin!r}")
         if size < _PREFIX.size:
             raise self._fail(f"cut short: {size} bytes cannot hold a header")
         prefix = self._content[: _PREFIX.size].tobytes()
-        magic, version, header_size, file_size = _PREFIX.unpack(prefix)
-        if magic != MAGIC:
-            raise self._fail(f"not a pyhash index: it begins with {magic!r}")
+        _, version, header_size, file_size = _PREFIX.unpack(prefix)
         if header_size > min(size, _MAX_HEADER) or header_size < _PREFIX.size + _CRC.size:
             raise self._fail(f"damaged or cut short: the header says it has {header_size} bytes")
         header = self._content[:header_size].tobytes()

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from ..codes import Levels, as_array, check_codes, check_int, from_words, to_wor
 from ..errors import CorruptIndexError
 from ..support import ReadWriteLock, machine, reads
 from . import file as _file
+from .results import Hits, Pairs, Ranges
 from .runs import Runs, ascending, can_ring
 
 __all__ = ["CorruptIndexError", "Index"]
@@ -40,10 +41,11 @@ class Index:
 
     Parameters
     ----------
-    bits : int, optional
-        Length of a code in bits, 1 to 65536. Give this or `levels`.
-    levels : Levels or mapping of str to int, optional
-        Named runs of bits in order, each a whole number of bytes, for example ``{"coarse": 16, "fine": 48}``.
+    bits : int, Levels or mapping of str to int
+        Length of a code in bits, 1 to 65536; or its levels, named runs of bits in order, each a whole number of bytes,
+        for example ``{"coarse": 16, "fine": 48}``.
+    levels : Levels, mapping of str to int, or int
+        The same by this name; give one of the two.
     structure : {"auto", "flat", "ring"}
         How codes are searched; the answers never differ. A flat search passes over all codes. A ring clusters them and
         passes over those that can be near the query. ``"auto"`` builds a ring when there are many codes, enough
@@ -63,20 +65,27 @@ class Index:
     >>> index.add(np.array([[0, 0], [255, 255], [1, 0]], dtype=np.uint8))
     array([0, 1, 2])
     >>> index.search(np.array([0, 0], dtype=np.uint8), k=2)
-    (array([0, 1], dtype=int32), array([0, 2]))
+    Hits(distances=array([0, 1], dtype=int32), ids=array([0, 2]))
     """
 
     def __init__(
-        self, bits: int | None = None, *, levels: Levels | Mapping[str, int] | None = None, structure: str = "auto"
+        self,
+        bits: int | Levels | Mapping[str, int] | None = None,
+        *,
+        levels: Levels | Mapping[str, int] | int | None = None,
+        structure: Literal["auto", "flat", "ring"] = "auto",
     ) -> None:
         if (bits is None) == (levels is None):
             raise ValueError(f"exactly one of bits and levels must be given, got bits={bits!r}, levels={levels!r}")
+        layout = bits if levels is None else levels if isinstance(levels, int) else Levels(levels)
         if structure not in _STRUCTURES:
             raise ValueError(f"structure must be one of {', '.join(map(repr, _STRUCTURES))}, got {structure!r}")
-        if levels is None:
-            self._levels = Levels.single(bits)  # type: ignore[arg-type]
+        if isinstance(layout, Levels):
+            self._levels = layout
+        elif isinstance(layout, Mapping):
+            self._levels = Levels(layout)
         else:
-            self._levels = levels if isinstance(levels, Levels) else Levels(levels)
+            self._levels = Levels.single(layout)  # type: ignore[arg-type]
         self._bits = self._levels.bits
         self._n_bytes = self._levels.n_bytes
         self._runs = Runs(words_per_code(self._n_bytes), structure)
@@ -327,7 +336,7 @@ class Index:
         where: ArrayLike | None = None,
         cascade: tuple[str, int] | None = None,
         threads: int | None = None,
-    ) -> tuple[Distances, Ids]:
+    ) -> Hits:
         """Find the k nearest codes of each query.
 
         Parameters
@@ -385,7 +394,7 @@ class Index:
                         runs = self._runs.gathered(np.sort(candidates[candidates != _PAD_ID]))
                         few = [run.view(module) for run in runs]
                         distances[i], ids[i] = module.topk(few, words[i : i + 1], metric, k, None, 1)
-        return (distances[0], ids[0]) if single else (distances, ids)
+        return Hits(distances[0], ids[0]) if single else Hits(distances, ids)
 
     @reads
     def range_search(
@@ -397,7 +406,7 @@ class Index:
         weights: Mapping[str, int] | None = None,
         where: ArrayLike | None = None,
         threads: int | None = None,
-    ) -> tuple[NDArray[np.int64], Distances, Ids]:
+    ) -> Ranges:
         """Find all codes within a distance of each query.
 
         Parameters
@@ -428,14 +437,12 @@ class Index:
         try:
             with self._lock.reading():
                 segments, allowed = self._to_search(module, where, len(words))
-                found: tuple[NDArray[np.int64], Distances, Ids]
-                found = module.within(segments, words, self._metric(module, terms), radius, allowed, n_threads)
-                return found
+                return Ranges(*module.within(segments, words, self._metric(module, terms), radius, allowed, n_threads))
         except MemoryError:
             raise _too_many(radius) from None
 
     @reads
-    def pairs(self, radius: int, *, threads: int | None = None) -> tuple[Ids, Ids, Distances]:
+    def pairs(self, radius: int, *, threads: int | None = None) -> Pairs:
         """Find all pairs of stored codes that are near each other: near-duplicates.
 
         Parameters
@@ -456,10 +463,8 @@ class Index:
         module = backend.module()
         try:
             with self._lock.reading():
-                found: tuple[Ids, Ids, Distances]
                 segments, _ = self._to_search(module, None, 0)
-                found = module.pairs(segments, radius, n_threads)
-                return found
+                return Pairs(*module.pairs(segments, radius, n_threads))
         except MemoryError:
             raise _too_many(radius) from None
 
