@@ -37,7 +37,7 @@ def missing_extras() -> None:
     for extra, use in {
         "encoder": "pyhash.Encoder()",
         "numba": "pyhash.use('numba')",
-        "graph": "from pyhash import graph; graph.taps('network.onnx')",
+        "graph": "from pyhash import networks; networks.taps('network.onnx')",
         "cli": "from pyhash.__main__ import main; main()",
     }.items():
         done = subprocess.run([sys.executable, "-P", "-c", f"import pyhash; {use}"], stderr=subprocess.PIPE, text=True)

@@ -325,7 +325,6 @@ class Index:
 
     # Searches
 
-    @reads
     def search(
         self,
         queries: ArrayLike,
@@ -376,24 +375,29 @@ class Index:
             coarse, n_candidates = self._check_cascade(cascade)
         elif terms is None and where is None and self._runs.wants_ring(module, len(words)):
             self._build_ring(n_threads)
-        with self._lock.reading():
-            segments, allowed = self._to_search(module, where, len(words))
-            metric = self._metric(module, terms)
-            if cascade is None:
-                distances, ids = module.topk(segments, words, metric, k, allowed, n_threads)
-            else:
-                distances = np.empty((len(words), k), dtype=np.int32)
-                ids = np.empty((len(words), k), dtype=np.int64)
-                coarse_metric = self._metric(module, coarse)
-                n_candidates = max(1, min(n_candidates, len(self._runs)))
-                step = max(1, _MAX_CANDIDATES // n_candidates)
-                for begin in range(0, len(words), step):
-                    batch = words[begin : begin + step]
-                    _, near = module.topk(segments, batch, coarse_metric, n_candidates, allowed, n_threads)
-                    for i, candidates in enumerate(near, begin):
-                        runs = self._runs.gathered(np.sort(candidates[candidates != _PAD_ID]))
-                        few = [run.view(module) for run in runs]
-                        distances[i], ids[i] = module.topk(few, words[i : i + 1], metric, k, None, 1)
+        before = self._lock.held()  # not `reads`: one call less where calls count
+        try:
+            with self._lock.reading():
+                segments, allowed = self._to_search(module, where, len(words))
+                metric = self._metric(module, terms)
+                if cascade is None:
+                    distances, ids = module.topk(segments, words, metric, k, allowed, n_threads)
+                else:
+                    distances = np.empty((len(words), k), dtype=np.int32)
+                    ids = np.empty((len(words), k), dtype=np.int64)
+                    coarse_metric = self._metric(module, coarse)
+                    n_candidates = max(1, min(n_candidates, len(self._runs)))
+                    step = max(1, _MAX_CANDIDATES // n_candidates)
+                    for begin in range(0, len(words), step):
+                        batch = words[begin : begin + step]
+                        _, near = module.topk(segments, batch, coarse_metric, n_candidates, allowed, n_threads)
+                        for i, candidates in enumerate(near, begin):
+                            runs = self._runs.gathered(np.sort(candidates[candidates != _PAD_ID]))
+                            few = [run.view(module) for run in runs]
+                            distances[i], ids[i] = module.topk(few, words[i : i + 1], metric, k, None, 1)
+        except BaseException:
+            self._lock.give_back(before)
+            raise
         return Hits(distances[0], ids[0]) if single else Hits(distances, ids)
 
     @reads

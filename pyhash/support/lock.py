@@ -78,10 +78,14 @@ class ReadWriteLock:
                 pass
         return own
 
-    def of_this_thread(self) -> list[Any]:
-        """Return the locks that this thread may hold."""
+    def held(self) -> tuple[int, int]:
+        """Return how often this thread holds its locks, for `give_back`."""
         own = getattr(self._own, "lock", None)
-        return [self._gate] if own is None else [self._gate, own]
+        return self._gate._recursion_count(), 0 if own is None else own._recursion_count()
+
+    def give_back(self, before: tuple[int, int]) -> None:
+        """Release this thread's locks until it holds them as often as `held` said."""
+        release([self._gate, *([self._own.lock] if hasattr(self._own, "lock") else [])], before)
 
     def reads_here(self) -> bool:
         """Whether this thread is reading."""
@@ -123,11 +127,11 @@ def reads(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate[_S,
     @functools.wraps(method)
     def guarded(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         lock: ReadWriteLock = self._lock  # type: ignore[attr-defined]
-        before = held(lock.of_this_thread())
+        before = lock.held()
         try:
             return method(self, *args, **kwargs)
         except BaseException:
-            release(lock.of_this_thread(), before)
+            lock.give_back(before)
             raise
 
     return guarded
