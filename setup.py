@@ -9,6 +9,7 @@ from pybind11.setup_helpers import Pybind11Extension
 from pybind11.setup_helpers import build_ext as _build_ext
 from setuptools import Extension, setup
 
+REQUIRED = os.environ.get("PYHASH_REQUIRE_NATIVE") == "1"
 WITHOUT = {
     "pyhash._native": "searches run on the slower Numba backend (pip install 'pyhash-retrieval[numba]')",
     "pyhash.codes._pack": "packing runs on NumPy, slower",
@@ -23,7 +24,7 @@ class build_ext(_build_ext):
         try:
             super().build_extension(ext)
         except Exception as error:
-            if os.environ.get("PYHASH_REQUIRE_NATIVE") == "1":
+            if REQUIRED:
                 raise
             warning = (
                 f"WARNING: pyhash is installed without {ext.name}, which could not be compiled: {WITHOUT[ext.name]}. "
@@ -43,6 +44,6 @@ native = Pybind11Extension(
     extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
 )
 pack = Extension("pyhash.codes._pack", ["pyhash/codes/_pack.pyx"])
-native.optional = pack.optional = True  # setuptools then copies and records only what was built
+native.optional = pack.optional = not REQUIRED  # setuptools then copies and records only what was built
 
 setup(ext_modules=[native, pack], cmdclass={"build_ext": build_ext})
