@@ -29,7 +29,7 @@ def test_snippet_runs(code, folder, monkeypatch):
     exec(compile(code, "README.md", "exec"), {})
 
 
-TYPED = [code for title, code in SNIPPETS if title != "A folder of pictures"]  # one image or many: one type as yet
+TYPED = [code for title, code in SNIPPETS if title != "A folder of images"]  # one image or many: one type as yet
 
 
 def test_snippets_pass_strict_typing(tmp_path):
