@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -299,15 +299,48 @@ class Gallery:
 
     # Asking it
 
+    @overload
     def search(
         self,
-        images: Any,
-        k: int = 12,
+        images: str | os.PathLike[str] | bytes,
+        k: int = 10,
         *,
         level: str | None = None,
         weights: dict[str, int] | None = None,
         cascade: tuple[str, int] | None = None,
-    ) -> list[Match] | list[list[Match]]:
+    ) -> list[Match]: ...
+
+    @overload
+    def search(
+        self,
+        images: list[Any] | tuple[Any, ...],
+        k: int = 10,
+        *,
+        level: str | None = None,
+        weights: dict[str, int] | None = None,
+        cascade: tuple[str, int] | None = None,
+    ) -> list[list[Match]]: ...
+
+    @overload
+    def search(
+        self,
+        images: Any,
+        k: int = 10,
+        *,
+        level: str | None = None,
+        weights: dict[str, int] | None = None,
+        cascade: tuple[str, int] | None = None,
+    ) -> Any: ...
+
+    def search(
+        self,
+        images: Any,
+        k: int = 10,
+        *,
+        level: str | None = None,
+        weights: dict[str, int] | None = None,
+        cascade: tuple[str, int] | None = None,
+    ) -> Any:
         """Find the pictures most like each of some images.
 
         Parameters
@@ -338,7 +371,7 @@ class Gallery:
     def search_codes(
         self,
         codes: NDArray[np.uint8],
-        k: int = 12,
+        k: int = 10,
         *,
         level: str | None = None,
         weights: dict[str, int] | None = None,
