@@ -144,6 +144,21 @@ def test_missing_gallery_and_folder(tmp_path: Path) -> None:
         pictures.update()
 
 
+def test_a_gallery_as_a_container(folder: Path) -> None:
+    (folder / "broken.png").write_text("no picture")
+    with Gallery.open(folder, FakeEncoder()) as pictures:
+        assert list(pictures) == []
+        pictures.update()
+        assert len(list(pictures)) == len(pictures) == 6
+        assert all(path in pictures and Path(path) in pictures for path in pictures)
+        assert {Path(path).parent.resolve() for path in pictures} <= {folder.resolve(), *(folder.resolve().rglob("*"))}
+        for other in (folder / "none.png", folder / "broken.png", 7, None):
+            assert other not in pictures
+        assert repr(pictures) == f"<pyhash.Gallery {os.fspath(folder)!r}, 6 pictures>"
+        assert pictures.levels == FakeEncoder().levels
+    assert "is closed" in repr(pictures)
+
+
 def test_another_file(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "new" / "place.sqlite"
     with Gallery.open(folder, FakeEncoder(), file) as pictures:

@@ -373,5 +373,5 @@ def test_closed(folder: Path) -> None:
     pictures = Gallery.open(folder, FakeEncoder())
     pictures.close()
     pictures.close()
-    with pytest.raises(GalleryError, match="cannot be used"):
+    with pytest.raises(GalleryError, match=r"the gallery .* is closed"):
         len(pictures)

@@ -460,7 +460,8 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_folder(tmp_path):
-    assert reason_of(tmp_path) == "a folder, not a picture"
+    assert reason_of(tmp_path) == "a folder, not an image; pyhash.Gallery is for folders"
+    assert reason_of(np.zeros((4, 4, 3), np.float32)).endswith("; multiply values from 0 to 1 by 255 and cast them")
 
 
 def test_an_empty_file(tmp_path):

@@ -115,7 +115,9 @@ class Encoder:
         elif isinstance(model, (str, os.PathLike)):
             path = Path(model).absolute()
             if not path.is_file():
-                raise FileNotFoundError(f"no such model: {os.fspath(model)}")
+                raise FileNotFoundError(
+                    f"no such model: {os.fspath(model)}; give the path of an ONNX file, or none for the built-in model"
+                )
             source, name = os.fspath(path), path.stem
         else:
             raise TypeError(f"model must be a path, bytes or None, got {type(model).__name__}")

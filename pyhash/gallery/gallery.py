@@ -168,8 +168,29 @@ class Gallery:
         with self._file.transaction():
             return self._file.count()[0]
 
+    def __contains__(self, path: object) -> bool:
+        """Whether the picture of this path can be searched."""
+        if not isinstance(path, (str, os.PathLike)):
+            return False
+        number = self.id_of(path)
+        return number is not None and number in self.index
+
+    def __iter__(self) -> Iterator[str]:
+        """The paths of all pictures that can be searched, by id, joined with the gallery's folder."""
+        with self._file.transaction():
+            paths = [self._path(int(number)) for number in self._fresh_index().ids]
+        return iter(paths)
+
     def __repr__(self) -> str:
-        return f"Gallery({self.folder!r}, file={os.fspath(self.file)!r})"
+        try:
+            return f"<pyhash.Gallery {self.folder!r}, {len(self):,} pictures>"
+        except GalleryError as error:
+            return f"<pyhash.Gallery {self.folder!r}: {error}>"
+
+    @property
+    def levels(self) -> Levels:
+        """Names and bits of the levels of its codes."""
+        return self.encoder.levels
 
     @property
     def file(self) -> Path:

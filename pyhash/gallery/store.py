@@ -272,7 +272,8 @@ def _explained(path: Path) -> Iterator[None]:
         elif code == sqlite3.SQLITE_NOTADB:
             text = f"{path} is not a pyhash gallery: {error}; it was left as it is"
         elif isinstance(error, sqlite3.ProgrammingError):
-            text = f"the gallery {path} cannot be used: {error}"
+            closed = "closed" in str(error)  # SQLite has no code for it
+            text = f"the gallery {path} {'is closed' if closed else f'cannot be used: {error}'}"
         else:
             raise _damaged(path, str(error)) from error
         raise GalleryError(text) from error

@@ -298,7 +298,7 @@ def _stream(source: Any) -> IO[bytes]:
         return io.BytesIO(source)
     kind = os.stat(source).st_mode
     if stat.S_ISDIR(kind):
-        raise _Refused("a folder, not a picture")
+        raise _Refused("a folder, not an image; pyhash.Gallery is for folders")
     if not stat.S_ISREG(kind):  # opening a pipe would wait for its writer
         raise _Refused("not a regular file")
     return open(source, "rb")
@@ -398,6 +398,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
         raise _Refused(
             "must be uint8 of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), "
             f"got {array.dtype} of shape {array.shape}"
+            + ("; multiply values from 0 to 1 by 255 and cast them" if array.dtype.kind == "f" else "")
         )
     if 0 in shape:
         raise _Refused(f"must have at least one pixel, got shape {array.shape}")
