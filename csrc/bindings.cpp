@@ -5,14 +5,20 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
+
+#ifdef __GLIBCXX__
+#include <cxxabi.h>
+#endif
 
 #include "hamming/cpu.h"
 #include "hamming/dispatch.h"
@@ -30,6 +36,34 @@ using Array = py::array_t<T, py::array::c_style>;
 
 void require(bool condition, const char* message) {
     if (!condition) throw std::invalid_argument(message);
+}
+
+// Takes the GIL back. When the interpreter is at its end, Python up to 3.13 ends the thread that asks, by unwinding its
+// stack where glibc has the say: through destructors, which would let go of Python objects without the GIL, and out of a
+// destructor it would abort the process. So such a thread stays here, as Python 3.14 has it stay, until the process ends.
+void take_gil(PyThreadState* state) {
+#ifdef __GLIBCXX__
+    try {
+        PyEval_RestoreThread(state);
+    } catch (const abi::__forced_unwind&) {
+        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+#else
+    PyEval_RestoreThread(state);
+#endif
+}
+
+// Does work while other threads may run Python.
+template <class Work>
+void without_gil(Work&& work) {
+    PyThreadState* state = PyEval_SaveThread();
+    try {
+        work();
+    } catch (...) {
+        take_gil(state);
+        throw;
+    }
+    take_gil(state);
 }
 
 // Copies and checks what a stored ring is made of: search trusts it not to point outside.
@@ -165,10 +199,9 @@ py::tuple topk(const std::vector<SegmentView*>& segments, const Array<uint64_t>&
     Array<int64_t> ids({q.n, k});
     int32_t* d = distances.mutable_data();
     int64_t* i = ids.mutable_data();
-    {
-        const py::gil_scoped_release release;
+    without_gil([&] {
         pyhash::topk(target, q, m, k, threads, d, i);
-    }
+    });
     return py::make_tuple(std::move(distances), std::move(ids));
 }
 
@@ -178,10 +211,9 @@ py::tuple within(const std::vector<SegmentView*>& segments, const Array<uint64_t
     const pyhash::Target target = as_target(segments, allowed, q.n_words);
     const pyhash::Metric& m = checked(metric, q.n_words);
     std::vector<std::vector<pyhash::Candidate>> found;
-    {
-        const py::gil_scoped_release release;
+    without_gil([&] {
         found = pyhash::within(target, q, m, radius, threads);
-    }
+    });
     Array<int64_t> offsets(static_cast<py::ssize_t>(q.n + 1));
     int64_t* o = offsets.mutable_data();
     o[0] = 0;
@@ -190,8 +222,7 @@ py::tuple within(const std::vector<SegmentView*>& segments, const Array<uint64_t
     Array<int64_t> ids(static_cast<py::ssize_t>(o[q.n]));
     int32_t* d = distances.mutable_data();
     int64_t* i = ids.mutable_data();
-    {
-        const py::gil_scoped_release release;
+    without_gil([&] {
         for (std::vector<pyhash::Candidate>& list : found) {
             for (const pyhash::Candidate& c : list) {
                 *d++ = static_cast<int32_t>(c.distance);
@@ -199,7 +230,7 @@ py::tuple within(const std::vector<SegmentView*>& segments, const Array<uint64_t
             }
             std::vector<pyhash::Candidate>().swap(list);
         }
-    }
+    });
     return py::make_tuple(std::move(offsets), std::move(distances), std::move(ids));
 }
 
@@ -208,10 +239,9 @@ py::tuple pairs(const std::vector<SegmentView*>& segments, uint32_t radius, unsi
     for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
     const pyhash::Target target = as_target(segments, std::nullopt, n_words);
     std::vector<pyhash::Pair> found;
-    {
-        const py::gil_scoped_release release;
+    without_gil([&] {
         found = pyhash::pairs(target, radius, threads);
-    }
+    });
     const py::ssize_t n = static_cast<py::ssize_t>(found.size());
     Array<int64_t> i(n);
     Array<int64_t> j(n);
@@ -219,14 +249,13 @@ py::tuple pairs(const std::vector<SegmentView*>& segments, uint32_t radius, unsi
     int64_t* pi = i.mutable_data();
     int64_t* pj = j.mutable_data();
     int32_t* pd = distances.mutable_data();
-    {
-        const py::gil_scoped_release release;
+    without_gil([&] {
         for (const pyhash::Pair& pair : found) {
             *pi++ = pair.i;
             *pj++ = pair.j;
             *pd++ = static_cast<int32_t>(pair.distance);
         }
-    }
+    });
     return py::make_tuple(std::move(i), std::move(j), std::move(distances));
 }
 
@@ -236,10 +265,9 @@ Array<int32_t> hamming(const Array<uint64_t>& a, const Array<uint64_t>& b, unsig
     require(left.n_words == right.n_words, "a and b must be of one width");
     Array<int32_t> distances({left.n, right.n});
     int32_t* d = distances.mutable_data();
-    {
-        const py::gil_scoped_release release;
+    without_gil([&] {
         pyhash::hamming(left, right, threads, d);
-    }
+    });
     return distances;
 }
 
@@ -260,10 +288,9 @@ void check_clusterable(const SegmentView& view) {
 py::tuple choose_clusters(const SegmentView& view, unsigned threads) {
     check_clusterable(view);
     pyhash::RingChoice choice{};
-    {
-        const py::gil_scoped_release release;
+    without_gil([&] {
         choice = pyhash::choose_clusters(view.segment, threads);
-    }
+    });
     return py::make_tuple(choice.n_clusters, choice.share);
 }
 
@@ -271,10 +298,9 @@ py::tuple build_ring(const SegmentView& view, size_t n_clusters, unsigned thread
     check_clusterable(view);
     require(n_clusters > 0, "n_clusters must be at least 1");
     pyhash::RingParts parts;
-    {
-        const py::gil_scoped_release release;
+    without_gil([&] {
         parts = pyhash::build_ring(view.segment, n_clusters, threads);
-    }
+    });
     return py::make_tuple(as_array(parts.order), as_array(parts.centres), as_array(parts.least), as_array(parts.first),
                           as_array(parts.starts));
 }
@@ -293,15 +319,16 @@ void permute(const SegmentView& view, const Array<uint32_t>& order, std::vector<
     const uint32_t* from = order.data();
     std::vector<std::pair<uint64_t*, size_t>> out;
     for (Array<uint64_t>& chunk : chunks) out.emplace_back(chunk.mutable_data(), static_cast<size_t>(chunk.shape(0)));
-    const py::gil_scoped_release release;
-    size_t slot = 0;
-    for (const auto& [blocks, n_blocks] : out)
-        for (size_t i = 0; i < n_blocks * kLanes && slot < segment.n_codes; ++i, ++slot) {
-            require(from[slot] < segment.n_codes, "order must name slots");
-            const uint64_t* source = segment.block(from[slot] / kLanes) + from[slot] % kLanes;
-            uint64_t* target = blocks + (i / kLanes) * segment.n_words * kLanes + i % kLanes;
-            for (size_t w = 0; w < segment.n_words; ++w) target[w * kLanes] = source[w * kLanes];
-        }
+    without_gil([&] {
+        size_t slot = 0;
+        for (const auto& [blocks, n_blocks] : out)
+            for (size_t i = 0; i < n_blocks * kLanes && slot < segment.n_codes; ++i, ++slot) {
+                require(from[slot] < segment.n_codes, "order must name slots");
+                const uint64_t* source = segment.block(from[slot] / kLanes) + from[slot] % kLanes;
+                uint64_t* target = blocks + (i / kLanes) * segment.n_words * kLanes + i % kLanes;
+                for (size_t w = 0; w < segment.n_words; ++w) target[w * kLanes] = source[w * kLanes];
+            }
+    });
 }
 
 std::vector<std::string> names(const std::vector<const pyhash::Kernel*>& kernels) {
@@ -343,16 +370,18 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         [](const Array<uint64_t>& words) {
             const uint64_t* p = words.data();
             const size_t n = static_cast<size_t>(words.size());
-            const py::gil_scoped_release release;
-            return pyhash::read_words(p, n);
+            uint64_t sum = 0;
+            without_gil([&] { sum = pyhash::read_words(p, n); });
+            return sum;
         },
         py::arg("words"));
     m.def(
         "scan_cached",
         [](size_t n_words, size_t n_codes) {
             require(n_words > 0 && n_words <= 1024, "n_words must be 1 to 1024");
-            const py::gil_scoped_release release;
-            return pyhash::scan_cached(n_words, n_codes);
+            size_t sum = 0;
+            without_gil([&] { sum = pyhash::scan_cached(n_words, n_codes); });
+            return sum;
         },
         py::arg("n_words"), py::arg("n_codes"));
 

@@ -434,6 +434,41 @@ def test_threads_start_when_first_needed_and_where_there_are_cpus(kernel: str) -
     assert int(done.stdout) == (0 if kernel == "numba" else 2)  # the threads of the Numba backend end with the call
 
 
+# What is under way when the process ends
+
+AT_EXIT = """
+import sys, threading, numpy as np, pyhash
+rng = np.random.default_rng(0)
+index = pyhash.Index(64, structure="flat")
+index.add(rng.integers(0, 256, (300_000, 8), dtype=np.uint8))
+queries = rng.integers(0, 256, (300, 8), dtype=np.uint8)
+calls = {
+    "search": lambda: index.search(queries, 10, threads=2),
+    "range_search": lambda: index.range_search(queries, 18, threads=2),
+    "pairs": lambda: index.pairs(2, threads=2),
+    "hamming": lambda: pyhash.hamming(queries, index.codes(index.ids[:20_000]), threads=2),
+}
+begun = threading.Barrier(3)
+def work():
+    begun.wait()
+    while True:
+        calls[sys.argv[1]]()
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+begun.wait()
+calls["search"]()
+"""
+
+
+@pytest.mark.parametrize("call", ["search", "range_search", "pairs", "hamming"])
+def test_a_daemon_thread_does_not_keep_the_process_from_ending(call: str) -> None:
+    if "numba" in pyhash.kernels()[:1]:
+        pytest.skip("Numba gives the GIL back in its own way")
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", AT_EXIT, call], capture_output=True, text=True, timeout=LONG)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 # What an interrupt leaves
 
 
