@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -402,6 +405,52 @@ def test_no_code_is_lost_where_memory_ends(structure: str, monkeypatch: pytest.M
         index.remove(-2 - np.arange(5))
     unchanged()
     assert index.add(codes[:1]).tolist() == [5000]
+
+
+def test_a_ring_that_there_is_no_memory_for_fails_no_search(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if "numba" in pyhash.kernels()[:1]:
+        pytest.skip("rings are native only")
+    codes = random_codes(np.random.default_rng(0), 3000, 64, 0.02)
+    index = Index(64, structure="ring")
+    index.add(codes)
+    tries = []
+
+    def failing(*_: Any) -> Any:
+        tries.append(1)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyhash.index.runs.Runs.plan_ring", failing)
+        for row in range(20):
+            assert index.search(codes[row], 1)[0][0] == 0
+    assert len(tries) == 1
+    assert "no memory to build a ring for 3000 codes" in caplog.text
+    with caplog.at_level("INFO", "pyhash"):
+        index.add(codes)
+        for row in range(20):
+            assert index.search(codes[row], 1)[0][0] == 0
+    assert "built a ring for 6000 codes" in caplog.text
+    assert index.stats()["runs"][0]["clusters"] > 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space work on Linux")
+def test_too_little_memory_is_a_memory_error() -> None:
+    code = """
+import resource, numpy as np, pyhash
+index = pyhash.Index(4096)
+index.add(np.zeros((10, 512), np.uint8))
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+try:
+    for _ in range(100):
+        index.add(np.zeros((50_000, 512), np.uint8))
+except MemoryError as error:
+    print("MemoryError", len(index) % 50_000)
+"""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "MemoryError 10", done.stderr
 
 
 def test_weights_of_every_kind_do_not_pile_up() -> None:

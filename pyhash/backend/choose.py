@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import threading
 import warnings
@@ -219,4 +220,5 @@ def _activate(name: str, argument: str) -> ModuleType:
         native, _ = _native()
         native.set_kernel(chosen)
         _module = native
+    logging.getLogger("pyhash").info("searching with the kernel %s", chosen)
     return _module

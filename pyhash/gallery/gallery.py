@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import time
@@ -31,6 +32,7 @@ __all__ = [
     "Match",
 ]
 
+_log = logging.getLogger("pyhash")
 _COMMIT_PICTURES = 64
 _COMMIT_SECONDS = 2.0
 
@@ -503,6 +505,7 @@ class Gallery:
         revision = self._file.revision()
         if self._index is None or self._index[0] != revision:
             self._index = (revision, self._load_index())
+            _log.info("loaded the gallery %s: %d codes", self.folder, len(self._index[1]))
         return self._index[1]
 
     def _load_index(self) -> Index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from .runs import Runs, ascending, can_ring
 
 __all__ = ["CorruptIndexError", "Index"]
 
+_log = logging.getLogger("pyhash")
 _MAX_ID = 2**63 - 1
 _MAX_K = 2**31 - 1
 _LARGE_ANSWER = 1 << 24  # entries: from here on, ask whether they fit in memory
@@ -501,6 +503,9 @@ class Index:
             with self._lock.reading():
                 plan = self._runs.plan_ring(threads)
             self._lock.writing(self._runs.take_ring, plan)
+        except MemoryError:  # searches go on without it
+            _log.warning("no memory to build a ring for %d codes; searching without", len(self))
+            self._runs.give_up_ring()
         finally:
             self._builder = None
 
@@ -554,7 +559,8 @@ class Index:
             A file written by `save`.
         mmap : bool
             Map the file instead of reading it: opens at once whatever its size, shares memory between processes, and
-            is read-only. The header is checked now, the codes by `verify`.
+            is read-only. The header is checked now, the codes by `verify`. Replace such a file by renaming another
+            onto it, as `save` does; one that is cut short in place ends every process that has it mapped (SIGBUS).
 
         Raises
         ------

@@ -7,6 +7,7 @@ the next: there are few of them, and a code is moved only as often as the logari
 from __future__ import annotations
 
 import contextlib
+import logging
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from ..errors import MissingIdError
 from . import store
 from .store import BLOCK, Run
 
+_log = logging.getLogger("pyhash")
 _SMALL_RUN = 4096  # codes: runs up to this size are merged at once
 _RING_FROM = 1 << 16  # codes from which "auto" thinks of a ring: below, a flat pass takes microseconds
 _RING_AFTER = 4096  # flat passes that take about as long as building a ring
@@ -214,6 +216,11 @@ class Runs:
         pays = share <= _RING_SHARE or self.structure == "ring"
         return RingPlan(self._n_changes, main.n_codes, main.with_ring(module, n_clusters, threads) if pays else None)
 
+    def give_up_ring(self) -> None:
+        """Try no ring again until there are twice as many codes."""
+        self._flat_passes = 0.0
+        self._judged = self.list[0].n_codes if self.list else 0
+
     def take_ring(self, plan: RingPlan | None) -> None:
         """Put a planned ring in place, unless the codes have changed since."""
         if plan is not None:
@@ -223,6 +230,7 @@ class Runs:
                     self._judged = plan.n_codes
                 else:
                     self.list[0] = plan.run
+                    _log.info("built a ring for %d codes", plan.n_codes)
 
     # What to search
 

@@ -41,7 +41,10 @@ def aligned_bytes(size: int) -> NDArray[np.uint8]:
     # Anonymous memory: pages that are never written are never taken. Private: a forked child has its own, and the
     # system gives no huge pages to shared memory.
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    raw = mmap.mmap(-1, size + _CHUNK_BYTES, **private)
+    try:
+        raw = mmap.mmap(-1, size + _CHUNK_BYTES, **private)
+    except OSError as error:  # of anonymous memory there can only be too little
+        raise MemoryError(f"cannot have {size:,} bytes: {error.strerror}") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
             raw.madvise(mmap.MADV_HUGEPAGE)
