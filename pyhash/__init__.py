@@ -1,7 +1,16 @@
-"""Deep hashing for image retrieval: pictures to short binary codes, and exact Hamming search on a CPU.
+"""Deep hashing for image retrieval: images to short binary codes, and exact Hamming search on a CPU.
 
-Three things can be used alone: `Index` (codes in, ids out), `Encoder` (pictures in, codes out) and `Gallery` (a folder
-of pictures that can be searched). Names are imported when first used, so `import pyhash` costs little more than NumPy.
+Three things, each of use alone:
+
+- `Index`: codes in, distances and ids out, exactly;
+- `Encoder`: images in, codes out, by the built-in model or any ONNX network;
+- `Gallery`: a folder of images that can be searched.
+
+And functions: `pack` and `unpack` make codes of features and bits of codes, `hamming` measures two small sets, `build`
+makes an encoder of a network and a folder of images, `evaluate` judges codes by labels; `kernels`, `kernel` and `use`
+tell and choose what searches run on. All errors are `PyhashError`; the packages hold the rest, such as `pyhash.heads`.
+
+Names are imported when first used, so that ``import pyhash`` costs little more than NumPy.
 """
 
 from __future__ import annotations

@@ -222,6 +222,8 @@ class Model:
         try:
             session = runtime.InferenceSession(self._source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no class in common
+            if "INVALID_PROTOBUF" in str(error):
+                raise self._error("not an ONNX model, or one that is cut short") from error
             raise self._error(f"ONNX Runtime cannot load it: {error}") from error
         self._sessions[threads] = session
         return session
