@@ -31,13 +31,14 @@ def test_snippet_runs(code, folder, monkeypatch):
 
 def test_snippets_pass_strict_typing(tmp_path):
     pytest.importorskip("mypy")
+    package = Path(pyhash.__file__).parent  # of an editable installation mypy must be told
     files = [tmp_path / f"snippet_{number}.py" for number in range(len(SNIPPETS))]
     for file, (_, code) in zip(files, SNIPPETS, strict=True):
         file.write_text(code, encoding="utf-8")
     checked = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", *files],
         cwd=tmp_path,
-        env={**os.environ, "MYPYPATH": os.fspath(Path(pyhash.__file__).parents[1])},
+        env=os.environ if "site-packages" in package.parts else {**os.environ, "MYPYPATH": os.fspath(package.parent)},
         capture_output=True,
         text=True,
     )

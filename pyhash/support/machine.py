@@ -9,6 +9,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+resource: Any
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
 
 __all__ = ["available_memory", "cpus", "limit_of_cpus"]
 
@@ -58,9 +65,7 @@ def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
         if limit is not None and used is not None and limit < _UNLIMITED:
             statistics = dict(line.split() for line in (_read(folder / "memory.stat") or "").splitlines())
             left.append(int(limit - max(0, used - int(statistics.get(cache, 0)))))
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource  # not on Windows
-
+    with contextlib.suppress(AttributeError, ValueError, OSError):
         limit_of_space = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit_of_space != resource.RLIM_INFINITY:
             pages = int((_read(proc / "self" / "statm") or "0").split()[0])
