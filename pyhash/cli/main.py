@@ -353,9 +353,9 @@ def dedupe(
     """List groups of nearly identical pictures in FOLDER. Nothing is deleted.
 
     FOLDER must have been indexed. Pictures whose codes differ in at most --radius bits are compared at a small
-    size, and those that look the same are grouped: copies that were recompressed, resized or made brighter, not
-    those that were turned or cropped much. With --codes-only alike codes are enough, which also groups different
-    pictures of alike things.
+    size, and those that look the same are grouped: copies that were recompressed or resized, not those that were
+    turned, cropped much, or made smaller than what the encoder sees (224 pixels for the built-in one). With
+    --codes-only alike codes are enough, which also groups different pictures of alike things.
 
     \b
     Examples:
