@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 from networks import Net
 
 from pyhash import networks as graph

@@ -1,6 +1,6 @@
 """Top-10 search beside what people use: `pytest bench/test_search.py --benchmark-group-by=group`.
 
-The same cases as tests/test_index.py's search, at one size; each answer is checked after the clock has stopped. One
+The cases of search in tests/index, at one size; each answer is checked after the clock has stopped. One
 thread each. `pyhash bench` has the comparison round by round, with ratios, over more cases.
 """
 

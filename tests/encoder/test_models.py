@@ -22,7 +22,7 @@ from PIL import Image
 
 from pyhash.networks import onnxruntime
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODELS = Path(pyhash.__file__).parent / "models"
 SHIPPED = MODELS / "default.onnx"
 LEVELS = {"coarse": 64, "fine": 192}

@@ -18,8 +18,6 @@ import pyhash
 from pyhash.errors import GalleryError, GalleryMismatchError
 from pyhash.gallery import Gallery, gallery
 
-HERE = Path(__file__).parent
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -20,7 +20,7 @@ from pyhash import __main__, encoder
 from pyhash.cli import main as cli
 from pyhash.cli import photographs as demo
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pyhash.errors import GalleryError
 from pyhash.gallery import Gallery, gallery
 from pyhash.gallery import store as _gallery_file
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ with Gallery.open(sys.argv[1], FakeEncoder(delay=0.002)) as pictures:
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    path = os.pathsep.join([os.fspath(HERE), os.fspath(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([os.fspath(SUPPORT), os.fspath(SUPPORT.parents[1]), os.environ.get("PYTHONPATH", "")])
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, os.fspath(folder)],
         stdin=subprocess.PIPE,

@@ -11,7 +11,7 @@ import pytest
 import pyhash
 from pyhash.cli.photographs import copy_photographs
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
 SNIPPETS = re.findall(r"^### (.+?)\n.*?```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
 
