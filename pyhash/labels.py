@@ -1,4 +1,4 @@
-"""Where the labels of pictures come from: folder names, a CSV file, or a tree of classes."""
+"""Where the labels of images come from: folder names, a CSV file, or a tree of classes."""
 
 from __future__ import annotations
 
@@ -7,45 +7,48 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import LabelError
-from .images import SUFFIXES
+from .errors import ImageError, LabelError
+from .images import walk
 
 __all__ = ["LabelError", "Labelled", "read_labels"]
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures and what they show.
+    """Images and what they show.
 
     Attributes
     ----------
     files : list of str
-        Paths of the pictures.
+        Paths of the images.
     labels : dict of str to list of str
-        The label of each picture at each level, coarse levels first. A level for which the source has none is left
+        The label of each image at each level, coarse levels first. A level for which the source has none is left
         out, except the finest.
+    failed : list of ImageError
+        What the folder holds besides and cannot be read, as `pyhash.images.walk` finds it.
     """
 
     files: list[str]
     labels: dict[str, list[str]]
+    failed: list[ImageError] = field(default_factory=list)
 
 
 def read_labels(
     folder: str | os.PathLike[str], source: str | os.PathLike[str] | None, levels: Sequence[str]
 ) -> Labelled:
-    """List the pictures of a folder with their labels.
+    """List the images of a folder with their labels.
 
     Parameters
     ----------
     folder : path
-        Its pictures are found in all subfolders.
+        Its images are found in all subfolders, as `pyhash.images.walk` does.
     source : "folders", path or None
-        - ``"folders"``: the folder that a picture lies in is its class, and the folders around that one its coarser
-          groups, ``GROUP/CLASS/picture.jpg``. With fewer folders than levels only the finest levels have labels.
+        - ``"folders"``: the folder that an image lies in is its class, and the folders around that one its coarser
+          groups, ``GROUP/CLASS/image.jpg``. With fewer folders than levels only the finest levels have labels.
         - a CSV file with a column ``path`` (from `folder`, or absolute) and a column for each level.
         - a CSV file without such a column: a tree. Its first column holds the names of class folders, the others, named
           like the levels, the groups that a class belongs to; the finest level may be missing, it is the class.
@@ -62,7 +65,7 @@ def read_labels(
     Raises
     ------
     LabelError
-        When there are no pictures, a picture has no label, or a level has no labels and is not a coarser one.
+        When there are no images, an image has no label, or a level has no labels and is not a coarser one.
     OSError
         When a file or the folder cannot be read.
     """
@@ -70,7 +73,8 @@ def read_labels(
     if not folder.is_dir():
         raise NotADirectoryError(f"images must be a folder, got {os.fspath(folder)!r}")
     if source is None:
-        return Labelled(_pictures(folder), {})
+        files, failed = _images(folder)
+        return Labelled(files, {}, failed)
     if source == "folders":
         return _from_folders(folder, levels)
     path = Path(source)
@@ -106,41 +110,37 @@ def read_labels(
     return _from_tree(folder, {row[key]: row for row in rows}, levels)
 
 
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+def _images(folder: Path) -> tuple[list[str], list[ImageError]]:
+    """Return the paths of a folder's images, and what cannot be read; LabelError when there are no images."""
+    found = walk(folder)
+    if not found.images:
+        raise LabelError(f"no images in {os.fspath(folder)}{_why_none(found.failed)}")
+    return [os.path.join(folder, *image.path.split("/")) for image in found.images], found.failed
 
 
-def _pictures(folder: Path) -> list[str]:
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in sorted(names) if _is_picture(name)]
-    if not found:
-        raise LabelError(f"no pictures in {os.fspath(folder)}")
-    return found
+def _why_none(failed: list[ImageError]) -> str:
+    return f" that can be read; {failed[0]}" if failed else ""
 
 
 def _from_folders(folder: Path, levels: Sequence[str]) -> Labelled:
-    files = _pictures(folder)
+    files, failed = _images(folder)
     parts = [Path(file).relative_to(folder).parent.parts for file in files]
     while len({part[:1] for part in parts}) == 1 and parts[0]:  # such as one folder "train" around all
         parts = [part[1:] for part in parts]
     bare = next((file for file, part in zip(files, parts, strict=True) if not part), None)
     if bare is not None:
-        raise LabelError(
-            f"pictures must lie in folders named after two classes or more, but {bare} lies in none of them"
-        )
+        raise LabelError(f"expected one folder per class (at least two); {bare} is not inside a class folder")
     depth = min(map(len, parts))
     known = levels[-depth:]
     labels = {}
     for number, level in enumerate(known):
         rest = len(known) - 1 - number  # folders that are inside the one of this level
         labels[level] = ["/".join(part[: len(part) - rest]) for part in parts]
-    return Labelled(files, labels)
+    return Labelled(files, labels, failed)
 
 
 def _from_tree(folder: Path, tree: dict[str, dict[str, str]], levels: Sequence[str]) -> Labelled:
-    files = _pictures(folder)
+    files, failed = _images(folder)
     rows = []
     for file in files:
         name = Path(file).parent.name
@@ -151,7 +151,7 @@ def _from_tree(folder: Path, tree: dict[str, dict[str, str]], levels: Sequence[s
     if levels[-1] not in columns:
         rows = [{**row, levels[-1]: row[""]} for row in rows]
         columns.append(levels[-1])
-    return Labelled(files, _columns(rows, columns, levels, "the tree of classes"))
+    return Labelled(files, _columns(rows, columns, levels, "the tree of classes"), failed)
 
 
 def _columns(

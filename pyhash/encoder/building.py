@@ -75,7 +75,7 @@ class Built:
     batch : int or None
         The batch size that the network insists on.
     failed : list of ImageError
-        Pictures that could not be read.
+        Images that could not be read, and subfolders that could not be listed.
     fitted : Fitted
     quantized : Quantized or None
         What quantisation changed, where that was asked for.
@@ -252,7 +252,7 @@ def build(
         classes={level: fitted.details[level]["n_classes"] for level in levels} if named else {},
         grouped=grouped,
         batch=encoder.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None,
-        failed=failed,
+        failed=[*labelled.failed, *failed],
         fitted=fitted,
         quantized=quantized,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GalleryError, GalleryMismatchError, ImageError
-from ..images import SUFFIXES, UNREADABLE
+from ..images import FoundImage, walk
 from ..index import Index
 from .store import GalleryFile, Identity, Record
 
@@ -278,7 +277,7 @@ class Gallery:
     def _encode(
         self,
         encoder: GalleryEncoder,
-        todo: list[_Found],
+        todo: list[FoundImage],
         known: Container[str],
         failed: list[Failure],
         progress: Callable[[int, int], None] | None,
@@ -542,55 +541,13 @@ def _identity(encoder: GalleryEncoder) -> Identity:
     return Identity(encoder.name, encoder.fingerprint, dict(encoder.levels))
 
 
-class _Found(NamedTuple):
-    path: str  # inside the folder, with forward slashes
-    size: int
-    mtime_ns: int
-
-
-def _walk(folder: str) -> tuple[list[_Found], list[Failure], tuple[str, ...]]:
-    """The pictures under a folder by name, what could not be looked at, and prefixes out of sight."""
-    found: list[_Found] = []
-    failed: list[Failure] = []
-    blocked: list[str] = []
-    todo = [""]
-    while todo:
-        prefix = todo.pop()
-        inside = os.path.join(folder, *prefix.split("/"))
-        try:
-            with os.scandir(inside) as listing:
-                entries = sorted((e for e in listing if not e.name.startswith(".")), key=lambda e: e.name)
-        except OSError as error:
-            if not prefix:
-                raise GalleryError(f"the folder {folder} cannot be read: {error.strerror}") from error
-            failed.append(Failure(inside, f"cannot list this folder: {error.strerror}"))
-            blocked.append(prefix)
-            continue
-        subfolders = []
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):  # links to folders are not followed, so there are no loops
-                subfolders.append(f"{prefix}{entry.name}/")
-            elif (suffix := os.path.splitext(entry.name)[1].lower()) in UNREADABLE:
-                failed.append(Failure(entry.path, "HEIF pictures cannot be read: save them as JPEG, for example"))
-            elif suffix in SUFFIXES:
-                try:
-                    status = entry.stat()
-                except OSError as error:
-                    failed.append(Failure(entry.path, _why(entry, error)))
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    found.append(_Found(prefix + entry.name, status.st_size, status.st_mtime_ns))
-                elif not stat.S_ISDIR(status.st_mode):
-                    failed.append(Failure(entry.path, "not a regular file"))
-        todo += reversed(subfolders)
-    return found, failed, tuple(blocked)
-
-
-def _why(entry: os.DirEntry[str], error: OSError) -> str:
-    """Say why a name in a folder leads to no file."""
-    if isinstance(error, FileNotFoundError) and entry.is_symlink():
-        return "a link to a file that does not exist"
-    return error.strerror or str(error)
+def _walk(folder: str) -> tuple[list[FoundImage], list[Failure], tuple[str, ...]]:
+    """The images under a folder by name, what could not be looked at, and prefixes out of sight."""
+    try:
+        found = walk(folder)
+    except OSError as error:
+        raise GalleryError(f"the folder {folder} cannot be read: {error.strerror}") from error
+    return found.images, [Failure(failed.path, failed.reason) for failed in found.failed], found.hidden
 
 
 def _can_be_read(path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .decode import CROPS, MAX_PIXELS, RESIZES, PixelBudget, as_shape, decoder_identity, load
-from .folder import SUFFIXES, UNREADABLE
+from .folder import SUFFIXES, UNREADABLE, FoundImage, Walk, walk
 
 __all__ = [
     "CROPS",
@@ -11,10 +11,13 @@ __all__ = [
     "RESIZES",
     "SUFFIXES",
     "UNREADABLE",
+    "FoundImage",
     "PixelBudget",
+    "Walk",
     "as_shape",
     "decoder_identity",
     "load",
+    "walk",
 ]
 
 

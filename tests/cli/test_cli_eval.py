@@ -143,7 +143,7 @@ def test_wrong_calls(pictures: Path, fake: FakeEncoder) -> None:
     test, train = pictures / "test", pictures / "train"
     assert "--plot must end in .png or .svg, got 'pr.pdf'" in run(test, train, "--plot", "pr.pdf", code=2).stderr
     (pictures / "empty").mkdir()
-    assert "no pictures in" in run(test, pictures / "empty", code=2).stderr
+    assert "no images in" in run(test, pictures / "empty", code=2).stderr
     assert not fake.seen  # both were said before any work
     assert "-k must be integers from 1 to the 15 codes" in run(test, train, "-k", "16", code=2).stderr
     assert "does not exist" in run(test, pictures / "none", code=2).stderr

@@ -244,7 +244,7 @@ def test_arguments(backbone: Path, folder: Path, tmp_path: Path) -> None:
             build(backbone, folder, "folders", LEVELS, out, weights={"fine": weights})
     with pytest.raises(ValueError, match="quantize must be 'weights', 'int8' or None, got 'int4'"):
         build(backbone, folder, "folders", LEVELS, out, quantize="int4")
-    with pytest.raises(LabelError, match="no pictures in"):
+    with pytest.raises(LabelError, match="no images in"):
         build(backbone, tmp_path, "folders", LEVELS, out)
     with pytest.raises(GraphError, match="tap 'stage9' is not in the network"):
         build(backbone, folder, "folders", LEVELS, out, taps=["stage9"])

@@ -59,9 +59,9 @@ def test_folders_around_folders_are_groups(tmp_path: Path) -> None:
 
 def test_pictures_outside_of_folders(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.jpg", "2.jpg")
-    with pytest.raises(LabelError, match=r"two classes or more, but .*2\.jpg lies in none of them"):
+    with pytest.raises(LabelError, match=r"one folder per class .at least two.; .*2\.jpg is not inside"):
         read_labels(tmp_path, "folders", LEVELS)
-    with pytest.raises(LabelError, match=r"two classes or more, but .*1\.jpg lies in none"):
+    with pytest.raises(LabelError, match=r"one folder per class .at least two.; .*1\.jpg is not inside"):
         read_labels(touch(tmp_path / "one", "only/1.jpg", "only/2.jpg"), "folders", LEVELS)
 
 
@@ -70,10 +70,24 @@ def test_no_labels(animals: Path, tmp_path: Path) -> None:
     assert (len(labelled.files), labelled.labels) == (4, {})
     (tmp_path / "empty").mkdir()
     for source in (None, "folders"):
-        with pytest.raises(LabelError, match=r"no pictures in .*empty"):
+        with pytest.raises(LabelError, match=r"no images in .*empty"):
             read_labels(tmp_path / "empty", source, LEVELS)
     with pytest.raises(NotADirectoryError, match=r"images must be a folder, got '.*gone'"):
         read_labels(tmp_path / "gone", None, LEVELS)
+
+
+def test_the_folder_is_walked_as_a_gallery_walks_it(animals: Path, tmp_path: Path) -> None:
+    touch(animals, "cat/phone.heic")
+    (animals / "dog/gone.png").symlink_to(tmp_path / "nowhere")
+    (animals / "link").symlink_to(animals / "cat", target_is_directory=True)
+    labelled = read_labels(animals, "folders", LEVELS)
+    assert len(labelled.files) == 4
+    assert [(Path(error.path).name, error.reason[:5]) for error in labelled.failed] == [
+        ("phone.heic", "HEIF "),
+        ("gone.png", "a lin"),
+    ]
+    with pytest.raises(LabelError, match=r"no images in .*only that can be read; .*phone\.heic: HEIF"):
+        read_labels(touch(tmp_path / "only", "cat/phone.heic"), "folders", LEVELS)
 
 
 def test_csv_of_pictures(animals: Path, tmp_path: Path) -> None:
