@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyhash import Encoder, pack
-from pyhash.encoder import extract, fit_head
+from pyhash import Encoder, heads, pack
+from pyhash.encoder import extract
 from pyhash.evaluation import Protocol, Report, evaluate
 from pyhash.evaluation.evaluating import GRADED
 from pyhash.heads import SUPERVISED
@@ -150,7 +150,7 @@ def ours(kind: str, case: Case, levels: dict[str, int], seed: int = 0) -> dict[s
     """
     labels = {name: case.train.labels["coarse" if name.startswith("coarse") else "fine"] for name in levels}
     given = labels if kind in SUPERVISED else None
-    fitted = fit_head(case.train.features.copy(), case.blocks, levels, given, kind=kind, seed=seed)
+    fitted = heads.fit_fused(case.train.features.copy(), case.blocks, levels, given, kind=kind, seed=seed)
     ends = np.cumsum([0, *levels.values()])
     logits = [part.features @ fitted.weight + fitted.bias for part in (case.held, case.train)]
     return {

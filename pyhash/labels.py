@@ -1,4 +1,4 @@
-"""Where the labels of images come from: folder names, a CSV file, or a tree of classes."""
+"""Labels of images: as arrays, and where they come from: folder names, a CSV file, or a tree of classes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,47 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from .errors import ImageError, LabelError
 from .images import walk
 
-__all__ = ["LabelError", "Labelled", "read_labels"]
+__all__ = ["LabelError", "Labelled", "Labels", "as_labels", "read_labels"]
+
+Labels = ArrayLike | Mapping[str, ArrayLike]
+"""Labels as arrays: one a level, or a bare one; of integers or strings, one an image."""
+
+
+def as_labels(argument: str, labels: Labels, n: int, bare: str = "label") -> dict[str, NDArray[Any]]:
+    """Labels as they may be given: a mapping of level to array of shape (n,), or one array, of the level `bare`.
+
+    Raises
+    ------
+    TypeError
+        When labels are neither integers nor strings.
+    ValueError
+        When they are not one an image.
+    """
+    named = dict(labels) if isinstance(labels, Mapping) else {bare: labels}
+    if not named:
+        raise ValueError(f"{argument} must have at least one level, got none")
+    arrays = {}
+    for level, values in named.items():
+        array = np.asarray(values)
+        if array.dtype == object and all(isinstance(value, str) for value in array.flat):
+            array = array.astype(str)
+        if array.dtype.kind not in "biuU":
+            raise TypeError(f"{argument} of level {level!r} must be integers or strings, got {array.dtype}")
+        if array.shape != (n,):
+            raise ValueError(f"{argument} of level {level!r} must have shape ({n},), one an image, got {array.shape}")
+        arrays[level] = array
+    return arrays
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,7 @@ def _as_json(built: Built) -> dict[str, Any]:
         "written": built.path,
         "levels": dict(built.levels),
         "taps": built.taps,
-        "weights": built.fitted.weights,
+        "weights": {level: of.get("taps") for level, of in built.fitted.details.items()},
         "pictures": built.n_pictures,
         "classes": built.classes,
         "grouped": list(built.grouped),

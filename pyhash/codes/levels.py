@@ -77,6 +77,11 @@ class Levels(Mapping[str, int]):
         """Return which bytes of a code hold this level: ``codes[:, levels.byte_range(name)]`` is the level's codes."""
         return self._ranges[name]
 
+    def bit_range(self, name: str) -> slice:
+        """Return which bits of a code are those of this level, as columns of logits or of unpacked codes."""
+        first = 8 * self._ranges[name].start
+        return slice(first, first + self._bits[name])
+
     def __getitem__(self, name: str) -> int:
         return self._bits[name]
 
@@ -96,3 +101,14 @@ class Levels(Mapping[str, int]):
 
     def __repr__(self) -> str:
         return f"Levels({self._bits!r})"
+
+
+LevelsLike = Levels | Mapping[str, int] | int
+"""Levels as they may be given: an object, a mapping of name to bits, or the bits of the one level ``"code"``."""
+
+
+def as_levels(levels: LevelsLike) -> Levels:
+    """Make `Levels` of levels in any form."""
+    if isinstance(levels, Levels):
+        return levels
+    return Levels(levels) if isinstance(levels, Mapping) else Levels.single(levels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .building import Built, Fitted, build, extract, fit_head
+from .building import Built, build, extract
 from .encoder import PRESETS, Encoder
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
 from .gate import Quantized, assess
@@ -11,12 +11,10 @@ __all__ = [
     "PRESETS",
     "Built",
     "Encoder",
-    "Fitted",
     "Quantized",
     "assess",
     "build",
     "extract",
-    "fit_head",
 ]
 
 

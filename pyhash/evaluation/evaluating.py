@@ -39,8 +39,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..backend import hamming
-from ..codes import Levels
-from ..heads import Labels, LevelsLike, as_labels, as_levels
+from ..codes import Levels, LevelsLike, as_levels
+from ..labels import Labels, as_labels
 from ..support import files, require
 from . import ties as _ties
 

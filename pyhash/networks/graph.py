@@ -63,8 +63,8 @@ _POSITIVE = {"Relu", "Clip", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "
 _IMAGES, _FEATURES, _EMBEDDING, _LOGITS, _BATCH = "images", "features", "embedding", "logits", "n"
 
 
-class AffineHead(Protocol):
-    """What `add_head` needs of a head: ``bit = features @ weight + bias > 0``."""
+class Affine(Protocol):
+    """An affine map, ``features @ weight + bias``: a head, or the projection before it."""
 
     @property
     def weight(self) -> NDArray[np.float32]:
@@ -250,10 +250,10 @@ def feature_blocks(model: ModelProto) -> dict[str, slice]:
 
 def add_head(
     model: ModelProto,
-    head: AffineHead,
+    head: Affine,
     levels: Mapping[str, int],
     *,
-    embedding: AffineHead | None = None,
+    embedding: Affine | None = None,
     name: str = "encoder",
     training: str = "",
 ) -> ModelProto:
@@ -334,9 +334,7 @@ def add_head(
     return result
 
 
-def _affine(
-    name: str, given: AffineHead, dim: int, width: int | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _affine(name: str, given: Affine, dim: int, width: int | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Check the shapes and values of an affine map; return its weight and bias."""
     weight, bias = np.asarray(given.weight, np.float32), np.asarray(given.bias, np.float32)
     if width is None:

@@ -278,6 +278,7 @@ def test_levels_read_as_a_mapping():
     assert (levels["fine"], len(levels), "fine" in levels, "medium" in levels) == (48, 2, True, False)
     assert (levels.bits, levels.n_bytes) == (64, 8)
     assert (levels.byte_range("coarse"), levels.byte_range("fine")) == (slice(0, 2), slice(2, 8))
+    assert (levels.bit_range("coarse"), levels.bit_range("fine")) == (slice(0, 16), slice(16, 64))
     assert repr(levels) == "Levels({'coarse': 16, 'fine': 48})"
     with pytest.raises(KeyError):
         levels.byte_range("medium")

@@ -24,13 +24,12 @@ import onnx
 from click.testing import CliRunner, Result
 from onnx import ModelProto
 
+from pyhash import heads
 from pyhash.cli import main as cli
-from pyhash.encoder import Encoder, Fitted, build, extract, fit_head
-from pyhash.encoder.building import _whitening
+from pyhash.encoder import Encoder, build, extract
 from pyhash.errors import GraphError, ImageError, LabelError
 from pyhash.evaluation import evaluate
 from pyhash.gallery import Gallery
-from pyhash.heads import heads
 from pyhash.networks import Model, graph
 
 LEVELS = {"coarse": 8, "fine": 24}
@@ -172,8 +171,8 @@ def test_pictures_that_cannot_be_read_are_left_out(backbone: Path, folder: Path,
 def test_weights_decide_what_a_level_reads(backbone: Path, folder: Path, held_out: Path, tmp_path: Path) -> None:
     weights = {"coarse": [1, 1, 0, 0]}
     built = build(backbone, folder, "folders", LEVELS, tmp_path / "e.onnx", weights=weights)
-    assert built.fitted.weights["coarse"] == {"stage1": 1.0, "stage2": 1.0, "stage3": 0.0, "stage4": 0.0}
-    assert max(built.fitted.weights["fine"].values()) == 1
+    assert built.fitted.details["coarse"]["taps"] == {"stage1": 1.0, "stage2": 1.0, "stage3": 0.0, "stage4": 0.0}
+    assert max(built.fitted.details["fine"]["taps"].values()) == 1
     whole = Encoder(tmp_path / "e.onnx")
     assert retrieval(whole, held_out, folder)["coarse"] > 0.6
 
@@ -300,118 +299,6 @@ def test_an_old_file_survives_a_failure(
         build(backbone, folder, "folders", 16, out, max_images=20)
     assert out.read_text() == "pyhash.old"
     assert [path.name for path in tmp_path.iterdir()] == ["e.onnx"]
-
-
-# What is fitted
-
-
-def sample(n: int = 300) -> tuple[np.ndarray, dict[str, slice], dict[str, np.ndarray]]:
-    """Two taps: the first is loud and knows nothing, the second knows the class."""
-    rng = np.random.default_rng(0)
-    classes = rng.integers(0, 6, n)
-    knowing = rng.normal(size=(6, 10))[classes] + 0.5 * rng.normal(size=(n, 10))
-    features = np.concatenate([50 + 30 * rng.normal(size=(n, 12)), knowing], axis=1).astype(np.float32)
-    return features, {"loud": slice(0, 12), "knowing": slice(12, 22)}, {"coarse": classes // 3, "fine": classes}
-
-
-@pytest.mark.parametrize("kind", [*heads.SUPERVISED, "pca-itq", "lsh"])
-def test_a_fitted_head_is_folded_into_one_affine_map(kind: str) -> None:
-    """Whitening, weights and head in steps, by hand, against the one matrix."""
-    features, blocks, labels = sample()
-    named = labels if kind in heads.SUPERVISED else None
-    fitted = fit_head(features.copy(), blocks, LEVELS, named, kind=kind)
-    assert isinstance(fitted, Fitted)
-    assert (fitted.weight.shape, fitted.bias.shape) == ((22, 32), (32,))
-    bits = features @ fitted.weight + fitted.bias > 0
-    assert 0.1 < bits.mean() < 0.9
-    if named:
-        for level in LEVELS:
-            assert fitted.weights[level]["knowing"] == 1
-            assert fitted.weights[level]["loud"] < 0.5
-    shifted = fit_head(features + np.float32(3), blocks, LEVELS, named, kind=kind)
-    same = ((features + 3) @ shifted.weight + shifted.bias > 0) == bits
-    assert same.mean() > 0.97  # centring takes a shift away, but for rounding
-
-
-def test_scales_of_taps_do_not_matter() -> None:
-    features, blocks, labels = sample()
-    scaled = features.copy()
-    scaled[:, :12] *= 1000
-    codes = []
-    for part in (features, scaled):
-        fitted = fit_head(part.copy(), blocks, LEVELS, labels)
-        codes.append(part @ fitted.weight + fitted.bias > 0)
-    assert (codes[0] == codes[1]).mean() > 0.99
-
-
-def test_without_labels_taps_weigh_what_they_vary() -> None:
-    """As if nothing had been scaled: the head is the one of the bare features."""
-    features, blocks, _ = sample()
-    fitted = fit_head(features.copy(), blocks, LEVELS, None, kind="pca-itq")
-    bare = heads.pca_itq(features, LEVELS)
-    same = (features @ fitted.weight + fitted.bias > 0) == (bare.logits(features) > 0)
-    assert same.mean() > 0.99
-    lengths = [np.sqrt(features[:, columns].var(axis=0).sum()) for columns in blocks.values()]
-    assert fitted.weights["fine"] == pytest.approx(dict(zip(blocks, lengths / max(lengths), strict=True)), rel=1e-3)
-    even = fit_head(features.copy(), blocks, LEVELS, None, kind="pca-itq", weights={level: [1, 1] for level in LEVELS})
-    assert ((features @ even.weight + even.bias > 0) != (bare.logits(features) > 0)).mean() > 0.1
-
-
-@pytest.mark.parametrize("kind", [*heads.SUPERVISED, "pca-itq", "lsh", "sign"])
-def test_a_fitted_head_can_be_centred_on_other_pictures(kind: str) -> None:
-    features, blocks, labels = sample()
-    named = labels if kind in heads.SUPERVISED else None
-    fitted = fit_head(features.copy(), blocks, {"code": 22} if kind == "sign" else LEVELS, named, kind=kind)
-    np.testing.assert_allclose(fitted.rates, (fitted.logits(features) > 0).mean(axis=0), atol=0.01)
-    elsewhere = features + np.float32(5)
-    centred = heads.recenter(fitted, elsewhere)
-    assert isinstance(centred, Fitted)
-    wanted = fitted.rates if named else 0.5
-    np.testing.assert_allclose((centred.logits(elsewhere) > 0).mean(axis=0), wanted, atol=0.01)
-
-
-def test_what_the_head_of_each_level_chose() -> None:
-    features, blocks, labels = sample()
-    details = fit_head(features, blocks, LEVELS, labels).details
-    assert list(details) == ["coarse", "fine"]
-    assert (details["coarse"]["n_classes"], details["fine"]["n_classes"]) == (2, 6)
-    assert details["fine"]["ridge"] >= 0
-
-
-def test_a_tap_that_weighs_nothing_has_no_weights() -> None:
-    features, blocks, labels = sample()
-    fitted = fit_head(features, blocks, LEVELS, labels, weights={"coarse": [0, 1], "fine": [1, 1]})
-    assert not fitted.weight[blocks["loud"], :8].any()
-    assert fitted.weight[blocks["loud"], 8:].all()
-
-
-def test_whitening_by_hand() -> None:
-    """The covariance behind the map is that of damped principal axes, whichever way they are turned."""
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(500, 6)) @ np.diag([5, 3, 1, 0.3, 0.01, 0])
-    covariance = np.cov(rows.T, bias=True)
-    matrix, energy = _whitening(covariance, 1.0)
-    values = np.linalg.eigvalsh(covariance)
-    expected = values / (values + 0.01 * values.mean())
-    np.testing.assert_allclose(np.linalg.eigvalsh(matrix.T @ covariance @ matrix), np.sort(expected), atol=1e-9)
-    assert energy == pytest.approx(expected.sum())
-
-
-def test_a_tap_that_never_varies_is_not_read() -> None:
-    features, blocks, labels = sample()
-    features[:, blocks["loud"]] = 1 / 3
-    fitted = fit_head(features.copy(), blocks, LEVELS, labels)
-    assert not fitted.weight[blocks["loud"]].any()
-    assert np.isfinite(fitted.bias).all()
-    bits = features @ fitted.weight + fitted.bias > 0
-    assert 0.1 < bits.mean() < 0.9
-
-
-def test_constant_features_are_told() -> None:
-    features, blocks, _ = sample()
-    features[:] = 1
-    with pytest.raises(ValueError, match="features"):
-        fit_head(features, blocks, LEVELS, None, kind="pca-itq")
 
 
 # The command

@@ -22,9 +22,10 @@ import networks
 import onnx
 from click.testing import CliRunner
 
+from pyhash import heads
 from pyhash.cli import main as cli
 from pyhash.codes import Levels
-from pyhash.encoder import Encoder, Fitted, Quantized, build, building, extract, fit_head, gate
+from pyhash.encoder import Encoder, Quantized, build, building, extract, gate
 from pyhash.errors import GraphError, QuantizationError
 from pyhash.networks import graph, onnxruntime
 from pyhash.networks import int8 as quantize
@@ -218,9 +219,9 @@ def assessed(folder: Path, noise: float, labelled: bool = True, **changes: Any) 
     model = graph.add_features(networks.resnet(), preprocess="unit")
     blocks = graph.feature_blocks(model)
 
-    def fit(rows: np.ndarray, named: Any) -> Fitted:
+    def fit(rows: np.ndarray, named: Any) -> heads.Head:
         kind = "hadamard-ridge" if named else "pca-itq"
-        return fit_head(rows, blocks, Levels(LEVELS), named, kind=kind)
+        return heads.fit_fused(rows, blocks, Levels(LEVELS), named, kind=kind)
 
     given = tuple(part.copy() for part in features)
     named = labels if labelled else None
@@ -311,8 +312,8 @@ def test_build_stores_weights_and_head_as_int8(folder: Path, tmp_path: Path, wei
     np.testing.assert_array_equal(quantize.rounded(fitted.weight), fitted.weight)
     np.testing.assert_allclose(encoder.logits(files), features @ fitted.weight + fitted.bias, atol=1e-4)
     np.testing.assert_array_equal(encoder.encode(files, level="coarse")[:, 0], encoder.encode(files)[:, 0])
-    heads = [t for t in onnx.load(tmp_path / "e.onnx").graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
-    assert max(np.prod(tensor.dims) for tensor in heads) < 1024
+    tensors = [t for t in onnx.load(tmp_path / "e.onnx").graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+    assert max(np.prod(tensor.dims) for tensor in tensors) < 1024
 
 
 def test_the_head_is_fitted_on_what_the_int8_network_gives(folder: Path, tmp_path: Path) -> None:

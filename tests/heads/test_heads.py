@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from tuning import tune
 
+from pyhash import heads
 from pyhash.codes import Levels
 from pyhash.evaluation import evaluate
-from pyhash.heads import fitting as _fitting
-from pyhash.heads import heads
+from pyhash.heads import numerics, targets
 
 KINDS = [*heads.SUPERVISED, *heads.UNSUPERVISED]
 
@@ -75,6 +75,13 @@ def test_the_affine_map_gives_the_codes(kind: str, clusters: Clusters) -> None:
     training, _ = clusters.half(0)
     ones = np.unpackbits(head.encode(training), axis=1)[:, : head.bits].mean(axis=0)
     np.testing.assert_allclose(head.rates, ones, atol=1e-6)
+
+
+def test_a_head_says_what_it_is(clusters: Clusters) -> None:
+    assert repr(fit("lsh", clusters)) == "<Head lsh: 48 -> 32 bits>"
+    assert repr(fit("laplacian", clusters, {"coarse": 8, "fine": 24})) == (
+        "<Head laplacian: 48 -> 32 bits (coarse 8, fine 24)>"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,11 +148,11 @@ def test_itq_lowers_the_quantization_error_and_keeps_a_rotation(clusters: Cluste
     features, _ = clusters.half(0)
     mean = features.mean(axis=0, dtype=np.float64)
     for bits in (24, 64):  # fewer and more than the 48 components
-        vectors = _fitting.spectrum(features, mean, np.ones(len(features))).vectors[:, :bits]
+        vectors = numerics.spectrum(features, mean, np.ones(len(features))).vectors[:, :bits]
         projected = (features - mean) @ vectors
         errors = []
         for iterations in (0, 1, 5, 30):
-            rotation = _fitting.lift(features, mean, vectors, bits, iterations, 0)
+            rotation = numerics.lift(features, mean, vectors, bits, iterations, 0)
             np.testing.assert_allclose(rotation @ rotation.T, np.eye(len(rotation)), atol=1e-5)
             lifted = projected @ rotation
             errors.append(((np.where(lifted > 0, 1, -1) - lifted) ** 2).sum())
@@ -207,18 +214,18 @@ def test_balance_is_as_if_classes_were_equally_large() -> None:
 def test_ridge_is_chosen_by_generalised_cross_validation(clusters: Clusters) -> None:
     features, labels = (clusters.half(0)[0][:150].astype(np.float64), clusters.half(0)[1]["coarse"][:150])
     ones = np.ones(150)
-    fitted = _fitting.regress(features, [labels], ones, None, {})
+    fitted = numerics.regress(features, [labels], ones, None, {})
     centred = features - features.mean(axis=0)
     indicators = (labels[:, None] == np.arange(4)).astype(float)
     scatter = centred.T @ centred
     errors = []
-    for relative in _fitting._RIDGES:
+    for relative in numerics._RIDGES:
         damped = scatter + relative * np.linalg.eigvalsh(scatter).mean() * np.eye(48)
         hat = centred @ np.linalg.solve(damped, centred.T) + 1 / 150
         residual = ((indicators - hat @ indicators) ** 2).sum()
         errors.append(residual / (1 - np.trace(hat) / 150) ** 2)
-    assert fitted.ridge == _fitting._RIDGES[int(np.argmin(errors))]
-    assert _fitting._RIDGES[0] < fitted.ridge < _fitting._RIDGES[-1]
+    assert fitted.ridge == numerics._RIDGES[int(np.argmin(errors))]
+    assert numerics._RIDGES[0] < fitted.ridge < numerics._RIDGES[-1]
 
 
 def test_more_dimensions_than_pictures(clusters: Clusters) -> None:
@@ -233,13 +240,13 @@ def test_more_dimensions_than_pictures(clusters: Clusters) -> None:
 
 @pytest.mark.parametrize("order", [1, 2, 4, 8, 12, 16, 20, 24, 32, 40, 48, 60, 64, 72, 128])
 def test_hadamard_matrices(order: int) -> None:
-    matrix = _fitting.hadamard(order)
+    matrix = targets.hadamard(order)
     assert matrix is not None
     np.testing.assert_array_equal(matrix.astype(int) @ matrix.T, order * np.eye(order, dtype=int))
 
 
 def test_orders_without_a_hadamard_matrix() -> None:
-    assert [order for order in range(3, 40) if order % 4 and _fitting.hadamard(order) is not None] == []
+    assert [order for order in range(3, 40) if order % 4 and targets.hadamard(order) is not None] == []
 
 
 @pytest.mark.parametrize(
@@ -289,7 +296,7 @@ def test_similar_classes_get_near_codes() -> None:
     def value(codes: NDArray[np.int8]) -> float:
         return float((similarity * (codes.astype(int) @ codes.T.astype(int))).sum())
 
-    assigned = _fitting.assign(codes, similarity)
+    assigned = targets.assign(codes, similarity)
     assert sorted(map(bytes, assigned)) == sorted(map(bytes, codes))
     assert value(assigned) > value(codes)
     best = 0.0

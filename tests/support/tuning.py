@@ -17,7 +17,7 @@ _PLACES = {
     "duplicate_rows": "pyhash.gallery.duplicates._ROWS",
     "evaluation_queries": "pyhash.evaluation.evaluating._CHUNK_QUERIES",
     "evaluation_cells": "pyhash.evaluation.evaluating._CHUNK_CELLS",
-    "fitting_bytes": "pyhash.heads.fitting._BLOCK_BYTES",
+    "fitting_bytes": "pyhash.heads.numerics._BLOCK_BYTES",
 }
 
 
