@@ -9,19 +9,24 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_ROWS = 1024  # of codes whose distances to all others are held at a time
+_CANDIDATES = 64  # words of which the one that makes splits most uneven is left out
+
 
 def target_codes(n_classes: int, bits: int, seed: int = 0) -> NDArray[np.int8]:
     """Codes of +1 and -1 for classes, far apart, in which no two bits split the classes alike.
 
     Up to ``2 * order`` classes, where `order` is the least order of a Hadamard matrix (Sylvester's or Paley's
-    construction) that has `bits` columns: its rows with random signs, which differ in half of the bits, and for
-    more classes than rows the negatives of rows too, which keeps the least distance at half of the bits, the
-    most that so many codes can have (Plotkin, 1960); about half where `order` is more than `bits`. For still more
-    classes: rows of Sylvester's matrix of the least order that has a row for each class, restricted to `bits` of
-    its columns, which is a linear code; the columns are drawn at random and the rows taken greedily, each as far as
-    can be from those before it. Every time the best of many draws is kept: the largest least distance, then the
-    most even splits. A few classes may have hardly more splits than there are bits, so that no such rows have
-    distinct columns; then the splits themselves are drawn.
+    construction) that has `bits` columns: its rows, which differ in half of the bits, and for more classes than rows
+    the negatives of rows too, which keeps the least distance at half of the bits, the most that so many codes can have
+    (Plotkin, 1960); about half where `order` is more than `bits`. For still more classes: words of a binary linear
+    code whose generator gets one column after another, each the one that leaves the fewest words of small weight.
+    A few classes may have hardly more splits than there are bits, so that no such rows have distinct columns; then the
+    splits themselves are drawn.
+
+    What is left to chance is drawn several times, until the least distance is as large as any codes can have
+    (`distance_bound`) and all splits are even, or nothing better has come for a while. The best is kept: the largest
+    least distance, then the most even splits.
 
     Parameters
     ----------
@@ -51,21 +56,50 @@ def target_codes(n_classes: int, bits: int, seed: int = 0) -> NDArray[np.int8]:
     draws = [_draw_rows(matrix, n_classes, bits, rng) if few else _draw_linear(n_classes, bits, rng)]
     if n_classes <= 16:
         draws.append(_draw_splits(n_classes, bits, rng))
-    trials = int(np.clip(1e9 / (n_classes**2 * bits), 10, 300))
+    perfect = distance_bound(n_classes, bits), -(n_classes % 2)
+    patience = 50 if few else 4
     for draw in draws:
-        best, best_merit = None, (0, 0)
-        for _, codes in zip(range(trials), draw, strict=False):
-            unevenness = int(np.abs(codes.sum(axis=0, dtype=int)).max())
-            if unevenness == n_classes or len(np.unique((codes * codes[0]).T, axis=0)) < bits:
-                continue
-            products = codes.astype(np.float32) @ codes.T.astype(np.float32)
-            np.fill_diagonal(products, -bits)
-            merit = (int(bits - products.max()) // 2, -unevenness)
-            if merit[0] > 0 and (best is None or merit > best_merit):
-                best, best_merit = codes, merit
+        best, best_merit, failures = None, (0, 0), 0
+        for codes in draw:
+            merit = _merit(codes)
+            if merit > best_merit:
+                best, best_merit, failures = codes, merit, 0
+            else:
+                failures += 1
+            if best_merit >= perfect or failures >= patience:
+                break
         if best is not None:
             return best
     raise ValueError(f"found no codes of {bits} bits for {n_classes} classes whose bits all differ")
+
+
+def distance_bound(n_codes: int, bits: int) -> int:
+    """Return a bound that the least distance of so many codes cannot exceed.
+
+    Plotkin's: a bit tells at most ``floor(n / 2) * ceil(n / 2)`` pairs apart, and the least distance is at most the
+    mean one. It holds for those codes too, at least half of all, that agree in the first bit, and so on for more bits.
+    """
+    bounds = []
+    while n_codes > 1 and bits > 0:
+        pairs_apart = (n_codes // 2) * ((n_codes + 1) // 2)
+        bounds.append(bits * pairs_apart * 2 // (n_codes * (n_codes - 1)))
+        n_codes, bits = (n_codes + 1) // 2, bits - 1
+    return min(bounds)
+
+
+def _merit(codes: NDArray[np.int8]) -> tuple[int, int]:
+    """Return the least distance and how even the splits are; (0, 0) where two bits are alike or one is constant."""
+    n_classes, bits = codes.shape
+    unevenness = int(np.abs(codes.sum(axis=0, dtype=int)).max())
+    splits = np.packbits(codes[0][:, None] == codes.T, axis=1)
+    if unevenness == n_classes or len({split.tobytes() for split in splits}) < bits:
+        return 0, 0
+    nearest = -bits
+    for start in range(0, n_classes, _ROWS):
+        products = codes[start : start + _ROWS].astype(np.float32) @ codes.T.astype(np.float32)
+        np.fill_diagonal(products[:, start:], -bits)
+        nearest = max(nearest, int(products.max()))
+    return ((bits - nearest) // 2, -unevenness) if nearest < bits else (0, 0)
 
 
 def n_splits(n_classes: int) -> int:
@@ -99,27 +133,77 @@ def hadamard(order: int) -> NDArray[np.int8] | None:
 def _draw_rows(
     matrix: NDArray[np.int8], n_classes: int, bits: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int8]]:
+    """Yield rows of a Hadamard matrix, and negatives of the first where there are more classes than rows."""
     order = len(matrix)
     while True:
-        signed = rng.permutation(matrix) * rng.choice(np.array([-1, 1], np.int8), (order, 1))
-        rows = np.concatenate([signed, -signed])[:n_classes]
-        yield rows[:, rng.permutation(order)[:bits]]
+        rows = rng.permutation(matrix)[:, rng.permutation(order)[:bits]]
+        twice = max(0, n_classes - order)  # a row and its negative keep all splits even
+        single = _signed(rows[twice:][: n_classes - 2 * twice])
+        yield np.concatenate([rows[:twice], -rows[:twice], single])
+
+
+def _signed(rows: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Choose the sign of each row so that every column's sum stays small."""
+    signed, total = rows.copy(), np.zeros(rows.shape[1], int)
+    for row in signed:
+        if (total**3 @ row) > 0:  # of the sum of fourth powers: what is large already weighs most
+            row *= -1
+        total += row
+    return signed
 
 
 def _draw_linear(n_classes: int, bits: int, rng: np.random.Generator) -> Iterator[NDArray[np.int8]]:
+    """Yield words of a linear code that has at least one for each class.
+
+    More than half of its words are used. As each word w of least weight pairs all others, x with x + w, some pair is
+    among the used: no choice of words raises the least distance, and so they are chosen for even splits.
+    """
     n_words = 1 << (n_classes - 1).bit_length()
     words = np.arange(n_words)
     while True:
-        columns = rng.choice(n_words - 1, bits, replace=False) + 1
-        ones = (np.bitwise_count(words[:, None] & columns) & 1).astype(np.int8)
-        weights = ones.sum(axis=1, dtype=int)  # words i and j are weights[i ^ j] apart
-        taken = [0]
-        nearest = weights + rng.random(n_words) / 2
-        while len(taken) < n_classes:
-            nearest[taken[-1]] = -1
-            taken.append(int(nearest.argmax()))
-            nearest = np.minimum(nearest, weights[words ^ taken[-1]] + rng.random(n_words) / 2)
-        yield 1 - 2 * ones[taken]
+        columns = _generator(n_words, bits, rng)
+        codes = 1 - 2 * (np.bitwise_count(words[:, None] & columns) & 1).astype(np.int8)
+        total = np.zeros(bits, np.float32)
+        for n_kept in range(n_words, n_classes, -1):
+            candidates = rng.integers(n_kept, size=_CANDIDATES)
+            worst = candidates[(codes[candidates] @ total).argmax()]
+            total -= codes[worst]
+            codes[worst] = codes[n_kept - 1]
+        yield codes[:n_classes]
+
+
+def _generator(n_words: int, bits: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Columns of the generator of a linear code, distinct and not 0, chosen one by one so that its words weigh much.
+
+    Column c adds 1 to the weight of the words w whose common ones with c are odd in number. With each word counting
+    ``exp(-weight)``, the best column is where the Walsh-Hadamard transform of the counts is least. After the last one,
+    each column is taken back once or twice and chosen again.
+    """
+    words = np.arange(n_words)
+    weights, free = np.zeros(n_words), np.ones(n_words, bool)
+    free[0] = False
+    columns = np.zeros(bits, np.int64)
+    for turn in range(3 * bits):
+        place = turn if turn < bits else int(rng.integers(bits))
+        if turn >= bits:
+            free[columns[place]] = True
+            weights -= np.bitwise_count(words & columns[place]) & 1
+        counts = np.exp(weights[1:].min() - weights)
+        counts[0] = 0
+        merits = _walsh_hadamard(counts) + 1e-9 * counts.sum() * rng.random(n_words)  # ties by lot
+        columns[place] = column = np.flatnonzero(free)[merits[free].argmin()]
+        free[column] = False
+        weights += np.bitwise_count(words & column) & 1
+    return columns
+
+
+def _walsh_hadamard(values: Floats) -> Floats:
+    half = 1
+    while half < len(values):
+        pairs = values.reshape(-1, 2, half)
+        values = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1).reshape(-1)
+        half *= 2
+    return values
 
 
 def _draw_splits(n_classes: int, bits: int, rng: np.random.Generator) -> Iterator[NDArray[np.int8]]:
