@@ -20,6 +20,7 @@
 #include <cxxabi.h>
 #endif
 
+#include "hamming/blocks.h"
 #include "hamming/cpu.h"
 #include "hamming/dispatch.h"
 #include "hamming/machine.h"
@@ -66,35 +67,15 @@ void without_gil(Work&& work) {
     take_gil(state);
 }
 
-// Copies and checks what a stored ring is made of: search trusts it not to point outside.
-std::unique_ptr<pyhash::Ring> make_ring(const pyhash::Segment& segment, const Array<uint64_t>& centres,
-                                        const Array<uint32_t>& least, const Array<uint32_t>& first,
-                                        const Array<uint32_t>& starts) {
-    auto ring = std::make_unique<pyhash::Ring>();
+// What a stored ring is made of, once its shapes are right; the core checks what is in it.
+pyhash::RingView as_ring(const pyhash::Segment& segment, const Array<uint64_t>& centres, const Array<uint32_t>& least,
+                         const Array<uint32_t>& first, const Array<uint32_t>& starts) {
     require(centres.ndim() == 3 && centres.shape(2) == static_cast<py::ssize_t>(kLanes) &&
-                static_cast<size_t>(centres.shape(1)) == segment.n_words && segment.n_words <= pyhash::kMaxRingWords,
+                static_cast<size_t>(centres.shape(1)) == segment.n_words,
             "centres must have shape (blocks, n_words, 64)");
-    const size_t n = static_cast<size_t>(least.size());
-    require(n > 0 && n <= static_cast<size_t>(centres.shape(0)) * kLanes && first.size() == least.size() + 1,
-            "least must have one entry a cluster, first one more");
-    ring->centres.chunks.push_back(centres.data());
-    ring->centres.blocks_per_chunk = static_cast<size_t>(centres.shape(0));
-    ring->centres.n_codes = n;
-    ring->centres.n_words = segment.n_words;
-    ring->first.assign(first.data(), first.data() + n + 1);
-    ring->starts.assign(starts.data(), starts.data() + starts.size());
-    require(ring->first.front() == 0 && ring->first.back() == ring->starts.size(), "first must end where starts does");
-    for (size_t i = 0; i < ring->starts.size(); ++i)
-        require(ring->starts[i] <= segment.n_codes && (i == 0 || ring->starts[i - 1] <= ring->starts[i]),
-                "starts must be slots in ascending order");
-    for (size_t c = 0; c < n; ++c) {
-        require(ring->first[c] + 2 <= ring->first[c + 1] && ring->first[c + 1] <= ring->starts.size(),
-                "each cluster must have a ring and an end mark");
-        const uint32_t rings = ring->first[c + 1] - ring->first[c] - 1;
-        require(least.data()[c] + uint64_t{rings} - 1 <= 64 * segment.n_words, "radii must be distances");
-        ring->add_cluster(least.data()[c], least.data()[c] + rings - 1);
-    }
-    return ring;
+    require(first.size() == least.size() + 1, "first must have one entry more than least");
+    return {centres.data(), static_cast<size_t>(centres.shape(0)), least.data(), static_cast<size_t>(least.size()),
+            first.data(), starts.data(), static_cast<size_t>(starts.size())};
 }
 
 using RingArrays = std::tuple<Array<uint32_t>, Array<uint64_t>, Array<uint32_t>, Array<uint32_t>, Array<uint32_t>>;
@@ -144,13 +125,13 @@ struct SegmentView {
             segment.order = order.data();
             owners.push_back(order);
             owners.push_back(centres);
-            ring = make_ring(segment, centres, least, first, starts);
+            ring = pyhash::make_ring(segment, as_ring(segment, centres, least, first, starts));
             segment.ring = ring.get();
         }
     }
 };
 
-pyhash::Metric make_metric(const Array<uint32_t>& words, const Array<uint64_t>& masks, const Array<uint32_t>& weights) {
+pyhash::Metric make_metric(const pyhash::Kernel&, const Array<uint32_t>& words, const Array<uint64_t>& masks, const Array<uint32_t>& weights) {
     require(words.ndim() == 1 && words.size() > 0 && masks.size() == words.size() && weights.size() == words.size(),
             "words, masks and weights must have the same length");
     pyhash::Metric metric;
@@ -190,8 +171,8 @@ const pyhash::Metric& checked(const pyhash::Metric* metric, size_t n_words) {
     return *metric;
 }
 
-py::tuple topk(const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries, const pyhash::Metric* metric,
-               size_t k, const Allowed& allowed, unsigned threads) {
+py::tuple topk(const pyhash::Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
+               const pyhash::Metric* metric, size_t k, const Allowed& allowed, unsigned threads) {
     const pyhash::Queries q = as_queries(queries);
     const pyhash::Target target = as_target(segments, allowed, q.n_words);
     const pyhash::Metric& m = checked(metric, q.n_words);
@@ -200,19 +181,19 @@ py::tuple topk(const std::vector<SegmentView*>& segments, const Array<uint64_t>&
     int32_t* d = distances.mutable_data();
     int64_t* i = ids.mutable_data();
     without_gil([&] {
-        pyhash::topk(target, q, m, k, threads, d, i);
+        pyhash::topk(kernel, target, q, m, k, threads, d, i);
     });
     return py::make_tuple(std::move(distances), std::move(ids));
 }
 
-py::tuple within(const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries, const pyhash::Metric* metric,
-                 uint32_t radius, const Allowed& allowed, unsigned threads) {
+py::tuple within(const pyhash::Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
+                 const pyhash::Metric* metric, uint32_t radius, const Allowed& allowed, unsigned threads) {
     const pyhash::Queries q = as_queries(queries);
     const pyhash::Target target = as_target(segments, allowed, q.n_words);
     const pyhash::Metric& m = checked(metric, q.n_words);
     std::vector<std::vector<pyhash::Candidate>> found;
     without_gil([&] {
-        found = pyhash::within(target, q, m, radius, threads);
+        found = pyhash::within(kernel, target, q, m, radius, threads);
     });
     Array<int64_t> offsets(static_cast<py::ssize_t>(q.n + 1));
     int64_t* o = offsets.mutable_data();
@@ -234,13 +215,13 @@ py::tuple within(const std::vector<SegmentView*>& segments, const Array<uint64_t
     return py::make_tuple(std::move(offsets), std::move(distances), std::move(ids));
 }
 
-py::tuple pairs(const std::vector<SegmentView*>& segments, uint32_t radius, unsigned threads) {
+py::tuple pairs(const pyhash::Kernel& kernel, const std::vector<SegmentView*>& segments, uint32_t radius, unsigned threads) {
     size_t n_words = 0;
     for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
     const pyhash::Target target = as_target(segments, std::nullopt, n_words);
     std::vector<pyhash::Pair> found;
     without_gil([&] {
-        found = pyhash::pairs(target, radius, threads);
+        found = pyhash::pairs(kernel, target, radius, threads);
     });
     const py::ssize_t n = static_cast<py::ssize_t>(found.size());
     Array<int64_t> i(n);
@@ -259,14 +240,32 @@ py::tuple pairs(const std::vector<SegmentView*>& segments, uint32_t radius, unsi
     return py::make_tuple(std::move(i), std::move(j), std::move(distances));
 }
 
-Array<int32_t> hamming(const Array<uint64_t>& a, const Array<uint64_t>& b, unsigned threads) {
+py::tuple rerank(const pyhash::Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
+                 const Array<int64_t>& slots, const pyhash::Metric* metric, size_t k, unsigned threads) {
+    const pyhash::Queries q = as_queries(queries);
+    const pyhash::Target target = as_target(segments, std::nullopt, q.n_words);
+    const pyhash::Metric& m = checked(metric, q.n_words);
+    require(slots.ndim() == 2 && static_cast<size_t>(slots.shape(0)) == q.n, "slots must have one row a query");
+    Array<int32_t> distances({q.n, k});
+    Array<int64_t> ids({q.n, k});
+    const int64_t* from = slots.data();
+    const size_t n_slots = static_cast<size_t>(slots.shape(1));
+    int32_t* d = distances.mutable_data();
+    int64_t* i = ids.mutable_data();
+    without_gil([&] {
+        pyhash::rerank(kernel, target, q, from, n_slots, m, k, threads, d, i);
+    });
+    return py::make_tuple(std::move(distances), std::move(ids));
+}
+
+Array<int32_t> hamming(const pyhash::Kernel& kernel, const Array<uint64_t>& a, const Array<uint64_t>& b, unsigned threads) {
     const pyhash::Queries left = as_queries(a);
     const pyhash::Queries right = as_queries(b);
     require(left.n_words == right.n_words, "a and b must be of one width");
     Array<int32_t> distances({left.n, right.n});
     int32_t* d = distances.mutable_data();
     without_gil([&] {
-        pyhash::hamming(left, right, threads, d);
+        pyhash::hamming(kernel, left, right, threads, d);
     });
     return distances;
 }
@@ -285,56 +284,87 @@ void check_clusterable(const SegmentView& view) {
     require(segment.dead == nullptr && segment.order == nullptr, "a ring is made of a flat segment without removed slots");
 }
 
-py::tuple choose_clusters(const SegmentView& view, unsigned threads) {
+py::tuple choose_clusters(const pyhash::Kernel& kernel, const SegmentView& view, unsigned threads) {
     check_clusterable(view);
     pyhash::RingChoice choice{};
     without_gil([&] {
-        choice = pyhash::choose_clusters(view.segment, threads);
+        choice = pyhash::choose_clusters(kernel, view.segment, threads);
     });
     return py::make_tuple(choice.n_clusters, choice.share);
 }
 
-py::tuple build_ring(const SegmentView& view, size_t n_clusters, unsigned threads) {
+py::object build_ring(const pyhash::Kernel& kernel, const SegmentView& view, size_t n_clusters, unsigned threads) {
     check_clusterable(view);
     require(n_clusters > 0, "n_clusters must be at least 1");
     pyhash::RingParts parts;
     without_gil([&] {
-        parts = pyhash::build_ring(view.segment, n_clusters, threads);
+        parts = pyhash::build_ring(kernel, view.segment, n_clusters, threads);
     });
-    return py::make_tuple(as_array(parts.order), as_array(parts.centres), as_array(parts.least), as_array(parts.first),
-                          as_array(parts.starts));
+    const size_t n_words = view.segment.n_words;
+    return py::module_::import("pyhash.backend.contract")
+        .attr("Ring")(as_array(parts.order), as_array(parts.centres).reshape(
+            std::vector<py::ssize_t>{-1, static_cast<py::ssize_t>(n_words), static_cast<py::ssize_t>(kLanes)}), as_array(parts.least), as_array(parts.first), as_array(parts.starts));
 }
 
-void permute(const SegmentView& view, const Array<uint32_t>& order, std::vector<Array<uint64_t>>& chunks) {
+// A chunk `(blocks, n_words, 64)` to be written to.
+pyhash::BlocksOut writable(Array<uint64_t>& chunk, size_t n_words) {
+    require(chunk.ndim() == 3 && static_cast<size_t>(chunk.shape(1)) == n_words &&
+                chunk.shape(2) == static_cast<py::ssize_t>(kLanes) && chunk.writeable(),
+            "each chunk must be writable and have shape (blocks, n_words, 64)");
+    return {chunk.mutable_data(), static_cast<size_t>(chunk.shape(0))};
+}
+
+void permute(const pyhash::Kernel&, const SegmentView& view, const Array<uint32_t>& order,
+             std::vector<Array<uint64_t>>& chunks) {
     const pyhash::Segment& segment = view.segment;
     require(static_cast<size_t>(order.size()) == segment.n_codes, "order must have one entry a code");
+    std::vector<pyhash::BlocksOut> out;
     size_t room = 0;
-    for (const Array<uint64_t>& chunk : chunks) {
-        require(chunk.ndim() == 3 && static_cast<size_t>(chunk.shape(1)) == segment.n_words &&
-                    chunk.shape(2) == static_cast<py::ssize_t>(kLanes) && chunk.writeable(),
-                "each chunk must be writable and have shape (blocks, n_words, 64)");
-        room += static_cast<size_t>(chunk.shape(0)) * kLanes;
+    for (Array<uint64_t>& chunk : chunks) {
+        out.push_back(writable(chunk, segment.n_words));
+        room += out.back().n_blocks * kLanes;
     }
     require(room >= segment.n_codes, "the codes must fit in the chunks");
     const uint32_t* from = order.data();
-    std::vector<std::pair<uint64_t*, size_t>> out;
-    for (Array<uint64_t>& chunk : chunks) out.emplace_back(chunk.mutable_data(), static_cast<size_t>(chunk.shape(0)));
-    without_gil([&] {
-        size_t slot = 0;
-        for (const auto& [blocks, n_blocks] : out)
-            for (size_t i = 0; i < n_blocks * kLanes && slot < segment.n_codes; ++i, ++slot) {
-                require(from[slot] < segment.n_codes, "order must name slots");
-                const uint64_t* source = segment.block(from[slot] / kLanes) + from[slot] % kLanes;
-                uint64_t* target = blocks + (i / kLanes) * segment.n_words * kLanes + i % kLanes;
-                for (size_t w = 0; w < segment.n_words; ++w) target[w * kLanes] = source[w * kLanes];
-            }
-    });
+    without_gil([&] { pyhash::permute(segment, from, out); });
 }
 
-std::vector<std::string> names(const std::vector<const pyhash::Kernel*>& kernels) {
-    std::vector<std::string> list;
-    for (const pyhash::Kernel* kernel : kernels) list.emplace_back(kernel->name);
-    return list;
+// Copying fewer words than this takes less time than another thread would gain.
+constexpr size_t kManyWords = 8192;
+
+template <class Work>
+void without_gil_if(bool large, Work&& work) {
+    if (large)
+        without_gil(work);
+    else
+        work();
+}
+
+void write_rows(const pyhash::Kernel&, Array<uint64_t>& chunk, size_t slot, const Array<uint64_t>& words) {
+    const pyhash::Queries rows = as_queries(words);
+    const pyhash::BlocksOut out = writable(chunk, rows.n_words);
+    const size_t room = out.n_blocks * kLanes;
+    require(slot <= room && rows.n <= room - slot, "the codes must fit in the chunk");
+    without_gil_if(rows.n * rows.n_words >= kManyWords,
+                   [&] { pyhash::write_rows(rows.words, rows.n, rows.n_words, out.blocks, slot); });
+}
+
+Array<uint64_t> read_rows(const pyhash::Kernel&, const std::vector<Array<uint64_t>>& chunks, const Array<int64_t>& slots) {
+    require(slots.ndim() == 1, "slots must have shape (n,)");
+    SegmentView view(chunks, 0, 0, std::nullopt, std::nullopt, std::nullopt);
+    view.segment.n_codes = view.capacity;
+    const size_t n = static_cast<size_t>(slots.size());
+    Array<uint64_t> rows({n, view.segment.n_words});
+    const int64_t* from = slots.data();
+    uint64_t* to = rows.mutable_data();
+    without_gil_if(n * view.segment.n_words >= kManyWords, [&] { pyhash::read_rows(view.segment, from, n, to); });
+    return rows;
+}
+
+SegmentView* make_segment(const pyhash::Kernel&, const std::vector<Array<uint64_t>>& chunks, size_t n_codes, int64_t first_id,
+                          const std::optional<Array<int64_t>>& ids, const std::optional<Array<uint64_t>>& dead,
+                          const std::optional<RingArrays>& ring) {
+    return new SegmentView(chunks, n_codes, first_id, ids, dead, ring);
 }
 
 }  // namespace
@@ -342,28 +372,33 @@ std::vector<std::string> names(const std::vector<const pyhash::Kernel*>& kernels
 PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
     m.doc() = "The C++ core: exact Hamming search over blocked codes.";
 
-    py::class_<SegmentView>(m, "Segment")
-        .def(py::init<const std::vector<Array<uint64_t>>&, size_t, int64_t, const std::optional<Array<int64_t>>&,
-                      const std::optional<Array<uint64_t>>&, const std::optional<RingArrays>&>(),
-             py::arg("chunks"), py::arg("n_codes"), py::arg("first_id"), py::arg("ids").none(true),
-             py::arg("dead").none(true), py::arg("ring").none(true) = py::none())
-        .def("ring_counters", [](const SegmentView& view) -> py::object {
-            if (!view.ring) return py::none();
-            return py::make_tuple(view.ring->answered.load(), view.ring->handed_back.load(), view.ring->codes_scanned.load());
-        });
+    py::class_<SegmentView>(m, "Segment").def("ring_counters", [](const SegmentView& view) -> py::object {
+        if (!view.ring) return py::none();
+        return py::make_tuple(view.ring->answered.load(), view.ring->handed_back.load(), view.ring->codes_scanned.load());
+    });
     py::class_<pyhash::Metric>(m, "Metric")
-        .def(py::init(&make_metric), py::arg("words"), py::arg("masks"), py::arg("weights"));
+        .def_property_readonly("largest", [](const pyhash::Metric& metric) { return metric.max_distance(0); });
 
-    m.def("topk", &topk, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true), py::arg("k"),
-          py::arg("allowed").none(true), py::arg("threads"));
-    m.def("within", &within, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true), py::arg("radius"),
-          py::arg("allowed").none(true), py::arg("threads"));
-    m.def("pairs", &pairs, py::arg("segments"), py::arg("radius"), py::arg("threads"));
-    m.def("hamming", &hamming, py::arg("a"), py::arg("b"), py::arg("threads"));
-
-    m.def("choose_clusters", &choose_clusters, py::arg("segment"), py::arg("threads"));
-    m.def("build_ring", &build_ring, py::arg("segment"), py::arg("n_clusters"), py::arg("threads"));
-    m.def("permute", &permute, py::arg("segment"), py::arg("order"), py::arg("chunks"));
+    py::class_<pyhash::Kernel>(m, "Kernel")
+        .def_property_readonly("name", [](const pyhash::Kernel& kernel) { return kernel.name; })
+        .def_property_readonly("rings", [](const pyhash::Kernel&) { return true; })
+        .def("segment", &make_segment, py::arg("chunks"), py::arg("n_codes"), py::arg("first_id"),
+             py::arg("ids").none(true), py::arg("dead").none(true), py::arg("ring").none(true) = py::none())
+        .def("metric", &make_metric, py::arg("words"), py::arg("masks"), py::arg("weights"))
+        .def("topk", &topk, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true), py::arg("k"),
+             py::arg("allowed").none(true), py::arg("threads"))
+        .def("within", &within, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true),
+             py::arg("radius"), py::arg("allowed").none(true), py::arg("threads"))
+        .def("pairs", &pairs, py::arg("segments"), py::arg("radius"), py::arg("threads"))
+        .def("rerank", &rerank, py::arg("segments"), py::arg("queries"), py::arg("slots"), py::arg("metric").none(true),
+             py::arg("k"), py::arg("threads"))
+        .def("hamming", &hamming, py::arg("a"), py::arg("b"), py::arg("threads"))
+        .def("write_rows", &write_rows, py::arg("chunk").noconvert(), py::arg("slot"), py::arg("words"))
+        .def("read_rows", &read_rows, py::arg("chunks"), py::arg("slots"))
+        .def("choose_clusters", &choose_clusters, py::arg("segment"), py::arg("threads"))
+        .def("build_ring", &build_ring, py::arg("segment"), py::arg("n_clusters"), py::arg("threads"))
+        .def("permute", &permute, py::arg("segment"), py::arg("order"), py::arg("chunks").noconvert())
+        .def("__repr__", [](const pyhash::Kernel& kernel) { return "<pyhash kernel " + std::string(kernel.name) + ">"; });
 
     m.def(
         "read_words",
@@ -377,20 +412,29 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         py::arg("words"));
     m.def(
         "scan_cached",
-        [](size_t n_words, size_t n_codes) {
+        [](const pyhash::Kernel& kernel, size_t n_words, size_t n_codes) {
             require(n_words > 0 && n_words <= 1024, "n_words must be 1 to 1024");
             size_t sum = 0;
-            without_gil([&] { sum = pyhash::scan_cached(n_words, n_codes); });
+            without_gil([&] { sum = pyhash::scan_cached(kernel, n_words, n_codes); });
             return sum;
         },
-        py::arg("n_words"), py::arg("n_codes"));
+        py::arg("kernel"), py::arg("n_words"), py::arg("n_codes"));
 
-    m.def("available_kernels", [] { return names(pyhash::runnable_kernels(pyhash::cpu_features())); });
-    m.def("compiled_kernels", [] { return names(pyhash::compiled_kernels()); });
-    m.def("get_kernel", [] { return std::string(pyhash::active_kernel().name); });
-    m.def("set_kernel", [](const std::string& name) {
-        if (!pyhash::set_active_kernel(name)) throw std::invalid_argument("no kernel named " + name + " can run here");
+    m.def("kernels", [] {
+        py::list list;
+        for (const pyhash::Kernel* kernel : pyhash::runnable_kernels(pyhash::cpu_features()))
+            list.append(py::cast(kernel, py::return_value_policy::reference));
+        return list;
     });
+    m.def("compiled_kernels", [] {
+        std::vector<std::string> list;
+        for (const pyhash::Kernel* kernel : pyhash::compiled_kernels()) list.emplace_back(kernel->name);
+        return list;
+    });
+    m.attr("LANES") = kLanes;
+    m.attr("PAD_DISTANCE") = pyhash::kPadDistance;
+    m.attr("PAD_ID") = pyhash::kPadId;
+    m.attr("MAX_RING_WORDS") = pyhash::kMaxRingWords;
     m.def("cpu_features", [] {
         std::vector<std::string> list;
         for (const pyhash::FeatureName& f : pyhash::kFeatureNames)

@@ -1,9 +1,5 @@
 #include "dispatch.h"
 
-#include <atomic>
-
-#include "cpu.h"
-
 namespace pyhash {
 
 std::vector<const Kernel*> compiled_kernels() {
@@ -24,28 +20,6 @@ std::vector<const Kernel*> runnable_kernels(uint32_t cpu_features) {
     for (const Kernel* kernel : compiled_kernels())
         if ((kernel->features & ~cpu_features) == 0) runnable.push_back(kernel);
     return runnable;
-}
-
-namespace {
-std::atomic<const Kernel*> active{nullptr};
-}
-
-const Kernel& active_kernel() {
-    const Kernel* kernel = active.load(std::memory_order_relaxed);
-    if (kernel == nullptr) {
-        kernel = runnable_kernels(cpu_features()).front();
-        active.store(kernel, std::memory_order_relaxed);
-    }
-    return *kernel;
-}
-
-bool set_active_kernel(const std::string& name) {
-    for (const Kernel* kernel : runnable_kernels(cpu_features()))
-        if (name == kernel->name) {
-            active.store(kernel, std::memory_order_relaxed);
-            return true;
-        }
-    return false;
 }
 
 }  // namespace pyhash

@@ -1,7 +1,6 @@
-// Which kernel runs: the best that this CPU can run, unless another is asked for.
+// Which kernels there are. Who searches takes one of them and hands it to every call.
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "kernel.h"
@@ -10,7 +9,5 @@ namespace pyhash {
 
 std::vector<const Kernel*> compiled_kernels();                       // best first
 std::vector<const Kernel*> runnable_kernels(uint32_t cpu_features);  // best first; never empty
-const Kernel& active_kernel();
-bool set_active_kernel(const std::string& name);  // false when no runnable kernel has this name
 
 }  // namespace pyhash

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "dispatch.h"
 #include "scan.h"
 
 namespace pyhash {
@@ -34,13 +33,13 @@ uint64_t read_words(const uint64_t* words, size_t n) {
     return all;
 }
 
-size_t scan_cached(size_t n_words, size_t n_codes) {
+size_t scan_cached(const Kernel& kernel, size_t n_words, size_t n_codes) {
     const size_t n_blocks = std::max<size_t>(1, 16 * 1024 / (n_words * kLanes * sizeof(uint64_t)));
     const std::vector<uint64_t> blocks(n_blocks * n_words * kLanes, ~uint64_t{0});
     const std::vector<uint64_t> query(n_words, 0);
     const Metric metric;
     const Probe probe = make_probe(metric, query.data(), n_words);
-    const FindFn find = active_kernel().finder(probe);
+    const FindFn find = kernel.finder(probe);
     Hit hit;
     size_t measured = 0;
     while (measured < n_codes) {

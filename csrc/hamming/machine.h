@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernel.h"
+
 namespace pyhash {
 
 // Bytes of memory that can be had without driving others out; a very large number where the system does not say.
@@ -14,6 +16,6 @@ uint64_t read_words(const uint64_t* words, size_t n);
 
 // Passes one query over the same few blocks of codes of n_words words, which stay in the first-level cache, until
 // `n_codes` codes are measured and none is near enough: the bound of the popcount scan. Returns the codes measured.
-size_t scan_cached(size_t n_words, size_t n_codes);
+size_t scan_cached(const Kernel& kernel, size_t n_words, size_t n_codes);
 
 }  // namespace pyhash

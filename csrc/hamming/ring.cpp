@@ -4,7 +4,9 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <stdexcept>
 
+#include "blocks.h"
 #include "pool.h"
 #include "topk.h"
 
@@ -22,16 +24,11 @@ struct OwnedSegment {
     Segment segment;
 
     OwnedSegment(const std::vector<uint64_t>& rows, size_t n_words) {
-        const size_t n = rows.size() / n_words;
-        const size_t n_blocks = (n + kLanes - 1) / kLanes;
-        blocks.assign(n_blocks * n_words * kLanes, 0);
-        for (size_t i = 0; i < n; ++i)
-            for (size_t w = 0; w < n_words; ++w)
-                blocks[((i / kLanes) * n_words + w) * kLanes + i % kLanes] = rows[i * n_words + w];
-        segment.chunks.push_back(blocks.data());
-        segment.blocks_per_chunk = n_blocks;
-        segment.n_codes = n;
+        segment.n_codes = rows.size() / n_words;
         segment.n_words = n_words;
+        blocks = blocks_of(rows.data(), segment.n_codes, n_words);
+        segment.chunks.push_back(blocks.data());
+        segment.blocks_per_chunk = segment.n_blocks();
     }
 };
 
@@ -55,7 +52,7 @@ struct Assignment {
 
 // The nearest centre of rows [0, n); `row(i, words)` copies row i out.
 template <class RowFn>
-Assignment assign(size_t n, size_t n_words, const RowFn& row, const Segment& centres, unsigned threads) {
+Assignment assign(const Kernel& kernel, size_t n, size_t n_words, const RowFn& row, const Segment& centres, unsigned threads) {
     Assignment result;
     result.cluster.resize(n);
     result.radius.resize(n);
@@ -71,8 +68,8 @@ Assignment assign(size_t n, size_t n_words, const RowFn& row, const Segment& cen
             probes.push_back(make_probe(metric, rows.data() + j * n_words, n_words));
         }
         std::vector<NearestCollector> nearest(m, {static_cast<int64_t>(64 * n_words) + 1});
-        scan_best(centres, nullptr, 0, centres.n_blocks(), probes.data(), m, active_kernel().finder(probes[0]),
-                  slicer_for(metric, n_words, m), nearest.data());
+        scan_best(centres, nullptr, 0, centres.n_blocks(), probes.data(), m, kernel.finder(probes[0]),
+                  slicer_for(kernel, metric, n_words, m), nearest.data());
         for (size_t j = 0; j < m; ++j) {
             result.cluster[first + j] = static_cast<uint32_t>(nearest[j].slot);
             result.radius[first + j] = static_cast<uint16_t>(nearest[j].distance);
@@ -94,7 +91,7 @@ std::vector<uint64_t> sample_rows(const Segment& segment, size_t n, uint64_t see
 }
 
 // k-means in Hamming space: the centre that is nearest to a set of codes in sum is their bitwise majority.
-std::vector<uint64_t> train_centres(const std::vector<uint64_t>& rows, size_t n_words, size_t n_clusters, unsigned threads) {
+std::vector<uint64_t> train_centres(const Kernel& kernel, const std::vector<uint64_t>& rows, size_t n_words, size_t n_clusters, unsigned threads) {
     const size_t n = rows.size() / n_words;
     std::mt19937_64 random(n_clusters);
     std::vector<uint64_t> centres(n_clusters * n_words);
@@ -112,7 +109,7 @@ std::vector<uint64_t> train_centres(const std::vector<uint64_t>& rows, size_t n_
     std::vector<uint32_t> ones(n_clusters * n_words * 64);
     for (size_t round = 0; round < kTrainingRounds; ++round) {
         const OwnedSegment current(centres, n_words);
-        const Assignment nearest = assign(n, n_words, row, current.segment, threads);
+        const Assignment nearest = assign(kernel, n, n_words, row, current.segment, threads);
         std::fill(members.begin(), members.end(), 0);
         std::fill(ones.begin(), ones.end(), 0);
         for (size_t i = 0; i < n; ++i) {
@@ -141,18 +138,18 @@ std::vector<uint64_t> train_centres(const std::vector<uint64_t>& rows, size_t n_
 
 }  // namespace
 
-RingParts build_ring(const Segment& segment, size_t n_clusters, unsigned threads) {
+RingParts build_ring(const Kernel& kernel, const Segment& segment, size_t n_clusters, unsigned threads) {
     const size_t n = segment.n_codes;
     const size_t n_words = segment.n_words;
     if (threads == 0) threads = available_cpus();
     n_clusters = std::min(n_clusters, n);
     std::vector<uint64_t> centres =
-        train_centres(sample_rows(segment, std::min(n, n_clusters * kSamplesPerCluster), 1), n_words, n_clusters, threads);
+        train_centres(kernel, sample_rows(segment, std::min(n, n_clusters * kSamplesPerCluster), 1), n_words, n_clusters, threads);
     const auto row = [&](size_t i, uint64_t* words) { segment.row(i, words); };
     Assignment nearest;
     {
         const OwnedSegment owned(centres, n_words);
-        nearest = assign(n, n_words, row, owned.segment, threads);
+        nearest = assign(kernel, n, n_words, row, owned.segment, threads);
     }
 
     std::vector<uint32_t> members(n_clusters, 0);
@@ -167,16 +164,18 @@ RingParts build_ring(const Segment& segment, size_t n_clusters, unsigned threads
     }
     // Empty clusters go; the others get their rings, counted and then summed up to first slots.
     RingParts parts;
+    std::vector<uint64_t> kept;
     std::vector<uint32_t> renumbered(n_clusters, 0);
     parts.first.push_back(0);
     for (size_t c = 0; c < n_clusters; ++c) {
         if (members[c] == 0) continue;
         renumbered[c] = static_cast<uint32_t>(parts.least.size());
-        parts.centres.insert(parts.centres.end(), centres.begin() + static_cast<std::ptrdiff_t>(c * n_words),
-                             centres.begin() + static_cast<std::ptrdiff_t>((c + 1) * n_words));
+        kept.insert(kept.end(), centres.begin() + static_cast<std::ptrdiff_t>(c * n_words),
+                    centres.begin() + static_cast<std::ptrdiff_t>((c + 1) * n_words));
         parts.least.push_back(low[c]);
         parts.first.push_back(parts.first.back() + high[c] - low[c] + 2);
     }
+    parts.centres = blocks_of(kept.data(), parts.least.size(), n_words);
     const auto ring_of = [&](size_t i) {
         const uint32_t c = renumbered[nearest.cluster[i]];
         return parts.first[c] + nearest.radius[i] - parts.least[c];
@@ -193,6 +192,34 @@ RingParts build_ring(const Segment& segment, size_t n_clusters, unsigned threads
     parts.order.resize(n);
     for (size_t i = 0; i < n; ++i) parts.order[next[ring_of(i)]++] = static_cast<uint32_t>(i);
     return parts;
+}
+
+std::unique_ptr<Ring> make_ring(const Segment& segment, const RingView& parts) {
+    const auto require = [](bool condition, const char* message) {
+        if (!condition) throw std::invalid_argument(message);
+    };
+    const size_t n = parts.n_clusters;
+    require(segment.n_words <= kMaxRingWords, "a ring needs codes of at most 64 words");
+    require(n > 0 && n <= parts.n_blocks * kLanes, "least must have one entry a cluster");
+    auto ring = std::make_unique<Ring>();
+    ring->centres.chunks.push_back(parts.centres);
+    ring->centres.blocks_per_chunk = parts.n_blocks;
+    ring->centres.n_codes = n;
+    ring->centres.n_words = segment.n_words;
+    ring->first.assign(parts.first, parts.first + n + 1);
+    ring->starts.assign(parts.starts, parts.starts + parts.n_starts);
+    require(ring->first.front() == 0 && ring->first.back() == ring->starts.size(), "first must end where starts does");
+    for (size_t i = 0; i < ring->starts.size(); ++i)
+        require(ring->starts[i] <= segment.n_codes && (i == 0 || ring->starts[i - 1] <= ring->starts[i]),
+                "starts must be slots in ascending order");
+    for (size_t c = 0; c < n; ++c) {
+        require(ring->first[c] + 2 <= ring->first[c + 1] && ring->first[c + 1] <= ring->starts.size(),
+                "each cluster must have a ring and an end mark");
+        const uint32_t rings = ring->first[c + 1] - ring->first[c] - 1;
+        require(parts.least[c] + uint64_t{rings} - 1 <= 64 * segment.n_words, "radii must be distances");
+        ring->add_cluster(parts.least[c], parts.least[c] + rings - 1);
+    }
+    return ring;
 }
 
 size_t measure_centres(const Ring& ring, const Probe& probe, FindFn find, RingScratch& scratch) {
@@ -248,7 +275,7 @@ size_t survivors(const Ring& ring, int64_t bound, size_t budget, RingScratch& sc
     return cost;
 }
 
-RingChoice choose_clusters(const Segment& segment, unsigned threads) {
+RingChoice choose_clusters(const Kernel& kernel, const Segment& segment, unsigned threads) {
     const size_t n = segment.n_codes;
     const size_t n_words = segment.n_words;
     if (threads == 0) threads = available_cpus();
@@ -261,7 +288,7 @@ RingChoice choose_clusters(const Segment& segment, unsigned threads) {
     const size_t n_queries = queries.size() / n_words;
     std::vector<Probe> probes;
     for (size_t j = 0; j < n_queries; ++j) probes.push_back(make_probe(metric, queries.data() + j * n_words, n_words));
-    const FindFn find = active_kernel().finder(probes[0]);
+    const FindFn find = kernel.finder(probes[0]);
 
     // How far that neighbour is: the bound that the rings must survive.
     struct BoundCollector {
@@ -275,7 +302,7 @@ RingChoice choose_clusters(const Segment& segment, unsigned threads) {
         const size_t first = task * kPerTask;
         const size_t m = std::min(kPerTask, n_queries - first);
         std::vector<BoundCollector> collectors(m, {TopK(kNeighbours, static_cast<uint32_t>(64 * n_words), true)});
-        scan_best(segment, nullptr, 0, segment.n_blocks(), probes.data() + first, m, find, slicer_for(metric, n_words, m),
+        scan_best(segment, nullptr, 0, segment.n_blocks(), probes.data() + first, m, find, slicer_for(kernel, metric, n_words, m),
                   collectors.data());
         for (size_t j = 0; j < m; ++j) bounds[first + j] = collectors[j].top.finish().back().distance;
     });
@@ -284,11 +311,11 @@ RingChoice choose_clusters(const Segment& segment, unsigned threads) {
     // were found without them.
     const auto trial = [&](size_t n_clusters) {
         const std::vector<uint64_t> trained_on = sample_rows(segment, std::min(n, n_clusters * kSamplesPerCluster), 3);
-        const OwnedSegment owned(train_centres(trained_on, n_words, n_clusters, threads), n_words);
+        const OwnedSegment owned(train_centres(kernel, trained_on, n_words, n_clusters, threads), n_words);
         const size_t n_sample = std::min(n, std::max<size_t>(65536, 32 * n_clusters));
         const std::vector<uint64_t> sample = sample_rows(segment, n_sample, 4);
         const auto row = [&](size_t i, uint64_t* words) { std::copy_n(sample.data() + i * n_words, n_words, words); };
-        const Assignment nearest = assign(n_sample, n_words, row, owned.segment, threads);
+        const Assignment nearest = assign(kernel, n_sample, n_words, row, owned.segment, threads);
         std::vector<int64_t> least(n_clusters, std::numeric_limits<int64_t>::max());
         std::vector<int64_t> most(n_clusters, -1);
         for (size_t i = 0; i < n_sample; ++i) {

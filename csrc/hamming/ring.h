@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -45,22 +46,36 @@ struct Ring {
 
 // What a built ring is made of, to be stored.
 struct RingParts {
-    std::vector<uint64_t> centres;  // rows (n_clusters, n_words)
+    std::vector<uint64_t> centres;  // blocks
     std::vector<uint32_t> least;    // (n_clusters,)
     std::vector<uint32_t> first;    // (n_clusters + 1,)
     std::vector<uint32_t> starts;
     std::vector<uint32_t> order;    // slot of the flat segment, by new slot
 };
 
+// The same as arrays that somebody else owns, perhaps a file: not to be trusted.
+struct RingView {
+    const uint64_t* centres;  // blocks; they are not copied
+    size_t n_blocks;
+    const uint32_t* least;
+    size_t n_clusters;
+    const uint32_t* first;  // n_clusters + 1 of them
+    const uint32_t* starts;
+    size_t n_starts;
+};
+
+// Checks what a stored ring is made of, since search trusts it not to point outside; std::invalid_argument when it does.
+std::unique_ptr<Ring> make_ring(const Segment& segment, const RingView& parts);
+
 // Clusters a flat segment (no ring, no removed slots).
-RingParts build_ring(const Segment& segment, size_t n_clusters, unsigned threads);
+RingParts build_ring(const Kernel& kernel, const Segment& segment, size_t n_clusters, unsigned threads);
 
 // The number of clusters that makes queries cheapest, measured on sampled codes, and that cost in codes as a share of them all.
 struct RingChoice {
     size_t n_clusters;
     double share;
 };
-RingChoice choose_clusters(const Segment& segment, unsigned threads);
+RingChoice choose_clusters(const Kernel& kernel, const Segment& segment, unsigned threads);
 
 // Costs in codes scanned, as measured: of a jump to a range of rings (memory that is not in cache, branches that cannot be
 // foreseen), and of the distance to a centre. Fetching ranges ahead was tried and gained nothing.

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "bits.h"
-#include "dispatch.h"
+#include "kernel.h"
 #include "store.h"
 
 namespace pyhash {
@@ -68,8 +68,7 @@ void scan(const Segment& segment, const uint64_t* allowed, size_t begin, size_t 
     }
 }
 
-inline const Slicer* slicer_for(const Metric& metric, size_t n_words, size_t n_queries) {
-    const Kernel& kernel = active_kernel();
+inline const Slicer* slicer_for(const Kernel& kernel, const Metric& metric, size_t n_words, size_t n_queries) {
     const bool suits = metric.terms.empty() && n_words <= kMaxSlicedWords && n_queries >= kernel.sliced_from;
     return suits ? kernel.slicer : nullptr;
 }

@@ -5,8 +5,9 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <stdexcept>
 
-#include "dispatch.h"
+#include "blocks.h"
 #include "machine.h"
 #include "pool.h"
 #include "ring.h"
@@ -208,11 +209,11 @@ struct Plan {
     size_t parts;
 };
 
-Plan make_plan(const Target& target, const Queries& queries, const Metric& metric, unsigned threads) {
+Plan make_plan(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, unsigned threads) {
     Plan plan;
     const size_t work = total_blocks(target) * words_measured(metric, queries.n_words) * queries.n;
     plan.threads = useful_threads(threads, work);
-    plan.slicer = slicer_for(metric, queries.n_words, queries.n);
+    plan.slicer = slicer_for(kernel, metric, queries.n_words, queries.n);
     plan.query_tile = std::min(plan.slicer != nullptr ? kSlicedQueryTile : kQueryTile, queries.n);
     plan.n_tiles = (queries.n + plan.query_tile - 1) / plan.query_tile;
     // Few queries: each passes over the parts of the database side by side.
@@ -230,13 +231,13 @@ bool ids_ascend(const Target& target) {
     return target.segments.size() == 1 && target.segments[0]->order == nullptr;
 }
 
-void topk_flat(const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
+void topk_flat(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
           int32_t* distances, int64_t* ids) {
     const size_t kept = std::min(k, total_codes(target));
     const uint32_t max_distance = metric.max_distance(queries.n_words);
-    const Plan plan = make_plan(target, queries, metric, threads);
+    const Plan plan = make_plan(kernel, target, queries, metric, threads);
     const std::vector<std::vector<Range>> lists = split(target, plan.parts);
-    const FindFn find = active_kernel().finder(make_probe(metric, queries.words, queries.n_words));
+    const FindFn find = kernel.finder(make_probe(metric, queries.words, queries.n_words));
     std::vector<std::vector<Candidate>> partial(plan.parts > 1 ? plan.parts * queries.n : 0);
 
     run_tasks(plan.n_tiles * plan.parts, plan.threads, [&](size_t task) {
@@ -274,12 +275,12 @@ void topk_flat(const Target& target, const Queries& queries, const Metric& metri
     }
 }
 
-std::vector<std::vector<Candidate>> within_flat(const Target& target, const Queries& queries, const Metric& metric,
+std::vector<std::vector<Candidate>> within_flat(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
                                                 uint32_t radius, unsigned threads) {
     std::vector<std::vector<Candidate>> results(queries.n);
-    const Plan plan = make_plan(target, queries, metric, threads);
+    const Plan plan = make_plan(kernel, target, queries, metric, threads);
     const std::vector<std::vector<Range>> lists = split(target, plan.parts);
-    const FindFn find = active_kernel().finder(make_probe(metric, queries.words, queries.n_words));
+    const FindFn find = kernel.finder(make_probe(metric, queries.words, queries.n_words));
     std::vector<std::vector<Candidate>> partial(plan.parts * queries.n);
     Budget budget;
 
@@ -324,12 +325,12 @@ struct Picked {
 // Answers by rings the queries for which that takes less than 1 / `cost` of all codes, and returns the others. `start(j)` makes
 // an empty collector, `finish(j, collector)` keeps a full one.
 template <class StartFn, class FinishFn>
-Picked search_rings(const Target& target, const Queries& queries, size_t cost, unsigned threads, const StartFn& start,
+Picked search_rings(const Kernel& kernel, const Target& target, const Queries& queries, size_t cost, unsigned threads, const StartFn& start,
                     const FinishFn& finish) {
     constexpr size_t kQueriesPerTask = 8;
     constexpr size_t kWorkPerQuery = 2048;  // a rough guess, to decide on threads
     const Metric metric;
-    const FindFn find = active_kernel().finder(make_probe(metric, queries.words, queries.n_words));
+    const FindFn find = kernel.finder(make_probe(metric, queries.words, queries.n_words));
     std::vector<uint8_t> handed_back(queries.n, 0);
     run_tasks((queries.n + kQueriesPerTask - 1) / kQueriesPerTask, useful_threads(threads, queries.n * kWorkPerQuery),
               [&](size_t task) {
@@ -365,15 +366,15 @@ Picked search_rings(const Target& target, const Queries& queries, size_t cost, u
 // where too few remain to share that pass, each of them must be cheaper by rings than alone.
 // `flat(queries, numbers)` answers those that are left in the end.
 template <class StartFn, class FinishFn, class FlatFn>
-void search_by_rings(const Target& target, const Queries& queries, unsigned threads, const StartFn& start,
+void search_by_rings(const Kernel& kernel, const Target& target, const Queries& queries, unsigned threads, const StartFn& start,
                      const FinishFn& finish, const FlatFn& flat) {
-    const auto shared = [&](size_t n) { return slicer_for(Metric(), queries.n_words, n) != nullptr; };
+    const auto shared = [&](size_t n) { return slicer_for(kernel, Metric(), queries.n_words, n) != nullptr; };
     Picked rest =
-        search_rings(target, queries, shared(queries.n) ? kRingCostSliced : kRingCost, threads, start, finish);
+        search_rings(kernel, target, queries, shared(queries.n) ? kRingCostSliced : kRingCost, threads, start, finish);
     if (shared(queries.n) && !rest.numbers.empty() && !shared(rest.numbers.size())) {
         const std::vector<size_t> numbers = std::move(rest.numbers);
         rest = search_rings(
-            target, Queries{rest.words.data(), numbers.size(), queries.n_words}, kRingCost, threads,
+            kernel, target, Queries{rest.words.data(), numbers.size(), queries.n_words}, kRingCost, threads,
             [&](size_t j) { return start(numbers[j]); }, [&](size_t j, auto& collector) { finish(numbers[j], collector); });
         for (size_t& number : rest.numbers) number = numbers[number];
     }
@@ -390,9 +391,43 @@ bool has_ring(const Target& target, const Metric& metric) {
     return false;
 }
 
+// A query's candidates are gathered into blocks of their own, which the kernel measures as any others.
+void rerank_one(const Target& target, const std::vector<size_t>& ends, const Probe& probe, FindFn find,
+                std::vector<size_t>& slots, std::vector<uint64_t>& block, TopK& top) {
+    const size_t n_words = probe.n_words;
+    int64_t ids[kLanes];
+    Hit hit;
+    size_t held = 0;  // candidates in the block
+    const auto measure = [&] {
+        const int64_t bound = top.bound();
+        if (held == 0 || bound < 0 || find(block.data(), 0, 1, probe, static_cast<uint32_t>(bound), hit) != 0) return;
+        for (uint64_t lanes = hit.lanes; lanes != 0; lanes &= lanes - 1) {
+            const size_t lane = count_trailing_zeros(lanes);
+            if (lane < held) top.push(hit.distances[lane], ids[lane]);
+        }
+    };
+    std::sort(slots.begin(), slots.end());
+    slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
+    size_t s = 0;
+    for (const size_t number : slots) {
+        while (number >= ends[s]) ++s;
+        const Segment& segment = *target.segments[s];
+        const size_t slot = number - (ends[s] - segment.n_codes);
+        if ((segment.visible(slot / kLanes, allowed_of(target, s)) >> slot % kLanes & 1) == 0) continue;
+        const uint64_t* source = segment.block(slot / kLanes) + slot % kLanes;
+        for (size_t w = 0; w < n_words; ++w) block[w * kLanes + held] = source[w * kLanes];
+        ids[held++] = segment.id(slot);
+        if (held == kLanes) {
+            measure();
+            held = 0;
+        }
+    }
+    measure();
+}
+
 }  // namespace
 
-void topk(const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
+void topk(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
           int32_t* distances, int64_t* ids) {
     if (queries.n == 0) return;
     const size_t kept = std::min(k, total_codes(target));
@@ -402,19 +437,19 @@ void topk(const Target& target, const Queries& queries, const Metric& metric, si
         return;
     }
     if (!has_ring(target, metric)) {
-        topk_flat(target, queries, metric, k, threads, distances, ids);
+        topk_flat(kernel, target, queries, metric, k, threads, distances, ids);
         return;
     }
     const uint32_t max_distance = metric.max_distance(queries.n_words);
     search_by_rings(
-        target, queries, threads, [&](size_t) { return TopKCollector{TopK(kept, max_distance, false)}; },
+        kernel, target, queries, threads, [&](size_t) { return TopKCollector{TopK(kept, max_distance, false)}; },
         [&](size_t j, TopKCollector& collector) {
             write_padded(collector.top.finish(), k, distances + j * k, ids + j * k);
         },
         [&](const Queries& rest, const std::vector<size_t>& numbers) {
             std::vector<int32_t> rest_distances(rest.n * k);
             std::vector<int64_t> rest_ids(rest.n * k);
-            topk_flat(target, rest, metric, k, threads, rest_distances.data(), rest_ids.data());
+            topk_flat(kernel, target, rest, metric, k, threads, rest_distances.data(), rest_ids.data());
             for (size_t i = 0; i < numbers.size(); ++i) {
                 std::copy_n(rest_distances.data() + i * k, k, distances + numbers[i] * k);
                 std::copy_n(rest_ids.data() + i * k, k, ids + numbers[i] * k);
@@ -422,27 +457,27 @@ void topk(const Target& target, const Queries& queries, const Metric& metric, si
         });
 }
 
-std::vector<std::vector<Candidate>> within(const Target& target, const Queries& queries, const Metric& metric,
+std::vector<std::vector<Candidate>> within(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
                                            uint32_t radius, unsigned threads) {
     if (queries.n == 0 || target.segments.empty()) return std::vector<std::vector<Candidate>>(queries.n);
     if (!has_ring(target, metric) || radius >= 64 * queries.n_words)
-        return within_flat(target, queries, metric, radius, threads);
+        return within_flat(kernel, target, queries, metric, radius, threads);
     std::vector<std::vector<Candidate>> results(queries.n);
     Budget budget;
     search_by_rings(
-        target, queries, threads, [&](size_t) { return WithinCollector{{}, radius, &budget}; },
+        kernel, target, queries, threads, [&](size_t) { return WithinCollector{{}, radius, &budget}; },
         [&](size_t j, WithinCollector& collector) {
             std::sort(collector.found.begin(), collector.found.end());
             results[j] = std::move(collector.found);
         },
         [&](const Queries& rest, const std::vector<size_t>& numbers) {
-            std::vector<std::vector<Candidate>> found = within_flat(target, rest, metric, radius, threads);
+            std::vector<std::vector<Candidate>> found = within_flat(kernel, target, rest, metric, radius, threads);
             for (size_t i = 0; i < numbers.size(); ++i) results[numbers[i]] = std::move(found[i]);
         });
     return results;
 }
 
-std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads) {
+std::vector<Pair> pairs(const Kernel& kernel, const Target& target, uint32_t radius, unsigned threads) {
     // A task joins a few blocks of codes, as queries, with everything from there on.
     constexpr size_t kBlocksPerTask = 8;
     struct Task {
@@ -474,8 +509,8 @@ std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads)
                 collectors.push_back({&found[t], &budget, radius, own.id(slot), slot, true});
             }
         if (probes.empty()) return;
-        const FindFn find = active_kernel().finder(probes[0]);
-        const Slicer* slicer = radius < 64 * n_words ? slicer_for(metric, n_words, probes.size()) : nullptr;
+        const FindFn find = kernel.finder(probes[0]);
+        const Slicer* slicer = radius < 64 * n_words ? slicer_for(kernel, metric, n_words, probes.size()) : nullptr;
         for (size_t s = tasks[t].segment; s < target.segments.size(); ++s) {
             const Segment& other = *target.segments[s];
             const size_t begin = s == tasks[t].segment ? tasks[t].block : 0;
@@ -501,16 +536,47 @@ std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads)
     return all;
 }
 
-void hamming(const Queries& a, const Queries& b, unsigned threads, int32_t* distances) {
+void rerank(const Kernel& kernel, const Target& target, const Queries& queries, const int64_t* slots, size_t n_slots,
+            const Metric& metric, size_t k, unsigned threads, int32_t* distances, int64_t* ids) {
+    if (queries.n == 0) return;
+    std::vector<size_t> ends;
+    for (const Segment* segment : target.segments) ends.push_back((ends.empty() ? 0 : ends.back()) + segment->n_codes);
+    const size_t n_codes = ends.empty() ? 0 : ends.back();
+    for (size_t i = 0; i < queries.n * n_slots; ++i)
+        if (slots[i] < -1 || slots[i] >= static_cast<int64_t>(n_codes))
+            throw std::invalid_argument("slots must be -1 or slots of the segments");
+    const size_t kept = std::min({k, n_slots, n_codes});
+    if (kept == 0) {
+        std::fill(distances, distances + queries.n * k, kPadDistance);
+        std::fill(ids, ids + queries.n * k, kPadId);
+        return;
+    }
+    const FindFn find = kernel.finder(make_probe(metric, queries.words, queries.n_words));
+    const uint32_t max_distance = metric.max_distance(queries.n_words);
+    const size_t work = queries.n * n_slots * queries.n_words;  // a word from anywhere costs about as much as a row of 64
+    const size_t per_task = std::max<size_t>(1, 1024 / n_slots);
+    run_tasks((queries.n + per_task - 1) / per_task, useful_threads(threads, work), [&](size_t task) {
+        std::vector<size_t> own;
+        std::vector<uint64_t> block(queries.n_words * kLanes, 0);
+        for (size_t j = task * per_task; j < std::min(queries.n, (task + 1) * per_task); ++j) {
+            own.clear();
+            for (size_t i = j * n_slots; i < (j + 1) * n_slots; ++i)
+                if (slots[i] >= 0) own.push_back(static_cast<size_t>(slots[i]));
+            TopK top(kept, max_distance, false);
+            const Probe probe = make_probe(metric, queries.words + j * queries.n_words, queries.n_words);
+            rerank_one(target, ends, probe, find, own, block, top);
+            write_padded(top.finish(), k, distances + j * k, ids + j * k);
+        }
+    });
+}
+
+void hamming(const Kernel& kernel, const Queries& a, const Queries& b, unsigned threads, int32_t* distances) {
     if (a.n == 0 || b.n == 0) return;
     // b as blocks, so that the kernels measure 64 of its rows at a time.
     const size_t n_blocks = (b.n + kLanes - 1) / kLanes;
-    std::vector<uint64_t> blocks(n_blocks * b.n_words * kLanes);
-    for (size_t i = 0; i < b.n; ++i)
-        for (size_t w = 0; w < b.n_words; ++w)
-            blocks[((i / kLanes) * b.n_words + w) * kLanes + i % kLanes] = b.words[i * b.n_words + w];
+    const std::vector<uint64_t> blocks = blocks_of(b.words, b.n, b.n_words);
     const Metric metric;
-    const FindFn find = active_kernel().finder(make_probe(metric, a.words, a.n_words));
+    const FindFn find = kernel.finder(make_probe(metric, a.words, a.n_words));
     const size_t rows_per_task = 16;
     const size_t n_tasks = (a.n + rows_per_task - 1) / rows_per_task;
     run_tasks(n_tasks, useful_threads(threads, a.n * n_blocks * a.n_words), [&](size_t task) {

@@ -1,4 +1,5 @@
-// Exact search over segments: top-k, radius, self-join. Answers do not depend on kernel, threads, batching or segments.
+// Exact search over segments: top-k, radius, self-join. The kernel is an argument of
+// every call, so that one call has one kernel. Answers do not depend on kernel, threads, batching or segments.
 #pragma once
 
 #include <cstddef>
@@ -32,17 +33,22 @@ struct Pair {
 };
 
 // The k nearest of each query in (distance, id) order, padded; distances and ids are (queries, k).
-void topk(const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
+void topk(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
           int32_t* distances, int64_t* ids);
 
 // All with distance <= radius, one list a query in (distance, id) order.
-std::vector<std::vector<Candidate>> within(const Target& target, const Queries& queries, const Metric& metric,
+std::vector<std::vector<Candidate>> within(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
                                            uint32_t radius, unsigned threads);
 
 // All pairs of stored codes with distance <= radius, i < j, in (i, j) order.
-std::vector<Pair> pairs(const Target& target, uint32_t radius, unsigned threads);
+std::vector<Pair> pairs(const Kernel& kernel, const Target& target, uint32_t radius, unsigned threads);
+
+// Measures given candidates again: `slots` (queries, n_slots), counted through the segments in order, -1 where there is none,
+// one named twice counted once. The answer is as topk's. Throws std::invalid_argument for a slot that is not there.
+void rerank(const Kernel& kernel, const Target& target, const Queries& queries, const int64_t* slots, size_t n_slots,
+            const Metric& metric, size_t k, unsigned threads, int32_t* distances, int64_t* ids);
 
 // Distances (a.n, b.n) between rows.
-void hamming(const Queries& a, const Queries& b, unsigned threads, int32_t* distances);
+void hamming(const Kernel& kernel, const Queries& a, const Queries& b, unsigned threads, int32_t* distances);
 
 }  // namespace pyhash

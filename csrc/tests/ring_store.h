@@ -14,8 +14,8 @@ namespace test {
 class RingStore : public Store {
 public:
     RingStore(Random& random, const Rows& codes, size_t n_clusters, size_t blocks_per_chunk, unsigned threads = 1)
-        : RingStore(random, codes, build_ring(Store(random, codes, blocks_per_chunk).segment, n_clusters, threads),
-                    blocks_per_chunk) {}
+        : RingStore(random, codes,
+                    build_ring(best_kernel(), Store(random, codes, blocks_per_chunk).segment, n_clusters, threads), blocks_per_chunk) {}
 
     // Strictly ascending, by rank: by place in the order of the codes that the store was made of.
     void set_ids_by_rank(std::vector<int64_t> by_rank) {
@@ -25,21 +25,20 @@ public:
     }
 
     RingParts parts;
-    Ring ring;
 
 private:
     RingStore(Random& random, const Rows& codes, RingParts made, size_t blocks_per_chunk)
         : Store(random, in_order(codes, made.order), blocks_per_chunk),
           parts(std::move(made)),
-          centres_(random, Rows{codes.n_words, parts.centres}, 1 + parts.least.size() / kLanes) {
-        ring.centres = centres_.segment;
-        ring.first = parts.first;
-        ring.starts = parts.starts;
-        for (size_t c = 0; c < parts.least.size(); ++c)
-            ring.add_cluster(parts.least[c], parts.least[c] + parts.first[c + 1] - parts.first[c] - 2);
-        segment.ring = &ring;
+          ring_(make_ring(segment, view(parts, codes.n_words))) {
+        segment.ring = ring_.get();
         segment.order = parts.order.data();
         for (size_t slot = 0; slot < ids.size(); ++slot) ids[slot] = segment.first_id + parts.order[slot];
+    }
+
+    static RingView view(const RingParts& parts, size_t n_words) {
+        return {parts.centres.data(), parts.centres.size() / n_words / kLanes, parts.least.data(), parts.least.size(),
+                parts.first.data(), parts.starts.data(), parts.starts.size()};
     }
 
     static Rows in_order(const Rows& codes, const std::vector<uint32_t>& order) {
@@ -49,8 +48,11 @@ private:
         return permuted;
     }
 
-    Store centres_;
+    std::unique_ptr<Ring> ring_;
     std::vector<int64_t> ids_by_rank_;
+
+public:
+    const Ring& ring = *ring_;
 };
 
 }  // namespace test

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <set>
 #include <stdexcept>
 
 #include "hamming/cpu.h"
@@ -51,16 +52,16 @@ void skip(const std::string& name, const std::string& why) {
 }
 
 void run_on_kernels(const std::string& name, const std::function<void(const Kernel&)>& test) {
-    const std::string before = active_kernel().name;
     for (const Kernel* kernel : compiled_kernels()) {
         const std::string id = name + "/" + kernel->name;
-        if (set_active_kernel(kernel->name))
+        if ((kernel->features & ~cpu_features()) == 0)
             run(id, [&] { test(*kernel); });
         else
             skip(id, "this CPU cannot run it");
     }
-    set_active_kernel(before);
 }
+
+const Kernel& best_kernel() { return *runnable_kernels(cpu_features()).front(); }
 
 uint64_t slow_distance(const uint64_t* a, const uint64_t* b, size_t n_words, const Metric& metric) {
     uint64_t sum = 0;
@@ -166,8 +167,8 @@ size_t Database::n_codes() const {
     return n;
 }
 
-Reference::Reference(const Database& database, const Rows& queries, const Metric& metric)
-    : database_(database), queries_(queries), metric_(metric), ranked_(queries.size()) {
+Reference::Reference(const Kernel& kernel, const Database& database, const Rows& queries, const Metric& metric)
+    : kernel_(kernel), database_(database), queries_(queries), metric_(metric), ranked_(queries.size()) {
     for (size_t j = 0; j < queries.size(); ++j) {
         for (size_t s = 0; s < database.stores.size(); ++s) {
             const Store& store = *database.stores[s];
@@ -185,7 +186,7 @@ void Reference::check_topk(size_t k, unsigned threads) const {
     constexpr int32_t kUntouched = -7;
     std::vector<int32_t> distances(queries_.size() * k, kUntouched);
     std::vector<int64_t> ids(queries_.size() * k, kUntouched);
-    topk(database_.target, queries_.queries(), metric_, k, threads, distances.data(), ids.data());
+    topk(kernel_, database_.target, queries_.queries(), metric_, k, threads, distances.data(), ids.data());
     for (size_t j = 0; j < queries_.size(); ++j)
         for (size_t i = 0; i < k; ++i) {
             const std::vector<Candidate>& ranked = ranked_[j];
@@ -199,7 +200,7 @@ void Reference::check_topk(size_t k, unsigned threads) const {
 
 void Reference::check_within(uint32_t radius, unsigned threads) const {
     const std::vector<std::vector<Candidate>> found =
-        within(database_.target, queries_.queries(), metric_, radius, threads);
+        within(kernel_, database_.target, queries_.queries(), metric_, radius, threads);
     CHECK(found.size() == queries_.size());
     for (size_t j = 0; j < queries_.size(); ++j) {
         const std::vector<Candidate>& ranked = ranked_[j];
@@ -214,7 +215,32 @@ void Reference::check_within(uint32_t radius, unsigned threads) const {
     }
 }
 
-void check_pairs(const Database& database, uint32_t radius, unsigned threads) {
+void Reference::check_rerank(Random& random, size_t n_slots, size_t k, unsigned threads) const {
+    std::vector<int64_t> id_of;  // by slot
+    for (const Store* store : database_.stores) id_of.insert(id_of.end(), store->ids.begin(), store->ids.end());
+    std::vector<int64_t> slots(queries_.size() * n_slots);
+    for (int64_t& slot : slots)
+        slot = id_of.empty() || random.one_in(5) ? -1 : static_cast<int64_t>(random.below(id_of.size()));
+    std::vector<int32_t> distances(queries_.size() * k);
+    std::vector<int64_t> ids(queries_.size() * k);
+    rerank(kernel_, database_.target, queries_.queries(), slots.data(), n_slots, metric_, k, threads, distances.data(),
+           ids.data());
+    for (size_t j = 0; j < queries_.size(); ++j) {
+        std::set<int64_t> wanted;
+        for (size_t i = j * n_slots; i < (j + 1) * n_slots; ++i)
+            if (slots[i] >= 0) wanted.insert(id_of[static_cast<size_t>(slots[i])]);
+        size_t i = 0;
+        for (const Candidate& candidate : ranked_[j]) {
+            if (wanted.count(candidate.id) == 0 || i == k) continue;
+            CHECK_IN(distances[j * k + i] == static_cast<int32_t>(candidate.distance) && ids[j * k + i] == candidate.id,
+                     "query", j, "place", i, "of", k, "candidates", n_slots, "threads", threads);
+            ++i;
+        }
+        for (; i < k; ++i) CHECK_IN(distances[j * k + i] == kPadDistance && ids[j * k + i] == kPadId, "query", j, "place", i);
+    }
+}
+
+void check_pairs(const Kernel& kernel, const Database& database, uint32_t radius, unsigned threads) {
     struct Code {
         int64_t id;
         const uint64_t* row;
@@ -234,7 +260,7 @@ void check_pairs(const Database& database, uint32_t radius, unsigned threads) {
             const uint64_t distance = slow_distance(codes[a].row, codes[b].row, n_words, metric);
             if (distance <= radius) expected.push_back({codes[a].id, codes[b].id, static_cast<uint32_t>(distance)});
         }
-    const std::vector<Pair> found = pairs(database.target, radius, threads);
+    const std::vector<Pair> found = pairs(kernel, database.target, radius, threads);
     CHECK_IN(found.size() == expected.size(), "codes", codes.size(), "n_words", n_words, "radius", radius, "threads",
              threads, "got", found.size(), "not", expected.size());
     for (size_t i = 0; i < expected.size(); ++i)

@@ -54,8 +54,11 @@ void run(const std::string& name, const std::function<void()>& test);
 // Says that a test could not run here, and why.
 void skip(const std::string& name, const std::string& why);
 
-// Runs one test on every compiled kernel, made the active one; its id is "name/kernel". What this CPU cannot run is skipped.
+// Runs one test on every compiled kernel; its id is "name/kernel". What this CPU cannot run is skipped.
 void run_on_kernels(const std::string& name, const std::function<void(const Kernel&)>& test);
+
+// The kernel for tests that are not about kernels.
+const Kernel& best_kernel();
 
 // The groups of tests, one a file.
 void test_cpu();
@@ -148,18 +151,21 @@ private:
 // What the reference answers to queries, to be compared with what search does.
 class Reference {
 public:
-    Reference(const Database& database, const Rows& queries, const Metric& metric);
+    Reference(const Kernel& kernel, const Database& database, const Rows& queries, const Metric& metric);
     void check_topk(size_t k, unsigned threads = 1) const;
     void check_within(uint32_t radius, unsigned threads = 1) const;
+    // Some candidates a query, at random: removed ones, repeated ones and none at all among them. Nothing is filtered.
+    void check_rerank(Random& random, size_t n_slots, size_t k, unsigned threads = 1) const;
 
 private:
+    const Kernel& kernel_;
     const Database& database_;
     const Rows& queries_;
     const Metric& metric_;
     std::vector<std::vector<Candidate>> ranked_;  // by query: all that may be answered, in (distance, id) order
 };
 
-void check_pairs(const Database& database, uint32_t radius, unsigned threads = 1);
+void check_pairs(const Kernel& kernel, const Database& database, uint32_t radius, unsigned threads = 1);
 
 }  // namespace test
 }  // namespace pyhash

@@ -45,9 +45,8 @@ void readers() {
     const Metric plain;
     const Database of_flat{{&flat}};
     const Database of_ring{{&ring}};
-    const Reference flat_reference(of_flat, queries, plain);
-    const Reference ring_reference(of_ring, queries, plain);
-    const std::string before = active_kernel().name;
+    const Reference flat_reference(best_kernel(), of_flat, queries, plain);
+    const Reference ring_reference(best_kernel(), of_ring, queries, plain);
     const auto body = [&](const Reference& reference, unsigned n_threads) {
         return [&reference, n_threads, rounds] {
             for (size_t round = 0; round < rounds; ++round) {
@@ -63,16 +62,9 @@ void readers() {
         body(ring_reference, 4),
         [&] {
             const Store few(random, clustered_rows(random, 600, 2, 9, 10), 2);
-            for (size_t round = 0; round < rounds; ++round) check_pairs(Database{{&few}}, 15, 3);
-        },
-        [&] {  // answers do not depend on the kernel, so another may be chosen at any time
-            for (size_t round = 0; round < 40 * rounds; ++round) {
-                for (const Kernel* kernel : compiled_kernels()) set_active_kernel(kernel->name);
-                std::this_thread::yield();
-            }
+            for (size_t round = 0; round < rounds; ++round) check_pairs(best_kernel(), Database{{&few}}, 15, 3);
         },
     });
-    set_active_kernel(before);
 }
 
 // A store that grows under a readers-writer lock: a search sees all of an addition or none.
@@ -103,9 +95,9 @@ void readers_and_a_writer() {
             do {
                 { const std::lock_guard<std::mutex> pass(turn); }  // while a writer waits no reader begins
                 const std::shared_lock<std::shared_mutex> shared(lock);
-                topk({{&segment}, {}}, queries.queries(), plain, 5, n_threads, distances.data(), ids.data());
+                topk(best_kernel(), {{&segment}, {}}, queries.queries(), plain, 5, n_threads, distances.data(), ids.data());
                 const std::vector<std::vector<Candidate>> near =
-                    within({{&segment}, {}}, queries.queries(), plain, 10, n_threads);
+                    within(best_kernel(), {{&segment}, {}}, queries.queries(), plain, 10, n_threads);
                 for (size_t j = 0; j < queries.size(); ++j) {
                     size_t n_near = 0;
                     for (size_t i = 0; i < segment.n_codes; ++i)

@@ -3,6 +3,7 @@
 #include <limits>
 #include <vector>
 
+#include "hamming/dispatch.h"
 #include "hamming/scan.h"
 #include "test.h"
 

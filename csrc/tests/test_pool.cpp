@@ -151,7 +151,7 @@ void after_fork() {
     const Rows queries = uniform_rows(random, 300, 4);
     const Database database{{&store}};
     const Metric plain;
-    const Reference reference(database, queries, plain);
+    const Reference reference(best_kernel(), database, queries, plain);
     const auto searches = [&] {
         reference.check_topk(10, 3);
         reference.check_within(90, 3);

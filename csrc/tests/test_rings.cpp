@@ -6,6 +6,8 @@
 #include "hamming/dispatch.h"
 #include "hamming/ring.h"
 #include "hamming/search.h"
+#include "hamming/cpu.h"
+#include "hamming/dispatch.h"
 #include "ring_store.h"
 #include "test.h"
 
@@ -57,22 +59,29 @@ void parts() {
                 for (const size_t n_clusters : {1, 2, 16, 100, 2000}) {
                     if ((quick() || n_words > 5) && !random.one_in(8)) continue;
                     const Store flat(random, data.rows, 3);
-                    const RingParts p = build_ring(flat.segment, n_clusters, 1 + static_cast<unsigned>(random.below(3)));
+                    const RingParts p = build_ring(best_kernel(), flat.segment, n_clusters, 1 + static_cast<unsigned>(random.below(3)));
                     const size_t found = p.least.size();
                     CHECK_IN(found >= 1 && found <= std::min(n_clusters, n), data.name, n, "clusters", found);
-                    CHECK(p.centres.size() == found * n_words && p.first.size() == found + 1 && p.first[0] == 0);
+                    CHECK(p.centres.size() == (found + kLanes - 1) / kLanes * kLanes * n_words && p.first.size() == found + 1 && p.first[0] == 0);
                     CHECK(p.first.back() == p.starts.size() && p.starts.front() == 0 && p.starts.back() == n);
                     CHECK(std::is_sorted(p.starts.begin(), p.starts.end()));
                     std::vector<uint32_t> ranks = p.order;
                     std::sort(ranks.begin(), ranks.end());
                     CHECK(ranks.size() == n);
                     for (size_t i = 0; i < n; ++i) CHECK(ranks[i] == i);
+                    Segment centres;
+                    centres.chunks = {p.centres.data()};
+                    centres.blocks_per_chunk = p.centres.size() / n_words / kLanes;
+                    centres.n_codes = found;
+                    centres.n_words = n_words;
+                    std::vector<uint64_t> centre(n_words);
                     for (size_t c = 0; c < found; ++c) {
+                        centres.row(c, centre.data());
                         CHECK(p.first[c] + 2 <= p.first[c + 1]);
                         for (uint32_t ring = p.first[c]; ring + 1 < p.first[c + 1]; ++ring)
                             for (uint32_t slot = p.starts[ring]; slot < p.starts[ring + 1]; ++slot) {
                                 const uint64_t* row = data.rows.row(p.order[slot]);
-                                const uint64_t r = slow_distance(row, p.centres.data() + c * n_words, n_words, plain);
+                                const uint64_t r = slow_distance(row, centre.data(), n_words, plain);
                                 CHECK_IN(r == p.least[c] + (ring - p.first[c]), data.name, "cluster", c, "slot", slot);
                                 // Ranks ascend in a ring, so that memory is read forwards when ids are looked up.
                                 CHECK(slot == p.starts[ring] || p.order[slot - 1] < p.order[slot]);
@@ -88,34 +97,35 @@ void parts() {
 void repeatable() {
     Random random(22);
     const Store store(random, clustered_rows(random, 3000, 2, 40, 15), 8);
-    const RingParts like = build_ring(store.segment, 50, 1);
-    const std::string before = active_kernel().name;
-    for (const Kernel* kernel : compiled_kernels()) {
-        if (!set_active_kernel(kernel->name)) continue;
+    const RingParts like = build_ring(best_kernel(), store.segment, 50, 1);
+    for (const Kernel* kernel : runnable_kernels(cpu_features())) {
         for (const unsigned threads : {1u, 2u, 4u}) {
-            const RingParts p = build_ring(store.segment, 50, threads);
+            const RingParts p = build_ring(*kernel, store.segment, 50, threads);
             CHECK_IN(p.order == like.order && p.centres == like.centres && p.least == like.least && p.first == like.first &&
                          p.starts == like.starts,
                      kernel->name, threads);
         }
     }
-    set_active_kernel(before);
 }
 
-void check_searches(const Database& database, const Rows& queries, size_t k, unsigned threads) {
+void check_searches(const Kernel& kernel, const Database& database, const Rows& queries, size_t k, unsigned threads) {
     const Metric plain;
-    const Reference reference(database, queries, plain);
+    const Reference reference(kernel, database, queries, plain);
     const uint32_t n_bits = static_cast<uint32_t>(64 * queries.n_words);
     for (const size_t wanted : {size_t{1}, k, database.n_codes(), database.n_codes() + 2})
         if (wanted > 0) reference.check_topk(wanted, threads);
     for (const uint32_t radius : {0u, 3u, 12u, n_bits / 2, n_bits - 1, n_bits, ~0u})
         reference.check_within(radius, threads);
-    if (database.allowed.empty() && database.n_codes() < 1000) check_pairs(database, 4, threads);
+    if (database.allowed.empty() && database.n_codes() < 1000) check_pairs(kernel, database, 4, threads);
     // A ring says nothing of weights or levels: those are answered flat.
     const Metric level{{{0xffff, 0, 3}, {~uint64_t{0}, static_cast<uint32_t>(queries.n_words - 1), 1}}};
-    const Reference of_level(database, queries, level);
+    const Reference of_level(kernel, database, queries, level);
     of_level.check_topk(k, threads);
     of_level.check_within(20, threads);
+    if (!database.allowed.empty()) return;
+    Random random(k + database.n_codes());
+    reference.check_rerank(random, 30, k, threads);
+    of_level.check_rerank(random, 200, k, threads);
 }
 
 void as_reference(const Kernel& kernel) {
@@ -128,7 +138,7 @@ void as_reference(const Kernel& kernel) {
                 RingStore store(random, data.rows, 1 + random.below(40), 1 + random.below(12));
                 const Rows queries = queries_for(random, data.rows, random.one_in(2) ? 5 : kernel.sliced_from + 1);
                 const unsigned threads = 1 + static_cast<unsigned>(random.below(4));
-                check_searches(Database{{&store}}, queries, 10, threads);
+                check_searches(kernel, Database{{&store}}, queries, 10, threads);
 
                 // With ids of its own, removed codes, a tail of new codes and a filter.
                 std::vector<int64_t> by_rank(n);
@@ -143,16 +153,16 @@ void as_reference(const Kernel& kernel) {
                 const int64_t first = random.one_in(2) ? 100000 : -200;
                 for (size_t i = 0; i < 70; ++i) tail_ids[i] = first + static_cast<int64_t>(i);
                 tail.set_ids(tail_ids);
-                check_searches(Database{{&store, &tail}}, queries, 7, threads);
+                check_searches(kernel, Database{{&store, &tail}}, queries, 7, threads);
                 for (const size_t one_in : {2, 100}) {
                     std::vector<std::vector<bool>> allowed;
                     for (const Store* s : {static_cast<const Store*>(&store), static_cast<const Store*>(&tail)}) {
                         allowed.emplace_back(s->rows.size());
                         for (size_t i = 0; i < s->rows.size(); ++i) allowed.back()[i] = random.one_in(one_in);
                     }
-                    check_searches(Database{{&store, &tail}, allowed}, queries, 7, threads);
+                    check_searches(kernel, Database{{&store, &tail}, allowed}, queries, 7, threads);
                 }
-                check_searches(Database{{&store, &tail}, {std::vector<bool>(n, false), std::vector<bool>(70, false)}},
+                check_searches(kernel, Database{{&store, &tail}, {std::vector<bool>(n, false), std::vector<bool>(70, false)}},
                                queries, 7, threads);
             }
         }
@@ -170,7 +180,7 @@ void pays() {
         Rows among = queries;
         for (size_t j = 3; j < 9; j += 4) std::copy_n(codes.row(j), 2, among.row(j));
         const Database database{{&clustered}};
-        const Reference reference(database, among, plain);
+        const Reference reference(best_kernel(), database, among, plain);
         reference.check_topk(10);
         CHECK_IN(clustered.ring.answered == 9 && clustered.ring.handed_back == 0, "answered",
                  clustered.ring.answered.load());
@@ -181,7 +191,7 @@ void pays() {
     const RingStore uniform(random, uniform_rows(random, n, 2), 100, 64);
     const Rows anywhere = uniform_rows(random, 9, 2);
     const Database database{{&uniform}};
-    Reference(database, anywhere, plain).check_topk(10);
+    Reference(best_kernel(), database, anywhere, plain).check_topk(10);
     CHECK_IN(uniform.ring.handed_back == 9, "handed back", uniform.ring.handed_back.load());
 
     // Two segments with rings: the first may answer and the second hand back, and then all starts anew.
@@ -190,7 +200,7 @@ void pays() {
     for (size_t i = 0; i < n; ++i) ids[i] = static_cast<int64_t>(1000 + n + i);
     second.set_ids_by_rank(ids);
     const Database both{{&clustered, &second}};
-    const Reference of_both(both, queries, plain);
+    const Reference of_both(best_kernel(), both, queries, plain);
     of_both.check_topk(10);
     of_both.check_within(30);
 }
@@ -203,11 +213,11 @@ void choice() {
             if (quick() && n > 500) continue;
             for (const Data& data : data_sets(random, n, n_words)) {
                 const Store store(random, data.rows, 4);
-                const RingChoice a = choose_clusters(store.segment, 1);
+                const RingChoice a = choose_clusters(best_kernel(), store.segment, 1);
                 CHECK_IN(a.n_clusters >= 1 && std::isfinite(a.share) && a.share > 0, data.name, "n", n);
-                const RingChoice b = choose_clusters(store.segment, 3);
+                const RingChoice b = choose_clusters(best_kernel(), store.segment, 3);
                 CHECK_IN(a.n_clusters == b.n_clusters && a.share == b.share, data.name, "n", n);
-                const RingParts made = build_ring(store.segment, a.n_clusters, 1);
+                const RingParts made = build_ring(best_kernel(), store.segment, a.n_clusters, 1);
                 CHECK(made.order.size() == n);
             }
         }

@@ -104,18 +104,22 @@ void every_size(const Kernel& kernel) {
         for (const size_t n_queries : {size_t{1}, size_t{3}, kernel.sliced_from + 1}) {
             Rows queries = uniform_rows(random, n_queries, n_words);
             if (n > 0) std::copy_n(store.rows.row(n / 2), n_words, queries.row(0));
-            const Reference reference(database, queries, plain);
+            const Reference reference(kernel, database, queries, plain);
             for (const size_t k : {size_t{1}, size_t{10}, n, n + 3})
                 if (k > 0) reference.check_topk(k);
             for (const size_t radius : {size_t{0}, n_bits / 5, n_bits / 2, n_bits - 1, n_bits, n_bits + 1})
                 reference.check_within(static_cast<uint32_t>(radius));
             reference.check_within(std::numeric_limits<uint32_t>::max());
-            const Reference of_metric(database, queries, metric);
+            const Reference of_metric(kernel, database, queries, metric);
             of_metric.check_topk(7);
             of_metric.check_within(metric.max_distance(n_words) / 2);
+            for (const size_t n_slots : {size_t{1}, size_t{64}, size_t{65}, n + 3}) {
+                reference.check_rerank(random, n_slots, 1 + random.below(n_slots + 2));
+                of_metric.check_rerank(random, n_slots, 1 + random.below(n_slots + 2));
+            }
         }
         for (const size_t radius : {size_t{0}, n_bits / 5, n_bits / 2, n_bits})
-            check_pairs(database, static_cast<uint32_t>(radius));
+            check_pairs(kernel, database, static_cast<uint32_t>(radius));
     }
 }
 
@@ -152,7 +156,7 @@ void boundaries(const Kernel& kernel) {
                 if (removed == 1) first.set_dead(random_bits(random, n, 2));
                 if (removed == 2) first.set_dead(std::vector<bool>(n, true));
                 if (removed == 3) second.set_dead(random_bits(random, second.rows.size(), 10));
-                if (n < 3000) check_pairs(Database{stores}, static_cast<uint32_t>(random.below(20)));
+                if (n < 3000) check_pairs(kernel, Database{stores}, static_cast<uint32_t>(random.below(20)));
 
                 std::vector<std::vector<bool>> allowed;
                 const size_t density = random.below(5);  // without a filter; all, few, half, one code allowed
@@ -170,9 +174,10 @@ void boundaries(const Kernel& kernel) {
                     Rows queries = uniform_rows(random, n_queries, n_words);
                     if (n > 0) std::copy_n(first.rows.row(n - 1), n_words, queries.row(0));
                     const Metric metric = random.one_in(4) ? weighted(random, n_words) : plain;
-                    const Reference reference(database, queries, metric);
+                    const Reference reference(kernel, database, queries, metric);
                     reference.check_topk(1 + random.below(30));
                     reference.check_within(static_cast<uint32_t>(random.below(metric.max_distance(n_words) / 2 + 1)));
+                    if (density == 0) reference.check_rerank(random, 1 + random.below(200), 1 + random.below(30));
                 }
             }
 }
@@ -187,14 +192,15 @@ void every_width(const Kernel& kernel) {
         const Rows queries = uniform_rows(random, kernel.sliced_from, n_words);
         const uint32_t n_bits = static_cast<uint32_t>(64 * n_words);
         const Metric plain;
-        const Reference reference(database, queries, plain);
+        const Reference reference(kernel, database, queries, plain);
         reference.check_topk(20);
         reference.check_within(n_bits / 2);
         const Metric far{{{~uint64_t{0}, 0, kMaxDistance / 64}}};
-        const Reference of_far(database, queries, far);
+        const Reference of_far(kernel, database, queries, far);
         of_far.check_topk(20);
         of_far.check_within(kMaxDistance / 2);
-        check_pairs(database, n_bits / 4);
+        of_far.check_rerank(random, 100, 20);
+        check_pairs(kernel, database, n_bits / 4);
     }
 }
 
@@ -220,14 +226,15 @@ void ties(const Kernel& kernel) {
         queries.words[1] = ~query.words[0];
         const Metric plain;
         for (const Database& database : {Database{{&store}}, Database{{&other, &store}}}) {
-            const Reference reference(database, queries, plain);
+            const Reference reference(kernel, database, queries, plain);
             for (const size_t k : {1, 50, 2000}) reference.check_topk(k);
+            for (const size_t k : {1, 50, 2000}) reference.check_rerank(random, 500, k);
         }
     }
 }
 
 // Work enough for several threads, in each of the ways to share it: parts of the database, tiles of queries, both.
-void threads(const Kernel&) {
+void threads(const Kernel& kernel) {
     struct Shape {
         size_t n;
         size_t n_words;
@@ -252,15 +259,16 @@ void threads(const Kernel&) {
         std::vector<const Store*> stores = {&store};
         if (&shape != &shapes.front()) stores.push_back(&tail);
         const Database database(stores);
-        const Reference reference(database, queries, plain);
+        const Reference reference(kernel, database, queries, plain);
         for (const unsigned n_threads : {0u, 1u, 2u, 3u, 4u}) {
             reference.check_topk(10, n_threads);
+            reference.check_rerank(random, 100, 10, n_threads);
             reference.check_within(static_cast<uint32_t>(64 * shape.n_words / 4), n_threads);
         }
     }
     for (const size_t n : {500, 2000}) {
         const Store store(random, clustered_rows(random, n, 2, 20, 9), 3);
-        for (unsigned n_threads = 0; n_threads <= 4; ++n_threads) check_pairs(Database{{&store}}, 20, n_threads);
+        for (unsigned n_threads = 0; n_threads <= 4; ++n_threads) check_pairs(kernel, Database{{&store}}, 20, n_threads);
     }
 }
 
@@ -273,7 +281,7 @@ void many_hits(const Kernel& kernel) {
         const Rows queries = uniform_rows(random, kernel.sliced_from, n_words);
         const Database database{{&store}};
         const Metric plain;
-        const Reference reference(database, queries, plain);
+        const Reference reference(kernel, database, queries, plain);
         for (const size_t eighths : {0, 1, 2, 3, 4, 5, 7}) reference.check_within(static_cast<uint32_t>(8 * n_words * eighths));
         reference.check_topk(1000);
     }
@@ -294,12 +302,12 @@ void falling_bound(const Kernel& kernel) {
         const Store store(random, rows, 17);
         const Database database{{&store}};
         const Metric plain;
-        const Reference reference(database, queries, plain);
+        const Reference reference(kernel, database, queries, plain);
         for (const size_t k : {1, 10, 200}) reference.check_topk(k);
     }
 }
 
-void distances(const Kernel&) {
+void distances(const Kernel& kernel) {
     Random random(16);
     const Metric plain;
     for (const size_t n_words : {1, 2, 3, 5, 8, 9, 33, 64, 1024})
@@ -307,7 +315,7 @@ void distances(const Kernel&) {
             const Rows a = uniform_rows(random, 1 + random.below(n_words > 100 ? 5 : 70), n_words);
             const Rows b = uniform_rows(random, n, n_words);
             std::vector<int32_t> found(a.size() * b.size(), -1);
-            hamming(a.queries(), b.queries(), 1 + static_cast<unsigned>(random.below(4)), found.data());
+            hamming(kernel, a.queries(), b.queries(), 1 + static_cast<unsigned>(random.below(4)), found.data());
             for (size_t i = 0; i < a.size(); ++i)
                 for (size_t j = 0; j < b.size(); ++j)
                     CHECK_IN(static_cast<uint64_t>(found[i * b.size() + j]) == slow_distance(a.row(i), b.row(j), n_words, plain),
@@ -315,8 +323,8 @@ void distances(const Kernel&) {
         }
     const Rows none{1, {}};
     const Rows one{1, {5}};
-    hamming(none.queries(), one.queries(), 1, nullptr);
-    hamming(one.queries(), none.queries(), 1, nullptr);
+    hamming(kernel, none.queries(), one.queries(), 1, nullptr);
+    hamming(kernel, one.queries(), none.queries(), 1, nullptr);
 }
 
 // Nothing to search, or nothing to search for.
@@ -333,26 +341,31 @@ void nothing(const Kernel& kernel) {
             const Rows queries = uniform_rows(random, n, 2);
             std::vector<int32_t> distances(3 * n);
             std::vector<int64_t> ids(3 * n);
-            topk(target, queries.queries(), plain, 3, 2, distances.data(), ids.data());
+            topk(kernel, target, queries.queries(), plain, 3, 2, distances.data(), ids.data());
             for (size_t i = 0; i < 3 * n; ++i) CHECK(distances[i] == kPadDistance && ids[i] == kPadId);
-            for (const std::vector<Candidate>& list : within(target, queries.queries(), plain, 200, 2)) CHECK(list.empty());
+            for (const std::vector<Candidate>& list : within(kernel, target, queries.queries(), plain, 200, 2)) CHECK(list.empty());
         }
-        CHECK(pairs(target, 200, 2).empty());
+        CHECK(pairs(kernel, target, 200, 2).empty());
+        const int64_t slots[] = {-1, -1};
+        int32_t distance = 0;
+        int64_t id = 0;
+        rerank(kernel, target, Rows{2, {1, 2}}.queries(), slots, 2, plain, 1, 1, &distance, &id);
+        CHECK(distance == kPadDistance && id == kPadId);
     }
     const Rows none{2, {}};
-    topk({{&few.segment}, {}}, none.queries(), plain, 3, 1, nullptr, nullptr);
-    CHECK(within({{&few.segment}, {}}, none.queries(), plain, 3, 1).empty());
+    topk(kernel, {{&few.segment}, {}}, none.queries(), plain, 3, 1, nullptr, nullptr);
+    CHECK(within(kernel, {{&few.segment}, {}}, none.queries(), plain, 3, 1).empty());
     // A segment that has no memory yet, before, between and behind others.
     for (const std::vector<const Segment*>& segments :
          std::vector<std::vector<const Segment*>>{{&without_memory, &few.segment}, {&few.segment, &without_memory}}) {
-        CHECK(pairs({segments, {}}, 128, 1).size() == 10);
+        CHECK(pairs(kernel, {segments, {}}, 128, 1).size() == 10);
         for (const size_t n : {size_t{1}, kernel.sliced_from}) {
             const Rows queries = uniform_rows(random, n, 2);
-            for (const std::vector<Candidate>& list : within({segments, {}}, queries.queries(), plain, 128, 1))
+            for (const std::vector<Candidate>& list : within(kernel, {segments, {}}, queries.queries(), plain, 128, 1))
                 CHECK(list.size() == 5);
             std::vector<int32_t> distances(5 * n);
             std::vector<int64_t> ids(5 * n);
-            topk({segments, {}}, queries.queries(), plain, 5, 1, distances.data(), ids.data());
+            topk(kernel, {segments, {}}, queries.queries(), plain, 5, 1, distances.data(), ids.data());
             for (size_t i = 0; i < 5 * n; ++i) CHECK(distances[i] <= 128 && ids[i] >= 1000);
         }
     }

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from . import metric
-from .choose import cpu_features, kernel, kernels, module, threads, use, why_no_native
+from .choose import active, kernel, kernels, threads, use
+from .contract import LANES, MAX_RING_WORDS, PAD_DISTANCE, PAD_ID, Kernel, Metric, Ring, Segment
 from .distances import hamming
 from .metric import MAX_DISTANCE
+from .native import cpu_features, why_no_native
 
 __all__ = [
+    "LANES",
     "MAX_DISTANCE",
+    "MAX_RING_WORDS",
+    "PAD_DISTANCE",
+    "PAD_ID",
+    "Kernel",
+    "Metric",
+    "Ring",
+    "Segment",
+    "active",
     "cpu_features",
     "hamming",
     "kernel",
     "kernels",
     "metric",
-    "module",
     "threads",
     "use",
     "why_no_native",

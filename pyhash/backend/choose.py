@@ -1,24 +1,21 @@
-"""The backend: which compute module searches run on, and with how many threads.
+"""Which kernel is active, and how many threads it is asked to use. Nothing else knows: a kernel is handed down.
 
-There are two: `_native` (C++, several kernels, the best that the CPU can run is taken) and `numba_kernels`. Both keep
-the contract in `_native.pyi`, so answers never differ.
+There are those of the C++ core (the best that the CPU can run is taken) and Numba's. All keep `contract.Kernel`, so
+answers never differ.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import importlib.util
 import logging
 import os
 import threading
 import warnings
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from ..codes import check_int
 from ..support import DISTRIBUTION, hold_through_fork, locked, machine
+from . import native
+from .contract import Kernel
 
 _NUMBA = "numba"
 _AUTO = "auto"
@@ -26,7 +23,7 @@ _MAX_THREADS = 1024
 
 _lock = threading.RLock()
 hold_through_fork(_lock)
-_module: ModuleType | None = None  # the active one; None until the first use
+_active: Kernel | None = None  # the active one; None until the first use
 _default_threads: int | None = None  # from PYHASH_THREADS; None until the first use
 
 
@@ -38,8 +35,7 @@ def kernels() -> list[str]:
     list of str
         Such as ``["avx512", "avx2", "scalar", "numba"]``; each is a name for `use` and PYHASH_KERNEL.
     """
-    native, _ = _native()
-    names = [] if native is None else list(native.available_kernels())
+    names = [kernel.name for kernel in native.kernels()]
     return [*names, _NUMBA] if importlib.util.find_spec("numba") is not None else names
 
 
@@ -55,7 +51,7 @@ def kernel() -> str:
     ImportError
         When there is none: the C++ core is not compiled and Numba not installed.
     """
-    return _name(module())
+    return active().name
 
 
 def use(name: str) -> Restore:
@@ -85,7 +81,7 @@ def use(name: str) -> Restore:
     """
 
     def change() -> Restore:
-        before = None if _module is None else _name(_module)
+        before = None if _active is None else _active.name
         _activate(name, "kernel")
         return Restore(before)
 
@@ -105,9 +101,9 @@ class Restore:
         locked(_lock, self._restore)
 
     def _restore(self) -> None:
-        global _module
+        global _active
         if self._before is None:
-            _module = None
+            _active = None
         else:
             _activate(self._before, "kernel")
 
@@ -115,13 +111,13 @@ class Restore:
         return f"<pyhash kernel {kernel()}, before: {self._before or 'none chosen'}>"
 
 
-def module() -> ModuleType:
-    """Return the active compute module; raises as `kernel` does."""
-    return _module or _choose()
+def active() -> Kernel:
+    """Return the kernel in use; raises as `kernel` does. A call takes it once and keeps it to its end."""
+    return _active if _active is not None else _choose()
 
 
 def threads(threads: int | None = None) -> int:
-    """Return how many threads to ask the compute module for.
+    """Return how many threads to ask a kernel for.
 
     Parameters
     ----------
@@ -145,59 +141,18 @@ def threads(threads: int | None = None) -> int:
     return _default_threads
 
 
-def why_no_native() -> str | None:
-    """Return why the C++ core is not there, or None when it is."""
-    return _native()[1]
-
-
-def cpu_features() -> list[str]:
-    """Return what CPU and operating system offer of what the C++ kernels ask for; empty without the C++ core."""
-    native, _ = _native()
-    return [] if native is None else list(native.cpu_features())
-
-
-@functools.cache
-def _native() -> tuple[Any, str | None]:
-    """Return the C++ core, or why it cannot be had."""
-    try:
-        from .. import _native as module
-    except ImportError as error:
-        if importlib.util.find_spec("pyhash._native") is None:
-            return None, _why_missing()
-        return None, f"pyhash._native cannot be loaded: {error}"
-    return module, None
-
-
-def _why_missing() -> str:
-    """Say why there is no compiled module: most often because it was not compiled, or because a clone is imported."""
-    here = Path(__file__).resolve().parents[1]
-    for distribution in importlib.metadata.distributions(name=DISTRIBUTION):
-        installed = Path(str(distribution.locate_file(here.name))).resolve()
-        if installed != here and any(installed.glob("_native.*.so")):
-            return (
-                f"pyhash is imported from {here}, which hides the installed package in {installed}; start Python in "
-                "another folder, or install this one with `pip install -e .`"
-            )
-    return f"the compiled module was not found in {here}; it was not compiled when pyhash was installed"
-
-
-def _name(module: Any) -> str:
-    """Name the kernel in use in this module."""
-    return str(module.get_kernel()) if hasattr(module, "get_kernel") else _NUMBA
-
-
-def _choose() -> ModuleType:
+def _choose() -> Kernel:
     """Choose at first use."""
-    return locked(_lock, lambda: _module or _activate(os.environ.get("PYHASH_KERNEL") or _AUTO, "PYHASH_KERNEL"))
+    return locked(_lock, lambda: _active or _activate(os.environ.get("PYHASH_KERNEL") or _AUTO, "PYHASH_KERNEL"))
 
 
-def _activate(name: str, argument: str) -> ModuleType:
+def _activate(name: str, argument: str) -> Kernel:
     """Make the kernel of this name the active one."""
-    global _module
+    global _active
     names = kernels()
     if not names:
         raise ImportError(
-            f"no search backend is available: {why_no_native()}, and Numba is not installed. "
+            f"no search backend is available: {native.why_no_native()}, and Numba is not installed. "
             f"With Numba it works: pip install '{DISTRIBUTION}[numba]'"
         )
     if isinstance(name, str):
@@ -207,18 +162,17 @@ def _activate(name: str, argument: str) -> ModuleType:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, (_AUTO, *names)))}, got {name!r}{hint}")
     chosen = names[0] if name == _AUTO else name
     if chosen == _NUMBA:
-        from . import numba_kernels as _numba
+        from .numba_search import KERNEL
 
         if name == _AUTO:
             warnings.warn(
-                f"pyhash searches with Numba, which is several times slower than compiled code: {why_no_native()}",
+                f"pyhash searches with Numba, which is several times slower than compiled code: "
+                f"{native.why_no_native()}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        _module = _numba
+        _active = KERNEL
     else:
-        native, _ = _native()
-        native.set_kernel(chosen)
-        _module = native
+        _active = next(kernel for kernel in native.kernels() if kernel.name == chosen)
     logging.getLogger("pyhash").info("searching with the kernel %s", chosen)
-    return _module
+    return _active

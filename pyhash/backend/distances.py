@@ -40,5 +40,5 @@ def hamming(a: ArrayLike, b: ArrayLike, threads: int | None = None) -> Any:
         )
     n_threads = choose.threads(threads)
     words = to_words(np.atleast_2d(left)), to_words(np.atleast_2d(right))
-    distances = choose.module().hamming(*words, n_threads)
+    distances = choose.active().hamming(*words, n_threads)
     return distances[0 if left.ndim == 1 else slice(None), 0 if right.ndim == 1 else slice(None)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from ..codes import Levels, check_int, words_per_code
+from .contract import Kernel, Metric
 
 MAX_DISTANCE = 2**31 - 2  # 2**31 - 1 is the padding of answers
 
@@ -54,8 +53,8 @@ def check_level(levels: Levels, level: object, name: str) -> None:
         raise ValueError(f"{name} must name a level of this index ({known}), got {level!r}")
 
 
-def metric(module: ModuleType, n_bytes: int, terms: Terms) -> Any:
-    """Return the backend's `Metric` for these terms."""
+def metric(kernel: Kernel, n_bytes: int, terms: Terms) -> Metric:
+    """Return the kernel's `Metric` for these terms."""
     words, masks, weights = [], [], []
     for first, end, weight in terms:
         mask = np.zeros(words_per_code(n_bytes) * 8, dtype=np.uint8)
@@ -65,6 +64,6 @@ def metric(module: ModuleType, n_bytes: int, terms: Terms) -> Any:
             words.append(word)
             masks.append(words_of_level[word])
             weights.append(weight)
-    return module.Metric(
+    return kernel.metric(
         np.array(words, dtype=np.uint32), np.array(masks, dtype=np.uint64), np.array(weights, dtype=np.uint32)
     )

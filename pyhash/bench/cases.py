@@ -146,7 +146,8 @@ class Bench:
 
     def _popcount_bound(self, bits: int) -> float:
         n = self.sizes.scan * 4 * 64 // bits
-        return n / min(seconds(lambda: self._native().scan_cached(bits // 64, n)) for _ in range(3)) / 1e9
+        kernel = self._native().kernels()[0]
+        return n / min(seconds(lambda: self._native().scan_cached(kernel, bits // 64, n)) for _ in range(3)) / 1e9
 
     def one_query(self, bits: int) -> Iterator[Row]:
         """One query over codes in memory, against the rate at which that memory can be read."""

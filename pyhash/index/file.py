@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend import Ring
 from ..errors import CorruptIndexError
 from ..support import files
-from .store import BLOCK, Ring, Run, aligned_bytes
+from .store import BLOCK, Run, aligned_bytes
 
 MAGIC = b"PYHASHIX"
 VERSION = 1

@@ -6,21 +6,20 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import backend
-from ..backend import MAX_DISTANCE
+from ..backend import MAX_DISTANCE, Kernel, Metric, Segment
 from ..backend import metric as measure
 from ..codes import Levels, as_array, check_codes, check_int, from_words, to_words, words_per_code
 from ..errors import CorruptIndexError
 from ..support import ReadWriteLock, machine, reads
 from . import file as _file
 from .results import Hits, Pairs, Ranges
-from .runs import Runs, ascending, can_ring
+from .runs import Runs, ascending
 
 __all__ = ["CorruptIndexError", "Index"]
 
@@ -92,7 +91,7 @@ class Index:
         self._n_bytes = self._levels.n_bytes
         self._runs = Runs(words_per_code(self._n_bytes), structure)
         self._next_id = 0
-        self._metrics: dict[tuple[ModuleType, measure.Terms], Any] = {}
+        self._metrics: dict[tuple[type[Kernel], measure.Terms], Metric] = {}
         self._lock = ReadWriteLock()
         self._builder: threading.Thread | None = None  # who builds a ring at the moment
         self._reader: _file.Reader | None = None  # the mapped file, which cannot change
@@ -190,9 +189,10 @@ class Index:
                 described: dict[str, Any] = {"codes": len(run), "removed": run.n_dead, "clusters": 0}
                 if run.ring is not None:
                     described["clusters"] = len(run.ring.least)
-                    module = backend.module()
-                    if can_ring(module):
-                        answered, handed_back, scanned = run.view(module).ring_counters()
+                    kernel = backend.active()
+                    counters = run.view(kernel).ring_counters() if kernel.rings else None
+                    if counters is not None:
+                        answered, handed_back, scanned = counters
                         described["answered"] = answered
                         described["handed_back"] = handed_back
                         described["codes_per_query"] = scanned / answered if answered else None
@@ -315,7 +315,7 @@ class Index:
             As in `search`.
         """
         n_threads = backend.threads(threads)
-        self._lock.writing(self._change, self._runs.optimize, n_threads)
+        self._lock.writing(self._change, self._runs.optimize, backend.active(), n_threads)
 
     def _change(self, change: Callable[..., None], *args: Any) -> None:
         self._check_writable()
@@ -369,34 +369,34 @@ class Index:
         words = to_words(rows[None] if single else rows)
         k = check_int(k, "k", 1, _MAX_K)
         n_threads = backend.threads(threads)
-        module = backend.module()
+        kernel = backend.active()
         if k * len(words) >= _LARGE_ANSWER:
             _check_room(k, len(words))
         terms = measure.terms(self._levels, level, weights)
         if cascade is not None:
             coarse, n_candidates = self._check_cascade(cascade)
-        elif terms is None and where is None and self._runs.wants_ring(module, len(words)):
-            self._build_ring(n_threads)
+        elif terms is None and where is None and self._runs.wants_ring(kernel, len(words)):
+            self._build_ring(kernel, n_threads)
         before = self._lock.held()  # not `reads`: one call less where calls count
         try:
             with self._lock.reading():
-                segments, allowed = self._to_search(module, where, len(words))
-                metric = self._metric(module, terms)
+                segments, allowed = self._to_search(kernel, where, len(words))
+                metric = self._metric(kernel, terms)
                 if cascade is None:
-                    distances, ids = module.topk(segments, words, metric, k, allowed, n_threads)
+                    distances, ids = kernel.topk(segments, words, metric, k, allowed, n_threads)
                 else:
                     distances = np.empty((len(words), k), dtype=np.int32)
                     ids = np.empty((len(words), k), dtype=np.int64)
-                    coarse_metric = self._metric(module, coarse)
+                    coarse_metric = self._metric(kernel, coarse)
                     n_candidates = max(1, min(n_candidates, len(self._runs)))
                     step = max(1, _MAX_CANDIDATES // n_candidates)
                     for begin in range(0, len(words), step):
                         batch = words[begin : begin + step]
-                        _, near = module.topk(segments, batch, coarse_metric, n_candidates, allowed, n_threads)
+                        _, near = kernel.topk(segments, batch, coarse_metric, n_candidates, allowed, n_threads)
                         for i, candidates in enumerate(near, begin):
                             runs = self._runs.gathered(np.sort(candidates[candidates != _PAD_ID]))
-                            few = [run.view(module) for run in runs]
-                            distances[i], ids[i] = module.topk(few, words[i : i + 1], metric, k, None, 1)
+                            few = [run.view(kernel) for run in runs]
+                            distances[i], ids[i] = kernel.topk(few, words[i : i + 1], metric, k, None, 1)
         except BaseException:
             self._lock.give_back(before)
             raise
@@ -436,14 +436,14 @@ class Index:
         words = to_words(rows[None] if rows.ndim == 1 else rows)
         radius = min(check_int(radius, "radius", 0), MAX_DISTANCE)
         n_threads = backend.threads(threads)
-        module = backend.module()
+        kernel = backend.active()
         terms = measure.terms(self._levels, level, weights)
-        if terms is None and where is None and self._runs.wants_ring(module, len(words)):
-            self._build_ring(n_threads)
+        if terms is None and where is None and self._runs.wants_ring(kernel, len(words)):
+            self._build_ring(kernel, n_threads)
         try:
             with self._lock.reading():
-                segments, allowed = self._to_search(module, where, len(words))
-                return Ranges(*module.within(segments, words, self._metric(module, terms), radius, allowed, n_threads))
+                segments, allowed = self._to_search(kernel, where, len(words))
+                return Ranges(*kernel.within(segments, words, self._metric(kernel, terms), radius, allowed, n_threads))
         except MemoryError:
             raise _too_many(radius) from None
 
@@ -466,23 +466,23 @@ class Index:
         """
         radius = min(check_int(radius, "radius", 0), MAX_DISTANCE)
         n_threads = backend.threads(threads)
-        module = backend.module()
+        kernel = backend.active()
         try:
             with self._lock.reading():
-                segments, _ = self._to_search(module, None, 0)
-                return Pairs(*module.pairs(segments, radius, n_threads))
+                segments, _ = self._to_search(kernel, None, 0)
+                return Pairs(*kernel.pairs(segments, radius, n_threads))
         except MemoryError:
             raise _too_many(radius) from None
 
-    def _metric(self, module: ModuleType, terms: measure.Terms | None) -> Any:
+    def _metric(self, kernel: Kernel, terms: measure.Terms | None) -> Metric | None:
         """Return the backend's metric for these terms, made once; None for the whole code."""
         if terms is None:
             return None
-        metric = self._metrics.get((module, terms))
+        metric = self._metrics.get((type(kernel), terms))
         if metric is None:
             if len(self._metrics) >= _MAX_METRICS:
                 self._metrics = {}
-            metric = self._metrics[module, terms] = measure.metric(module, self._n_bytes, terms)
+            metric = self._metrics[type(kernel), terms] = measure.metric(kernel, self._n_bytes, terms)
         return metric
 
     def _check_cascade(self, cascade: tuple[str, int]) -> tuple[measure.Terms | None, int]:
@@ -493,7 +493,7 @@ class Index:
         return measure.terms(self._levels, level, None), check_int(n_candidates, "cascade's number of candidates", 1)
 
     @reads
-    def _build_ring(self, threads: int) -> None:
+    def _build_ring(self, kernel: Kernel, threads: int) -> None:
         """Build a ring while others go on searching; changes wait for it."""
         builder = self._builder
         if self._reader is not None or (builder is not None and builder.is_alive()) or self._lock.reads_here():
@@ -501,7 +501,7 @@ class Index:
         self._builder = threading.current_thread()
         try:
             with self._lock.reading():
-                plan = self._runs.plan_ring(threads)
+                plan = self._runs.plan_ring(kernel, threads)
             self._lock.writing(self._runs.take_ring, plan)
         except MemoryError:  # searches go on without it
             _log.warning("no memory to build a ring for %d codes; searching without", len(self))
@@ -510,11 +510,11 @@ class Index:
             self._builder = None
 
     def _to_search(
-        self, module: ModuleType, where: ArrayLike | None, n_queries: int
-    ) -> tuple[list[Any], list[NDArray[np.uint64]] | None]:
+        self, kernel: Kernel, where: ArrayLike | None, n_queries: int
+    ) -> tuple[list[Segment], list[NDArray[np.uint64]] | None]:
         """Return the backend's segments to search, and bit masks of what is allowed in them."""
         if where is None:
-            return [run.view(module) for run in self._runs.for_backend(module)], None
+            return [run.view(kernel) for run in self._runs.for_backend(kernel)], None
         allowed = as_array(where, "where")
         if allowed.ndim != 1:
             raise ValueError(f"where must be 1-D, got {allowed.ndim}-D")
@@ -522,8 +522,8 @@ class Index:
             allowed = _check_ids(allowed, "where")
         elif len(allowed) != len(self):
             raise ValueError(f"where, as a mask, must have one entry a code: {len(self)}, got {len(allowed)}")
-        runs, masks = self._runs.restricted(module, allowed, n_queries)
-        return [run.view(module) for run in runs], masks
+        runs, masks = self._runs.restricted(kernel, allowed, n_queries)
+        return [run.view(kernel) for run in runs], masks
 
     # Files, bytes, copies
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import backend
+from ..backend import MAX_RING_WORDS, Kernel
 from ..errors import MissingIdError
 from . import store
 from .store import BLOCK, Run
@@ -25,16 +24,10 @@ _RING_FROM = 1 << 16  # codes from which "auto" thinks of a ring: below, a flat 
 _RING_AFTER = 4096  # flat passes that take about as long as building a ring
 _RING_SHARE = 0.25  # of all codes: what a query may pass over, here and there, with a ring that is worth building
 _FEW_QUERIES = 16  # in one call: below, each passes over the codes alone
-_MAX_RING_WORDS = 64  # as in csrc/hamming/ring.h
 
 _Ids = NDArray[np.int64]
 _Words = NDArray[np.uint64]
 _Slots = NDArray[np.int64]
-
-
-def can_ring(module: ModuleType) -> bool:
-    """Whether this backend can build and search rings."""
-    return hasattr(module, "build_ring")
 
 
 def ascending(ids: _Ids) -> _Ids:
@@ -177,19 +170,19 @@ class Runs:
 
     # Rings
 
-    def optimize(self, threads: int) -> None:
+    def optimize(self, kernel: Kernel, threads: int) -> None:
         """Make one run without gaps, with a ring if it pays."""
         if len(self.list) > 1 or any(run.n_dead for run in self.list):
             self.list = [store.merged(self.list)]
             self._n_changes += 1
         if self.list and self.list[0].ring is None and self.structure != "flat":
             self._judged = 0  # asked for, so thought of anew
-            self.take_ring(self.plan_ring(threads))
+            self.take_ring(self.plan_ring(kernel, threads))
 
-    def wants_ring(self, module: ModuleType, n_queries: int) -> bool:
+    def wants_ring(self, kernel: Kernel, n_queries: int) -> bool:
         """Count a search, and say whether searches have cost about as much by now as building a ring would."""
         runs = self.list  # asked without the lock, so another list may take its place
-        if self.structure == "flat" or not runs or not can_ring(module) or self.n_words > _MAX_RING_WORDS:
+        if self.structure == "flat" or not runs or not kernel.rings or self.n_words > MAX_RING_WORDS:
             return False
         main = runs[0]
         if main.ring is not None or main.n_codes < 2 * self._judged or main.n_codes >= 2**32:
@@ -202,19 +195,18 @@ class Runs:
         self._flat_passes += n_queries if n_queries < _FEW_QUERIES else n_queries / 4
         return self._flat_passes >= _RING_AFTER
 
-    def plan_ring(self, threads: int) -> RingPlan | None:
+    def plan_ring(self, kernel: Kernel, threads: int) -> RingPlan | None:
         """Build a ring for the first run if it pays; None if there is none to build. Changes nothing yet."""
-        module: Any = backend.module()
-        if not self.list or not can_ring(module) or self.n_words > _MAX_RING_WORDS:
+        if not self.list or not kernel.rings or self.n_words > MAX_RING_WORDS:
             return None
         main = self.list[0]
         if main.ring is not None or main.n_codes < 2 * self._judged or main.n_codes >= 2**32:
             return None
         if main.n_dead:
             main = store.merged([main])
-        n_clusters, share = module.choose_clusters(main.view(module), threads)
+        n_clusters, share = kernel.choose_clusters(main.view(kernel), threads)
         pays = share <= _RING_SHARE or self.structure == "ring"
-        return RingPlan(self._n_changes, main.n_codes, main.with_ring(module, n_clusters, threads) if pays else None)
+        return RingPlan(self._n_changes, main.n_codes, main.with_ring(kernel, n_clusters, threads) if pays else None)
 
     def give_up_ring(self) -> None:
         """Try no ring again until there are twice as many codes."""
@@ -234,19 +226,19 @@ class Runs:
 
     # What to search
 
-    def for_backend(self, module: ModuleType) -> list[Run]:
+    def for_backend(self, kernel: Kernel) -> list[Run]:
         """Return the runs as this backend can search them."""
-        return self.list if can_ring(module) else [run.flattened() for run in self.list]
+        return self.list if kernel.rings else [run.flattened() for run in self.list]
 
     def restricted(
-        self, module: ModuleType, where: NDArray[np.bool_] | _Ids, n_queries: int
+        self, kernel: Kernel, where: NDArray[np.bool_] | _Ids, n_queries: int
     ) -> tuple[list[Run], list[_Words] | None]:
         """Return runs to search when only some codes are allowed, and bit masks of those where the runs hold others.
 
         Few allowed codes are gathered into small runs of their own; many are marked in a bit mask, a word a block.
         `where` is a mask aligned with `ids()`, or ids.
         """
-        runs = self.for_backend(module)
+        runs = self.for_backend(kernel)
         if where.dtype == np.bool_ and len(runs) == 1 and runs[0].dead is None and runs[0].ring is None:
             slots = [np.flatnonzero(where)]
         else:

@@ -11,12 +11,12 @@ import contextlib
 import mmap
 import threading
 from collections.abc import Iterator
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend import Kernel, Ring, Segment
 from ..errors import CorruptIndexError
 from ..support import hold_through_fork
 
@@ -61,16 +61,6 @@ _flattening = threading.RLock()  # held while a flat copy is made, so that one i
 hold_through_fork(_flattening)
 
 
-class Ring(NamedTuple):
-    """What the C++ core made of a run to search part of it only; csrc/hamming/ring.h says how."""
-
-    order: NDArray[np.uint32]  # (n_codes,) the rank of a slot: its code's place in the order of ids
-    centres: NDArray[np.uint64]  # (blocks, n_words, 64)
-    least: NDArray[np.uint32]  # (n_clusters,) smallest radius of a cluster
-    first: NDArray[np.uint32]  # (n_clusters + 1,) where a cluster's rings begin in `starts`
-    starts: NDArray[np.uint32]  # first slot of each ring, and the end of each cluster
-
-
 class Run:
     """Codes stored together, their ids ascending with the slot, unless a ring keeps them in an order of its own.
 
@@ -89,7 +79,7 @@ class Run:
         self.ring: Ring | None = None
         self._slot_of_rank: NDArray[np.uint32] | None = None
         self._flattened: Run | None = None
-        self._views: dict[ModuleType, Any] = {}
+        self._views: dict[type[Kernel], Segment] = {}
 
     @classmethod
     def from_arrays(
@@ -137,16 +127,15 @@ class Run:
         """The largest id, a removed one included; the run is not empty."""
         return self.first_id + self.n_codes - 1 if self.ids is None else int(self.ids[self.n_codes - 1])
 
-    def view(self, module: ModuleType) -> Any:
-        """Return this run as the backend's `Segment`, made once after each change."""
-        view = self._views.get(module)
+    def view(self, kernel: Kernel) -> Segment:
+        """Return this run as a `Segment` of this kernel, and of all of its type: made once after each change."""
+        view = self._views.get(type(kernel))
         if view is None:
-            extra = () if self.ring is None else (self.ring,)
             try:
-                view = module.Segment(self.chunks, self.n_codes, self.first_id, self.ids, self.dead, *extra)
+                view = kernel.segment(self.chunks, self.n_codes, self.first_id, self.ids, self.dead, self.ring)
             except ValueError as error:  # only a file, mapped and not verified, can hold such a thing
                 raise CorruptIndexError(f"the index is damaged: {error}") from error
-            self._views[module] = view
+            self._views[type(kernel)] = view
         return view
 
     def flattened(self) -> Run:
@@ -158,21 +147,14 @@ class Run:
                 self._flattened = merged([self])
             return self._flattened
 
-    def with_ring(self, module: Any, n_clusters: int, threads: int) -> Run:
+    def with_ring(self, kernel: Kernel, n_clusters: int, threads: int) -> Run:
         """Return the codes of this run (flat, nothing removed) as a run with a ring."""
-        parts = module.build_ring(self.view(module), n_clusters, threads)
-        centres = Run(self.n_words)
-        n = len(parts[2])
-        centres._reserve(n)
-        centres._write(0, parts[1].reshape(n, self.n_words))
-        centres.n_codes = n
+        ring = kernel.build_ring(self.view(kernel), n_clusters, threads)
         run = Run(self.n_words)
         run._reserve(self.n_codes)
-        module.permute(self.view(module), parts[0], run.chunks)
-        run.n_codes, run.first_id = self.n_codes, self.first_id
+        kernel.permute(self.view(kernel), ring.order, run.chunks)
+        run.n_codes, run.first_id, run.ring = self.n_codes, self.first_id, ring
         run.ids = None if self.ids is None else self.ids[: self.n_codes]
-        blocks = np.concatenate(list(centres.used_chunks()))
-        run.ring = Ring(parts[0], blocks, *parts[2:])
         return run
 
     # Changing

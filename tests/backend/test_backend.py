@@ -1,4 +1,4 @@
-"""Every kernel and backend against the reference, through the contract of `pyhash/_native.pyi`; and choosing one."""
+"""Every kernel against the reference, through `pyhash/backend/contract.py`; and choosing one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored import Stored, assert_same, check, clustered, flat, interleaved
 from tuning import tune
 
 import pyhash
@@ -31,137 +31,19 @@ def use_or_skip(name):
     if name not in backend.kernels():
         if name == "numba":
             pytest.skip("Numba is not installed")
-        pytest.skip(backend.why_no_native() or f"this machine cannot run the kernel {name}")
+        pytest.skip(pyhash.backend.why_no_native() or f"this machine cannot run the kernel {name}")
     return backend.use(name)
 
 
-@pytest.fixture(params=KERNELS)
+@pytest.fixture(params=pyhash.kernels())
 def module(request, monkeypatch):
-    """The compute module, with one kernel after the other."""
-    with use_or_skip(request.param):
-        active = backend.module()
+    """One kernel after the other."""
+    with pyhash.use(request.param):
+        active = backend.active()
         if request.param == "numba":
             tune(monkeypatch, numba_work=1)  # so that little work is shared too
             tune(monkeypatch, numba_hits=100)  # and few answers are more than fit
         yield active
-
-
-# Stored codes, as both a backend and the reference see them
-
-
-@dataclass
-class Stored:
-    """A run of codes: rows of uint8, ascending ids (or just the first), which rows are removed, which are allowed."""
-
-    rows: np.ndarray
-    ids: np.ndarray | int = 0
-    dead: np.ndarray | None = None
-    allowed: np.ndarray | None = None
-    full: int = 2  # blocks a chunk
-
-    def all_ids(self):
-        n = len(self.rows)
-        return np.arange(self.ids, self.ids + n) if isinstance(self.ids, int) else self.ids
-
-    def marks(self, mask):
-        """Bits of a mask of rows, a word a block; the lanes after the last row at random."""
-        bits = np.random.default_rng(0).integers(0, 2, -(-len(self.rows) // 64) * 64, dtype=np.uint8)
-        bits[: len(self.rows)] = mask
-        return np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64)
-
-    def segment(self, module):
-        words = to_words(self.rows)
-        n, n_words = words.shape
-        n_blocks = -(-n // 64) + n % 2  # now and then a block more than there need be
-        blocks = np.random.default_rng(1).integers(0, 2**64, (n_blocks * 64, n_words), dtype=np.uint64)
-        blocks[:n] = words
-        blocks = np.ascontiguousarray(blocks.reshape(n_blocks, 64, n_words).transpose(0, 2, 1))
-        blocks.flags.writeable = n % 3 > 0  # some are mapped files
-        chunks = [blocks[i : i + self.full] for i in range(0, n_blocks, self.full)]
-        first, ids = (self.ids, None) if isinstance(self.ids, int) else (0, self.ids)
-        return module.Segment(chunks, n, first, ids, None if self.dead is None else self.marks(self.dead))
-
-
-def flat(stored):
-    """All rows, ids, and masks of what is there and of what may be found."""
-    rows = np.concatenate([s.rows for s in stored])
-    ids = np.concatenate([s.all_ids() for s in stored])
-    there = [np.ones(len(s.rows), bool) if s.dead is None else ~s.dead for s in stored]
-    shown = [mask if s.allowed is None else mask & s.allowed for s, mask in zip(stored, there, strict=True)]
-    return rows, ids, np.concatenate(there), np.concatenate(shown)
-
-
-def metric_of(module, parts, n_words):
-    """The backend's metric for parts `(first byte, end byte, weight)`."""
-    if parts is None:
-        return None
-    terms = []
-    for first, end, weight in parts:
-        mask = np.zeros(n_words * 8, dtype=np.uint8)
-        mask[first:end] = 255
-        terms += [(word, bits, weight) for word, bits in enumerate(mask.view(np.uint64).tolist()) if bits]
-    words, masks, weights = zip(*terms, strict=True)
-    return module.Metric(
-        np.array(words, dtype=np.uint32), np.array(masks, dtype=np.uint64), np.array(weights, dtype=np.uint32)
-    )
-
-
-def assert_same(got, expected, note):
-    assert len(got) == len(expected)
-    for one, other in zip(got, expected, strict=True):
-        assert (one.dtype, one.shape) == (other.dtype, other.shape), note
-        np.testing.assert_array_equal(one, other, err_msg=str(note))
-
-
-def check(module, stored, queries, ks, radii, parts=None, threads=(1,), expected=None):
-    """Compare topk and within with the reference."""
-    n_words = -(-queries.shape[1] // 8)
-    rows, ids, _, shown = flat(stored)
-    segments = [s.segment(module) for s in stored]
-    allowed = None
-    if any(s.allowed is not None for s in stored):
-        allowed = [s.marks(np.ones(len(s.rows), bool) if s.allowed is None else s.allowed) for s in stored]
-    metric = metric_of(module, parts, n_words)
-    words = to_words(queries)
-    for k in ks:
-        expected = oracle.topk(rows, ids, queries, k, parts, shown)
-        for n_threads in threads:
-            note = f"{len(rows)} codes, {n_words} words, k={k}, {parts}, {n_threads} threads"
-            assert_same(module.topk(segments, words, metric, k, allowed, n_threads), expected, note)
-    for radius in radii:
-        expected = oracle.within(rows, ids, queries, radius, parts, shown)
-        for n_threads in threads:
-            note = f"{len(rows)} codes, {n_words} words, radius={radius}, {parts}, {n_threads} threads"
-            assert_same(module.within(segments, words, metric, radius, allowed, n_threads), expected, note)
-
-
-def clustered(rng, n, n_bytes, flips=6):
-    """Codes near a few centres, so that ties are many."""
-    centres = rng.integers(0, 256, (4, n_bytes), dtype=np.uint8)
-    rows = centres[rng.integers(0, 4, n)]
-    for _ in range(flips):
-        rows[np.arange(n), rng.integers(0, n_bytes, n)] ^= 1 << rng.integers(0, 8, n).astype(np.uint8)
-    return rows
-
-
-def interleaved(rng, rows, n_segments, dead=0.0, allowed=None):
-    """Spread rows over segments whose ids mix, negative and far ones too."""
-    ids = np.sort(rng.choice(np.arange(-3000, 3000), len(rows), replace=False)).astype(np.int64)
-    ids[ids == -1] = 3000
-    ids = np.sort(ids)
-    if len(ids) > 1:
-        ids[0], ids[-1] = -(2**63), 2**63 - 1
-    which = rng.integers(0, n_segments, len(rows))
-    return [
-        Stored(
-            rows[which == s],
-            ids[which == s],
-            dead=rng.random((which == s).sum()) < dead if dead else None,
-            allowed=None if allowed is None else rng.random((which == s).sum()) < allowed,
-            full=1 + s,
-        )
-        for s in range(n_segments)
-    ]
 
 
 # Searches
@@ -281,9 +163,9 @@ def test_nothing_to_search_or_to_search_for(module):
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(data=st.data())
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", pyhash.kernels())
 def test_any_search(name, data):
-    with use_or_skip(name):
+    with pyhash.use(name):
         seed = data.draw(st.integers(0, 2**32 - 1), "seed")
         rng = np.random.default_rng(seed)
         n_bytes = data.draw(st.integers(1, 40), "bytes")
@@ -297,7 +179,7 @@ def test_any_search(name, data):
         parts = data.draw(st.sampled_from([None, [(cut, n_bytes, weight)], [(0, cut + 1, 1), (cut, n_bytes, weight)]]))
         k = data.draw(st.sampled_from([1, 2, 10, 100, 301]), "k")
         radius = data.draw(st.integers(0, 8 * n_bytes), "radius")
-        check(backend.module(), stored, queries, (k,), (radius,), parts, (data.draw(st.integers(0, 3), "threads"),))
+        check(backend.active(), stored, queries, (k,), (radius,), parts, (data.draw(st.integers(0, 3), "threads"),))
 
 
 # Pairs and distances
@@ -392,10 +274,12 @@ def run(code, **environment):
 
 def test_every_kernel_here_is_tested():
     assert set(backend.kernels()) <= set(KERNELS)
-    native, _ = backend._native()
-    if native is not None:
-        assert backend.kernels()[: len(native.available_kernels())] == native.available_kernels()
-        assert set(native.compiled_kernels()) <= set(KERNELS)
+    if pyhash.backend.why_no_native() is None:
+        from pyhash import _native
+
+        names = [kernel.name for kernel in _native.kernels()]
+        assert backend.kernels()[: len(names)] == names
+        assert set(names) <= set(_native.compiled_kernels()) <= set(KERNELS)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -406,7 +290,7 @@ def test_use_switches_at_once_and_restores(name):
         with pyhash.use("auto"):
             assert pyhash.kernel() == pyhash.kernels()[0]
         assert pyhash.kernel() == name
-        assert backend.module() is backend.module()
+        assert backend.active() is backend.active()
     assert pyhash.kernel() == before
     chosen = pyhash.use(name)
     assert pyhash.kernel() == name
@@ -498,9 +382,9 @@ def test_a_source_tree_that_hides_the_installed_package_says_so(monkeypatch, tmp
 
     (tmp_path / "pyhash").mkdir()
     monkeypatch.setattr(importlib.metadata, "distributions", lambda name: [Installed()])
-    assert "was not compiled" in backend._why_missing()
+    assert "was not compiled" in pyhash.backend.native._why_missing()
     (tmp_path / "pyhash" / "_native.cpython-311.so").touch()
-    said = backend._why_missing()
+    said = pyhash.backend.native._why_missing()
     assert said.startswith(
         f"pyhash is imported from {Path(pyhash.__file__).parent}, which hides the installed package in"
     )
@@ -515,8 +399,8 @@ def test_without_any_backend():
 
 
 def test_without_numba():
-    if backend.why_no_native():
-        pytest.skip(backend.why_no_native())
+    if pyhash.backend.why_no_native():
+        pytest.skip(pyhash.backend.why_no_native())
     code = WITHOUT.format(["numba"]) + "assert 'numba' not in pyhash.kernels()\npyhash.use('numba')"
     assert run(code).endswith("got 'numba' (pip install 'pyhash-retrieval[numba]' brings it)")
 
@@ -566,7 +450,7 @@ def test_numba_searches_in_a_forked_child():
         pytest.skip("Numba is not installed")
     code = """
 import os, sys, numpy as np, pyhash
-from pyhash.backend import numba_kernels as _numba
+from pyhash.backend import numba_search as _numba
 _numba._WORK_PER_THREAD = 1
 codes = np.random.default_rng(0).integers(0, 256, (5000, 8), dtype=np.uint8)
 index = pyhash.Index(bits=64)

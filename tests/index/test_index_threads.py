@@ -658,19 +658,19 @@ def test_searches_go_on_while_a_ring_is_built(kernel: str, monkeypatch: pytest.M
         pytest.skip("rings are native only")
     index = background("flat")
     index._runs.structure = "ring"
-    module = pyhash.backend.module()
+    kernel_here = pyhash.backend.active()
     building, goes_on = threading.Event(), threading.Event()
 
     class Slow:
         def __getattr__(self, name: str) -> Any:
-            return getattr(module, name)
+            return getattr(kernel_here, name)
 
         def choose_clusters(self, *arguments: Any) -> Any:
             building.set()
             assert goes_on.wait(LONG)
-            return module.choose_clusters(*arguments)
+            return kernel_here.choose_clusters(*arguments)
 
-    monkeypatch.setattr("pyhash.backend.choose._module", Slow())
+    monkeypatch.setattr("pyhash.backend.choose._active", Slow())
     builder = threading.Thread(target=lambda: index.search(X))
     builder.start()
     assert building.wait(LONG)
@@ -690,7 +690,7 @@ def test_searches_go_on_while_a_ring_is_built(kernel: str, monkeypatch: pytest.M
 def test_a_ring_of_codes_that_have_changed_since_is_dropped() -> None:
     index = background("flat")
     index._runs.structure = "ring"
-    plan = index._runs.plan_ring(1)
+    plan = index._runs.plan_ring(pyhash.backend.active(), 1)
     if plan is None:
         pytest.skip("rings are native only")
     index.update([0], X[None])

@@ -288,7 +288,7 @@ def test_a_k_beyond_all_memory(kernel: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_numba_counts_the_memory_of_what_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the C++ core does: an error, where the system would end the process."""
-    module = pytest.importorskip("pyhash.backend.numba_kernels")
+    module = pytest.importorskip("pyhash.backend.numba_search")
     with pyhash.use("numba"):
         index = Index(64)
         index.add(CODES)

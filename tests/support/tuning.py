@@ -11,8 +11,8 @@ _PLACES = {
     "ring_from": "pyhash.index.runs._RING_FROM",  # codes; a ring is considered from so many on
     "ring_after": "pyhash.index.runs._RING_AFTER",  # queries; and after so many flat passes
     "chunk_bytes": "pyhash.index.store._CHUNK_BYTES",
-    "numba_work": "pyhash.backend.numba_kernels._WORK_PER_THREAD",
-    "numba_hits": "pyhash.backend.numba_kernels._HITS",
+    "numba_work": "pyhash.backend.numba_search._WORK_PER_THREAD",
+    "numba_hits": "pyhash.backend.numba_search._HITS",
     "busy_seconds": "pyhash.gallery.store._BUSY_SECONDS",
     "duplicate_rows": "pyhash.gallery.duplicates._ROWS",
     "evaluation_queries": "pyhash.evaluation.evaluating._CHUNK_QUERIES",

@@ -1,0 +1,155 @@
+"""The contract between an index and who computes distances: the compiled kernels (`_native`), or Numba.
+
+A kernel is a value. Who answers a call takes one (`active()`) and hands it down, so that a call has one kernel from
+beginning to end. Arguments are validated before they come here; every kernel returns equal arrays for equal arguments.
+
+Words: a code of `n_bytes` bytes is zero-padded to `n_words = ceil(n_bytes / 8)` words of 8 bytes in memory order. A
+block holds 64 codes word-major: `block[word, lane]`. A chunk is an array of blocks `(blocks, n_words, 64)`,
+C-contiguous. A segment is a run of codes in chunks; their ids ascend with the slot, or with the rank that a ring gives
+each slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+LANES = 64  # codes a block
+PAD_DISTANCE = 2**31 - 1  # of the places of an answer for which there is no code
+PAD_ID = -1
+MAX_RING_WORDS = 64  # the widest codes that a ring can hold
+
+Words = NDArray[np.uint64]
+Ids = NDArray[np.int64]
+Distances = NDArray[np.int32]
+
+
+class Ring(NamedTuple):
+    """What a kernel made of a segment to search part of it only; the ring folder of csrc says how."""
+
+    order: NDArray[np.uint32]  # (n_codes,) the rank of a slot: its code's place in the order of ids
+    centres: Words  # (blocks, n_words, 64)
+    least: NDArray[np.uint32]  # (n_clusters,) smallest radius of a cluster
+    first: NDArray[np.uint32]  # (n_clusters + 1,) where a cluster's rings begin in `starts`
+    starts: NDArray[np.uint32]  # first slot of each ring, and the end of each cluster
+
+
+class Segment(Protocol):
+    """A read-only view of a segment's arrays, which it keeps alive; every kernel of its maker's type can search it."""
+
+    def ring_counters(self) -> tuple[int, int, int] | None:
+        """Queries answered by the ring, queries handed back, codes passed over by those answered; None without one."""
+
+
+class Metric(Protocol):
+    """What is measured: `sum over terms of weight * popcount((code[word] ^ query[word]) & mask)`."""
+
+    @property
+    def largest(self) -> int:
+        """The largest distance there can be."""
+
+
+class Kernel(Protocol):
+    """Who computes distances, in one way. Segments and metrics serve every kernel of the Python type that made them.
+
+    `threads` is 0 for as many as this process may run on; work too small to share runs on one. `metric` is None for the
+    whole code. `allowed` is None, or for each segment one array of words, one a block; a clear bit hides the slot.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name, as in `pyhash.kernels()`."""
+
+    @property
+    def rings(self) -> bool:
+        """Whether it can build and search rings; segments with a ring, and the last three methods, are for those."""
+
+    def segment(
+        self,
+        chunks: Sequence[Words],
+        n_codes: int,
+        first_id: int,
+        ids: Ids | None,
+        dead: Words | None,
+        ring: Ring | None = None,
+    ) -> Segment:
+        """Describe a segment.
+
+        chunks: all but the last hold the same number of blocks. Slot `s` is lane `s % 64` of block `s // 64`, counted
+        through the chunks. Lanes from `n_codes` on hold anything.
+        first_id, ids: the id of slot `s` is `first_id + s` where `ids` is None, else `ids[s]` (strictly ascending).
+        dead: None, or one word a block; bit `lane` set (bit 0 the least significant) means the slot was removed.
+        ring: ids then ascend with the rank, and `ring.order` is the rank of each slot.
+
+        Raises
+        ------
+        ValueError
+            When the arrays do not fit one another, so that a search would read outside them.
+        """
+
+    def metric(self, words: NDArray[np.uint32], masks: Words, weights: NDArray[np.uint32]) -> Metric:
+        """Describe a metric by terms of equal length; the caller has checked that no distance reaches 2**31 - 1."""
+
+    def topk(
+        self,
+        segments: Sequence[Segment],
+        queries: Words,
+        metric: Metric | None,
+        k: int,
+        allowed: Sequence[Words] | None,
+        threads: int,
+    ) -> tuple[Distances, Ids]:
+        """The k nearest of each query `(q, n_words)` in (distance, id) order, padded with 2**31 - 1 and -1."""
+
+    def within(
+        self,
+        segments: Sequence[Segment],
+        queries: Words,
+        metric: Metric | None,
+        radius: int,
+        allowed: Sequence[Words] | None,
+        threads: int,
+    ) -> tuple[Ids, Distances, Ids]:
+        """All with distance <= radius: offsets `(q + 1,)`, distances and ids in (distance, id) order a query."""
+
+    def pairs(self, segments: Sequence[Segment], radius: int, threads: int) -> tuple[Ids, Ids, Distances]:
+        """All pairs of stored codes, ids i < j, with distance <= radius, in (i, j) order."""
+
+    def rerank(
+        self,
+        segments: Sequence[Segment],
+        queries: Words,
+        slots: NDArray[np.int64],
+        metric: Metric | None,
+        k: int,
+        threads: int,
+    ) -> tuple[Distances, Ids]:
+        """Measure given candidates again; the answer is as `topk`'s.
+
+        slots: `(q, c)`, counted through the segments in order (segment s's begin at the sum of `n_codes` of those
+        before it), -1 where there is none. One named twice counts once; a removed one is not answered.
+        """
+
+    def hamming(self, a: Words, b: Words, threads: int) -> Distances:
+        """Distances `(m, n)` between rows of words `(m, n_words)` and `(n, n_words)`."""
+
+    def write_rows(self, chunk: Words, slot: int, words: Words) -> None:
+        """Write rows of words `(n, n_words)` into slots `[slot, slot + n)` of one writable chunk."""
+
+    def read_rows(self, chunks: Sequence[Words], slots: NDArray[np.int64]) -> Words:
+        """Return the codes in these slots, counted through the chunks as in a segment, as rows `(n, n_words)`."""
+
+    def choose_clusters(self, segment: Segment, threads: int) -> tuple[int, float]:
+        """The number of clusters that makes queries cheapest, and their cost as a share of a flat pass, estimated.
+
+        The segment, here and below, has no ring and no removed slots.
+        """
+
+    def build_ring(self, segment: Segment, n_clusters: int, threads: int) -> Ring:
+        """Cluster a segment."""
+
+    def permute(self, segment: Segment, order: NDArray[np.uint32], chunks: Sequence[Words]) -> None:
+        """Copy the codes in slots `order` of a segment to slots 0, 1, ... of `chunks`, which have room for them."""
