@@ -130,7 +130,7 @@ def features_of(model: Any, folder: Path, limit: int, cache: Path) -> tuple[Feat
 def load_case(name: str, path: str | None, preprocess: str, dataset: str, args: argparse.Namespace) -> Case:
     if path is None:
         backbone: Any = (Path(sys.modules["pyhash"].__file__).parent / "models" / "default.onnx").read_bytes()  # type: ignore[arg-type]
-        trained_on = Encoder().metadata["training"]
+        trained_on = Encoder().metadata.training
     else:
         backbone = path
         trained_on = require("onnx", "graph").load(path).doc_string or "not stated"

@@ -139,8 +139,7 @@ class Reader:
 
 def prepared(encoder: pyhash.Encoder, sources: Sequence[Any]) -> NDArray[np.uint8]:
     """Resize images as the encoder does."""
-    settings = encoder.metadata
-    return np.stack([load(s, size=encoder.size, resize=settings["resize"], crop=settings["crop"]) for s in sources])
+    return np.stack([encoder.metadata.preparation.load(source) for source in sources])
 
 
 def bare_network(model: Path) -> Any:
@@ -185,7 +184,7 @@ def by_cosine(task: Task, features: Sequence[NDArray[np.float32]]) -> list[float
 def table(model: Path, data: Path) -> Iterator[str]:
     """Yield the lines of the table, those of a task as soon as they are known."""
     reader = Reader(model)
-    training = reader.encoder.metadata["training"]
+    training = reader.encoder.metadata.training
     yield "| queries over collection | sizes | head fitted on it | ranked by | P@5 | P@50 | mAP |"
     yield "|---|---:|---|---|---:|---:|---:|"
     for task in tasks(data):

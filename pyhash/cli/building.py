@@ -16,7 +16,7 @@ from ..codes import Levels
 from ..encoder import PRESETS, Built, Quantized, build
 from ..errors import EncoderError, GraphError, ImageError, LabelError, QuantizationError
 from ..gallery import Failure
-from ..networks import POOLINGS, Tap, choose_taps, int8, taps
+from ..networks import POOLINGS, Layout, Tap, choose_taps, int8, taps
 from ..pages import printable
 from .main import EXIT_PARTIAL, _complain, _EncoderError, _json_option, _overwrite_option, _report, _Size, cli
 from .output import many, print_facts, print_json, progress_bar
@@ -218,7 +218,7 @@ def build_command(
 def taps_command(
     backbone: str,
     size: int | tuple[int, int] | None,
-    layout: str | None,
+    layout: Layout | None,
     input: str | None,
     n_taps: int,
     everything: bool,

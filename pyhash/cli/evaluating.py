@@ -137,7 +137,7 @@ def eval_command(
     protocol = Protocol(
         queries=_title(queries),
         database=_title(database or queries),
-        training=training or getattr(encoder, "metadata", {}).get("training") or "not stated",
+        training=training or encoder.metadata.training or "not stated",
         database_in_training=None if held_out is None else not held_out,
     )
     try:

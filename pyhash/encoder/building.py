@@ -7,7 +7,6 @@ whitening and weights of the taps and the head (`pyhash.heads`), is affine, and 
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +20,21 @@ from numpy.typing import NDArray
 from .. import backend, heads
 from ..codes import Levels, LevelsLike, as_levels
 from ..errors import GraphError, ImageError, LabelError
-from ..images import PixelBudget, load
+from ..images import PixelBudget
 from ..labels import read_labels
-from ..networks import add_features, add_head, check_target, feature_blocks, int8, metadata_of, run, save, session
+from ..networks import (
+    IMAGES,
+    Layout,
+    Session,
+    add_features,
+    add_head,
+    check_target,
+    feature_blocks,
+    int8,
+    metadata_of,
+    save,
+    serialized,
+)
 from ..support import machine
 from .gate import Quantized, assess
 
@@ -88,7 +99,7 @@ def build(
     preprocess: str | Mapping[str, Any] = "imagenet",
     head: str = "hadamard-ridge",
     size: int | tuple[int, int] | None = None,
-    layout: str | None = None,
+    layout: Layout | None = None,
     input: str | None = None,
     n_taps: int = 4,
     pooling: Sequence[str] | None = None,
@@ -267,12 +278,14 @@ def extract(
         Which of the files these are: those that could be read.
     failed : list of ImageError
     """
-    metadata = metadata_of(model)
+    preparation = metadata_of(model).preparation
     fixed, shape = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value, _size_of(model)
     size: int = fixed or max(1, min(16, _BATCH_PIXELS // (shape[0] * shape[1])))
-    opened = session(model, 1)
+    opened = Session(serialized(model))
     budget = PixelBudget()
-    features = np.empty((len(files), sum(json.loads(metadata["dims"]))), np.float32)
+    features = np.empty(
+        (len(files), sum(columns.stop - columns.start for columns in feature_blocks(model).values())), np.float32
+    )
     good = np.zeros(len(files), bool)
     bad: dict[int, ImageError] = {}
 
@@ -282,15 +295,13 @@ def extract(
         stop: int = min(start + size, len(files))
         for row in range(start, stop):
             try:
-                pixels[len(rows)] = load(
-                    files[row], size=shape, resize=metadata["resize"], crop=metadata["crop"], budget=budget
-                )
+                pixels[len(rows)] = preparation.load(files[row], budget)
                 rows.append(row)
             except ImageError as error:
                 bad[row] = error
         if rows:
             batch = pixels if fixed else pixels[: len(rows)]
-            features[rows] = run(opened, None, {"images": batch})[0][: len(rows)]
+            features[rows] = opened.run(None, {IMAGES: batch})[0][: len(rows)]
             good[rows] = True
         return stop - start
 
@@ -314,9 +325,8 @@ def extract(
 def _calibration(model: ModelProto, files: Sequence[str | os.PathLike[str]], seed: int) -> NDArray[np.uint8]:
     """Load pictures at random, as the model takes them."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(files))[:_N_CALIBRATION])
-    metadata = metadata_of(model)
-    shape = _size_of(model)
-    return np.stack([load(files[row], size=shape, resize=metadata["resize"], crop=metadata["crop"]) for row in rows])
+    preparation = metadata_of(model).preparation
+    return np.stack([preparation.load(files[row]) for row in rows])
 
 
 def _size_of(model: ModelProto) -> tuple[int, int]:

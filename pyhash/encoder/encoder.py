@@ -16,9 +16,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import backend
-from ..codes import Levels, check_int, pack
+from ..codes import MAX_BITS, Levels, check_int, pack
 from ..errors import EncoderError, ImageError
-from ..images import MAX_PIXELS, PixelBudget, as_shape, decoder_identity, load
-from ..networks import PRESETS, Model
+from ..images import MAX_PIXELS, PixelBudget, decoder_identity
+from ..networks import PRESETS, Metadata, Model, Preparation
 from ..support import machine, require
 
 __all__ = ["PRESETS", "Encoder", "EncoderError"]
@@ -121,7 +121,8 @@ class Encoder:
             source, name = os.fspath(path), path.stem
         else:
             raise TypeError(f"model must be a path, bytes or None, got {type(model).__name__}")
-        self._model = Model(source, name, output, preprocess, levels)
+        self._model = Model(source, name, output, preprocess)
+        self._levels = self._choose_levels(levels)
         self._source = source
         self._parts: dict[str, Model] = {}
         self._arguments = {
@@ -149,22 +150,23 @@ class Encoder:
     @property
     def levels(self) -> Levels:
         """Names and bits of the levels."""
-        return self._model.levels
+        return self._levels
 
     @property
     def bits(self) -> int:
         """Length of a code in bits."""
-        return self._model.bits
+        return self._model.width
 
     @property
     def size(self) -> int | tuple[int, int]:
         """Side of the square that the model sees, in pixels; or its (height, width)."""
-        return self._model.policy.size
+        height, width = self._model.preparation.shape
+        return height if height == width else (height, width)
 
     @property
-    def metadata(self) -> dict[str, str]:
-        """What the model's file tells about it (training, taps, ...); empty for a model not made here."""
-        return dict(self._model.metadata)
+    def metadata(self) -> Metadata:
+        """What the model's file says about itself (training, taps, ...); nothing for a model not made here."""
+        return self._model.metadata
 
     @cached_property
     def fingerprint(self) -> str:
@@ -176,7 +178,7 @@ class Encoder:
         parts = {
             "model": self._model.digest,
             "output": self._model.output,
-            "preprocess": asdict(self._model.policy),
+            "preprocess": self._model.preparation.identity(),
             "fast_jpeg": self._fast_jpeg,
             "decoder": decoder_identity(),
         }
@@ -258,15 +260,41 @@ class Encoder:
         if level not in self._parts:
             self._parts[level] = self._cut(level)  # twice if two threads ask at once, which does no harm
         model = self._parts[level]
-        end = list(accumulate(self.levels.values()))[list(self.levels).index(level)]
-        bits = slice(end - self.levels[level], end) if model is self._model else slice(None)
+        bits = self.levels.bit_range(level) if model is self._model else slice(None)
 
         def finish(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
             codes = np.zeros((len(logits), self.levels.n_bytes), np.uint8)
-            codes[:, (end - self.levels[level]) // 8 : (end + 7) // 8] = pack(logits[:, bits])
+            codes[:, self.levels.byte_range(level)] = pack(logits[:, bits])
             return codes
 
         return model, finish
+
+    @property
+    def _preparation(self) -> Preparation:
+        return replace(self._model.preparation, fast_jpeg=self._fast_jpeg, max_pixels=self._max_pixels)
+
+    def _choose_levels(self, given: Mapping[str, int] | None) -> Levels:
+        """Return the levels that the model's metadata names, or those given; one of all bits where neither does."""
+        metadata, bits = self.metadata, self.bits
+        if metadata != Metadata():
+            if given is not None:
+                raise self._error("this encoder stores its own levels: levels must be None")
+            lacking = [f"pyhash.{key}" for key in ("schema", "levels") if getattr(metadata, key) is None]
+            if lacking:
+                raise self._error(f"its metadata lacks {', '.join(lacking)}")
+            given = metadata.levels
+        if not 1 <= bits <= MAX_BITS:
+            raise self._error(f"expected an output of 1 to {MAX_BITS} bits, found {bits}")
+        try:
+            levels = Levels.single(bits) if given is None else Levels(given)
+        except (TypeError, ValueError) as error:
+            raise self._error(str(error)) from error
+        if levels.bits != bits:
+            raise self._error(f"levels must have {bits} bits together, as the output has, got {levels.bits}")
+        return levels
+
+    def _error(self, text: str) -> EncoderError:
+        return EncoderError(f"encoder {self.name!r}: {text}")
 
     def _cut(self, level: str) -> Model:
         """Return the part of the network that a level needs; the whole where there is no such part."""
@@ -286,7 +314,7 @@ class Encoder:
             raise ValueError(f"on_error must be 'raise' or a function, got {on_error!r}")
         alone = _is_picture(images)
         if alone:
-            threads = self.threads if math.prod(as_shape(self.size)) >= _SHARED_PIXELS else 1
+            threads = self.threads if math.prod(self._preparation.shape) >= _SHARED_PIXELS else 1
             results = iter(self._chunk([images], model, finish, PixelBudget(self._max_pixels), threads))
         else:
             sources = list(images)
@@ -330,24 +358,16 @@ class Encoder:
         self, sources: list[Any], model: Model, finish: _Finish, budget: PixelBudget, threads: int = 1
     ) -> _Results:
         """Encode a few pictures in the calling thread."""
-        policy = self._model.policy
-        pixels = np.empty((len(sources), *as_shape(policy.size), 3), np.uint8)
+        preparation = self._preparation
+        pixels = np.empty((len(sources), *preparation.shape, 3), np.uint8)
         failed: dict[int, ImageError] = {}
         for at, source in enumerate(sources):
             try:
-                pixels[at - len(failed)] = load(
-                    source,
-                    size=policy.size,
-                    resize=policy.resize,
-                    crop=policy.crop,
-                    fast_jpeg=self._fast_jpeg,
-                    max_pixels=self._max_pixels,
-                    budget=budget,
-                )
+                pixels[at - len(failed)] = preparation.load(source, budget)
             except ImageError as error:
                 failed[at] = error
         n_good = len(sources) - len(failed)
-        rows = iter(finish(model.run(pixels[:n_good], threads)) if n_good else ())
+        rows = iter(finish(model.run(pixels[:n_good], threads)[0]) if n_good else ())
         return [(source, failed[at] if at in failed else next(rows)) for at, source in enumerate(sources)]
 
 

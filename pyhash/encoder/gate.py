@@ -16,7 +16,7 @@ from ..errors import QuantizationError
 from ..evaluation import evaluate
 from ..evaluation import ties as _ties
 from ..heads import Head
-from ..networks import run, session
+from ..networks import IMAGES, Session, serialized
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -207,13 +207,13 @@ def _time(networks: Sequence[ModelProto], pixels: NDArray[np.uint8]) -> tuple[fl
     """Return the milliseconds that each network takes a picture: the smallest of runs that take turns."""
     fixed = networks[0].graph.input[0].type.tensor_type.shape.dim[0].dim_value
     batch = np.resize(pixels, (fixed or min(4, len(pixels)), *pixels.shape[1:]))
-    opened = [session(network, 1) for network in networks]
+    opened = [Session(serialized(network)) for network in networks]
     best = [float("inf")] * len(opened)
     end = time.perf_counter() + _SECONDS * len(opened)
     for turn in range(1000):
         for number, network in enumerate(opened):
             start = time.perf_counter()
-            run(network, None, {"images": batch})
+            network.run(None, {IMAGES: batch})
             if turn:  # the first run plans memory
                 best[number] = min(best[number], time.perf_counter() - start)
         if turn > 2 and time.perf_counter() > end:

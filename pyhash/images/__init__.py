@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .decode import CROPS, MAX_PIXELS, RESIZES, PixelBudget, as_shape, decoder_identity, load
+from .decode import CROPS, MAX_PIXELS, RESIZES, Crop, PixelBudget, Resize, Source, as_shape, decoder_identity, load
 from .folder import SUFFIXES, UNREADABLE, FoundImage, Walk, walk
 
 __all__ = [
@@ -11,8 +11,11 @@ __all__ = [
     "RESIZES",
     "SUFFIXES",
     "UNREADABLE",
+    "Crop",
     "FoundImage",
     "PixelBudget",
+    "Resize",
+    "Source",
     "Walk",
     "as_shape",
     "decoder_identity",

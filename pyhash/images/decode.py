@@ -1,6 +1,6 @@
-"""Pictures in: decode, turn upright, make RGB, crop, resize. A file with a fault becomes an `ImageError`.
+"""Images in: decode, turn upright, make RGB, crop, resize. A file with a fault becomes an `ImageError`.
 
-Read are JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, JPEG 2000 and AVIF, the first frame of each, in every depth
+Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, JPEG 2000 and AVIF, the first frame of each, in every depth
 and colour mode that has a meaning as a photograph. Colour profiles are ignored: the numbers are taken as
 sRGB.
 """
@@ -19,7 +19,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,11 @@ __all__ = [
     "CROPS",
     "MAX_PIXELS",
     "RESIZES",
+    "Crop",
     "ImageError",
     "PixelBudget",
+    "Resize",
+    "Source",
     "as_shape",
     "decoder_identity",
     "load",
@@ -44,19 +47,22 @@ __all__ = [
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
 
 MAX_PIXELS = 178_956_970
-"""Largest picture that is decoded, in pixels: twice Pillow's warning limit, where Pillow refuses, too."""
+"""Largest image that is decoded, in pixels: twice Pillow's warning limit, where Pillow refuses, too."""
 
 MAX_JPEG_BYTES = 1 << 29
 """Largest JPEG file, in bytes: JPEG is read into memory as a whole, the other formats are streamed."""
 
-RESIZES = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+Resize = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Crop = Literal["squash", "center"]
+
+RESIZES: tuple[Resize, ...] = get_args(Resize)
 """Pillow's resampling filters; all but ``nearest`` average over the area that a resulting pixel covers."""
 
-CROPS = ("squash", "center")
-"""``squash`` resizes the whole picture; ``center`` its largest central part of the wanted proportions."""
+CROPS: tuple[Crop, ...] = get_args(Crop)
+"""``squash`` resizes the whole image; ``center`` its largest central part of the wanted proportions."""
 
 # How a file begins, what must follow at byte 8, and who decodes it. Pillow's `Image.open` would choose
-# alike, but it warns about every picture over 89 megapixels, warning filters are process-wide and so cannot
+# alike, but it warns about every image over 89 megapixels, warning filters are process-wide and so cannot
 # be set for one thread, and among its formats are some that start external programs.
 _FORMATS = (
     (b"\xff\xd8\xff", b"", "JpegImagePlugin.JpegImageFile"),
@@ -75,7 +81,7 @@ _FORMATS = (
     *((b"P%d" % kind, b"", "PpmImagePlugin.PpmImageFile") for kind in range(1, 7)),
 )
 
-# EXIF orientation (EXIF 2.3, tag 0x0112) -> Pillow's transposition that turns the picture upright.
+# EXIF orientation (EXIF 2.3, tag 0x0112) -> Pillow's transposition that turns the image upright.
 _UPRIGHT = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -101,13 +107,13 @@ _silence = threading.Lock()
 
 
 class _Refused(Exception):
-    """A reason in our own words, before the name of the picture is put to it."""
+    """A reason in our own words, before the name of the image is put to it."""
 
 
 class PixelBudget:
-    """Bounds the pixels decoded at one time by all threads, so that huge pictures do not meet in memory.
+    """Bounds the pixels decoded at one time by all threads, so that huge images do not meet in memory.
 
-    A picture larger than the whole budget is decoded alone.
+    An image larger than the whole budget is decoded alone.
 
     Parameters
     ----------
@@ -139,15 +145,15 @@ def load(
     *,
     size: int | tuple[int, int] | None = None,
     longest: int | None = None,
-    resize: str = "bilinear",
-    crop: str = "squash",
+    resize: Resize = "bilinear",
+    crop: Crop = "squash",
     fast_jpeg: bool = False,
     max_pixels: int = MAX_PIXELS,
     budget: PixelBudget | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode a picture into upright 8-bit RGB of a fixed size.
+    """Decode an image into upright 8-bit RGB of a fixed size.
 
-    EXIF orientation is applied, and transparency is laid on white. Of 16-bit pictures the high byte is
+    EXIF orientation is applied, and transparency is laid on white. Of 16-bit images the high byte is
     kept; 32-bit integers are read as 16-bit values and floating-point ones as 0 to 1.
 
     Parameters
@@ -155,9 +161,9 @@ def load(
     source : path, bytes, PIL.Image.Image or numpy.ndarray
         An array is uint8, and grey (h, w) or (h, w, 1), RGB (h, w, 3) or RGBA (h, w, 4).
     size : int or (int, int), optional
-        Side of the result, or its (height, width), in pixels; None keeps the picture's own.
+        Side of the result, or its (height, width), in pixels; None keeps the image's own.
     longest : int, optional
-        Instead of ``size``: a picture with a longer side is reduced to this, in its own proportions.
+        Instead of ``size``: an image with a longer side is reduced to this, in its own proportions.
     resize : str
         One of `RESIZES`.
     crop : str
@@ -166,7 +172,7 @@ def load(
         Let the JPEG decoder shrink by 2, 4 or 8 as long as at least twice the wanted size is left. Several times
         faster for large photographs, with slightly other pixels, and so some other bits.
     max_pixels : int
-        Larger pictures are refused before they are decoded.
+        Larger images are refused before they are decoded.
     budget : PixelBudget, optional
         Shared by the threads that decode together.
 
@@ -178,7 +184,7 @@ def load(
     Raises
     ------
     ImageError
-        When the picture cannot be read.
+        When the image cannot be read.
     TypeError, ValueError
         When an argument is none of the above.
     ImportError
@@ -209,16 +215,16 @@ def load(
     def attempt() -> NDArray[np.uint8]:
         with ExitStack() as held:
             if isinstance(source, np.ndarray):
-                picture = _from_array(source)
+                image = _from_array(source)
             else:
-                picture = _decode(source, bound if fast_jpeg else None, max_pixels, budget, held)
-            return _finish(picture, shape if longest is None else _within(picture, longest), resize, crop)
+                image = _decode(source, bound if fast_jpeg else None, max_pixels, budget, held)
+            return _finish(image, shape if longest is None else _within(image, longest), resize, crop)
 
     try:
         try:
             return attempt()
         except Warning:
-            # The caller's filters turn warnings into errors. Pillow's are about metadata, and a picture
+            # The caller's filters turn warnings into errors. Pillow's are about metadata, and an image
             # must not depend on filters, so it is read again without them.
             with _silence, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -237,11 +243,11 @@ def as_shape(size: int | tuple[int, int]) -> tuple[int, int]:
 
 @functools.cache
 def decoder_identity() -> str:
-    """Return 16 hex digits that stand for what this machine's JPEG decoder and resizing make of a picture.
+    """Return 16 hex digits that stand for what this machine's JPEG decoder and resizing make of an image.
 
-    It is computed from the pixels of a small picture, so it stays the same over versions of the libraries
+    It is computed from the pixels of a small image, so it stays the same over versions of the libraries
     that decode and resize alike. Whether simplejpeg is installed never matters, because `load` uses it only
-    if it decodes that picture as Pillow does.
+    if it decodes that image as Pillow does.
     """
     digest = hashlib.sha256()
     for resize in RESIZES:
@@ -260,17 +266,17 @@ def _simplejpeg() -> Any:
         simplejpeg: Any = importlib.import_module("simplejpeg")
     except ImportError:
         return None
-    with _plugin(io.BytesIO(_PROBE))(io.BytesIO(_PROBE)) as picture:
-        same = np.array_equal(simplejpeg.decode_jpeg(_PROBE, "RGB"), np.asarray(picture))
+    with _plugin(io.BytesIO(_PROBE))(io.BytesIO(_PROBE)) as image:
+        same = np.array_equal(simplejpeg.decode_jpeg(_PROBE, "RGB"), np.asarray(image))
     return simplejpeg if same else None
 
 
 def _decode(
     source: Any, draft: tuple[int, int] | None, max_pixels: int, budget: PixelBudget, held: ExitStack
 ) -> Image.Image:
-    """Return a picture upright, in its own mode; ``held`` keeps its file open and its pixels budgeted."""
+    """Return an image upright, in its own mode; ``held`` keeps its file open and its pixels budgeted."""
     if isinstance(source, require("PIL.Image", "encoder").Image):
-        picture: Image.Image = source
+        image: Image.Image = source
     else:
         stream = held.enter_context(_stream(source))
         plugin = _plugin(stream)
@@ -283,13 +289,13 @@ def _decode(
             if turbo is not None:
                 return _upright(turbo, _jpeg_exif(data))
             stream = io.BytesIO(data)
-        picture = held.enter_context(plugin(stream))
-    _check_pixels(picture.width, picture.height, max_pixels)
-    held.enter_context(budget.hold(picture.width * picture.height))
-    if draft is not None and picture is not source:
-        picture.draft(picture.mode, (2 * draft[1], 2 * draft[0]))
-    picture.load()
-    return _upright(picture, picture.info.get("exif"))
+        image = held.enter_context(plugin(stream))
+    _check_pixels(image.width, image.height, max_pixels)
+    held.enter_context(budget.hold(image.width * image.height))
+    if draft is not None and image is not source:
+        image.draft(image.mode, (2 * draft[1], 2 * draft[0]))
+    image.load()
+    return _upright(image, image.info.get("exif"))
 
 
 def _stream(source: Any) -> IO[bytes]:
@@ -319,7 +325,7 @@ def _plugin(stream: IO[bytes]) -> Any:
                 raise _Refused(
                     f"{class_name.removesuffix('ImageFile')}, which this version of Pillow cannot read"
                 ) from None
-    raise _Refused(f"not a picture in a format that can be read; it begins with {head[:12]!r}")
+    raise _Refused(f"not an image in a format that can be read; it begins with {head[:12]!r}")
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -345,8 +351,8 @@ def _turbo(data: bytes, max_pixels: int, budget: PixelBudget, held: ExitStack) -
             return None
         held.enter_context(own.pop_all())
     frombuffer = require("PIL.Image", "encoder").frombuffer
-    picture: Image.Image = frombuffer(mode, (width, height), pixels, "raw", mode, 0, 1)  # shares the memory
-    return picture
+    image: Image.Image = frombuffer(mode, (width, height), pixels, "raw", mode, 0, 1)  # shares the memory
+    return image
 
 
 def _jpeg_exif(data: bytes) -> bytes | None:
@@ -366,9 +372,9 @@ def _jpeg_exif(data: bytes) -> bytes | None:
     return None
 
 
-def _upright(picture: Image.Image, exif: Any) -> Image.Image:
+def _upright(image: Image.Image, exif: Any) -> Image.Image:
     name = _UPRIGHT.get(_orientation(exif)) if isinstance(exif, bytes) else None
-    return picture if name is None else picture.transpose(require("PIL.Image", "encoder").Transpose[name])
+    return image if name is None else image.transpose(require("PIL.Image", "encoder").Transpose[name])
 
 
 def _orientation(exif: bytes) -> int:
@@ -402,21 +408,21 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
         )
     if 0 in shape:
         raise _Refused(f"must have at least one pixel, got shape {array.shape}")
-    picture: Image.Image = require("PIL.Image", "encoder").fromarray(array.reshape(shape))
-    return picture
+    image: Image.Image = require("PIL.Image", "encoder").fromarray(array.reshape(shape))
+    return image
 
 
-def _finish(picture: Image.Image, shape: tuple[int, int] | None, resize: str, crop: str) -> NDArray[np.uint8]:
-    """Crop and resize an upright picture, and make it RGB."""
-    picture = _eight_bit(picture)
-    if shape is not None and shape != (picture.height, picture.width):
+def _finish(image: Image.Image, shape: tuple[int, int] | None, resize: str, crop: str) -> NDArray[np.uint8]:
+    """Crop and resize an upright image, and make it RGB."""
+    image = _eight_bit(image)
+    if shape is not None and shape != (image.height, image.width):
         resampling = require("PIL.Image", "encoder").Resampling[resize.upper()]
-        box = _center(picture.width, picture.height, shape) if crop == "center" else None
-        picture = picture.resize((shape[1], shape[0]), resampling, box)
-    pixels: NDArray[Any] = np.asarray(picture)
-    if picture.mode == "L":
+        box = _center(image.width, image.height, shape) if crop == "center" else None
+        image = image.resize((shape[1], shape[0]), resampling, box)
+    pixels: NDArray[Any] = np.asarray(image)
+    if image.mode == "L":
         return np.repeat(pixels[:, :, None], 3, axis=2)
-    if picture.mode == "RGBa":
+    if image.mode == "RGBa":
         # Colour is already multiplied by alpha, so what is missing up to 255 is white. Filters with
         # negative lobes overshoot.
         white = 255 - pixels[:, :, 3:].astype(np.int16)
@@ -425,10 +431,10 @@ def _finish(picture: Image.Image, shape: tuple[int, int] | None, resize: str, cr
     return rgb
 
 
-def _within(picture: Image.Image, longest: int) -> tuple[int, int]:
-    """Return the (height, width) of a picture reduced until no side is longer than this."""
-    factor = min(1.0, longest / max(picture.size))
-    return max(1, round(picture.height * factor)), max(1, round(picture.width * factor))
+def _within(image: Image.Image, longest: int) -> tuple[int, int]:
+    """Return the (height, width) of an image reduced until no side is longer than this."""
+    factor = min(1.0, longest / max(image.size))
+    return max(1, round(image.height * factor)), max(1, round(image.width * factor))
 
 
 def _center(width: int, height: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -439,11 +445,11 @@ def _center(width: int, height: int, shape: tuple[int, int]) -> tuple[int, int, 
     return left, top, left + box_width, top + box_height
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Return a picture as L, RGB, RGBX (with an unused byte) or RGBa (colour multiplied by alpha)."""
-    mode = picture.mode
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Return an image as L, RGB, RGBX (with an unused byte) or RGBa (colour multiplied by alpha)."""
+    mode = image.mode
     if mode in ("I", "F") or mode.startswith("I;16"):
-        values = np.asarray(picture)
+        values = np.asarray(image)
         if mode == "F":
             if not (values.min() >= 0 and values.max() <= 1):
                 raise _Refused("floating-point pixels outside 0 to 1")
@@ -453,11 +459,11 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
                 raise _Refused("32-bit pixels outside 0 to 65535")
             values = values >> 8  # as Pillow does with 16-bit RGB
         return _from_array(values.astype(np.uint8))
-    if picture.has_transparency_data:
-        return (picture if mode == "RGBA" else picture.convert("RGBA")).convert("RGBa")
+    if image.has_transparency_data:
+        return (image if mode == "RGBA" else image.convert("RGBA")).convert("RGBa")
     if mode in ("L", "RGB", "RGBX"):
-        return picture
-    return picture.convert("L" if mode == "1" else "RGB")
+        return image
+    return image.convert("L" if mode == "1" else "RGB")
 
 
 def _reason(error: Exception) -> str:

@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 from . import int8
-from .graph import POOLINGS, Tap, add_features, add_head, choose_taps, feature_blocks, select_levels, taps
-from .model import PRESETS, Model, onnxruntime
-from .surgery import (
-    FLOATS,
-    Emitter,
-    attribute_of,
-    check,
-    check_target,
-    describe,
-    lift,
-    metadata_of,
-    opset,
-    read_model,
-    refill,
-    run,
-    save,
-    session,
-)
+from .features import FEATURES, IMAGES, POOLINGS, add_features, batch_of, feature_blocks
+from .levels import EMBEDDING, LOGITS, Affine, add_head, select_levels
+from .metadata import SCHEMA, Metadata, TapNote, metadata_of
+from .model import Model
+from .network import Tap
+from .onnx_file import check_target, save, serialized
+from .preparation import PRESETS, Layout, Preparation
+from .session import Session, onnxruntime
+from .stages import choose_taps, taps
 
 __all__ = [
-    "FLOATS",
+    "EMBEDDING",
+    "FEATURES",
+    "IMAGES",
+    "LOGITS",
     "POOLINGS",
     "PRESETS",
-    "Emitter",
+    "SCHEMA",
+    "Affine",
+    "Layout",
+    "Metadata",
     "Model",
+    "Preparation",
+    "Session",
     "Tap",
+    "TapNote",
     "add_features",
     "add_head",
-    "attribute_of",
-    "check",
+    "batch_of",
     "check_target",
     "choose_taps",
-    "describe",
     "feature_blocks",
     "int8",
-    "lift",
     "metadata_of",
     "onnxruntime",
-    "opset",
-    "read_model",
-    "refill",
-    "run",
     "save",
     "select_levels",
-    "session",
+    "serialized",
     "taps",
 ]
 

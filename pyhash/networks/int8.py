@@ -5,7 +5,7 @@ make floats of it again, which ONNX Runtime computes once, when it loads the fil
 of float, and answers that depend on the CPU no more than those of float do.
 
 ``int8``: the arithmetic is int8 too. Activations become uint8 and weights int8, with the ranges that the network's
-values have on the pictures given (QuantizeLinear and DequantizeLinear pairs around every operator, which ONNX Runtime
+values have on the images given (QuantizeLinear and DequantizeLinear pairs around every operator, which ONNX Runtime
 fuses; Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
 CVPR 2018). Weights use 7 of the 8 bits, so that sums of two products fit into 16 bits on CPUs without VNNI and codes do
 not depend on the CPU. Preparation, pooling and head stay in float: they cost little and see the most. So does what
@@ -20,6 +20,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,10 @@ from numpy.typing import NDArray
 
 from ..errors import GraphError
 from ..support import require
-from .model import onnxruntime
-from .surgery import FLOATS, Emitter, attribute_of, check, describe, lift, metadata_of, opset, read_model, refill
+from .metadata import metadata_of, set_metadata
+from .nodes import FLOATS, Emitter, attribute_of, opset, refill
+from .onnx_file import check, lift, read_model
+from .session import onnxruntime
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -78,11 +81,11 @@ def quantize_weights(model: ModelProto) -> ModelProto:
                 emitter.emit("Mul", [floats, emitter.const(scale.astype(weight.dtype))], output=tensor.name)
                 stored.add(tensor.name)
     metadata = metadata_of(model)
-    if not stored and metadata.get("quantized") != "weights":
+    if not stored and metadata.quantized != "weights":
         raise GraphError("the network has no large weights in float that could be stored as int8")
     refill(result.graph.node, [*emitter.nodes, *result.graph.node])
     refill(result.graph.initializer, [tensor for tensor in result.graph.initializer if tensor.name not in stored])
-    describe(result, {**metadata, "quantized": "weights"})
+    set_metadata(result, replace(metadata, quantized="weights"))
     check(result)
     return result
 
@@ -123,7 +126,7 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
     model : onnx.ModelProto
         As `pyhash.networks.add_features` returns it; it is not changed.
     pixels : uint8 array, shape (n, height, width, 3)
-        Pictures that show what ranges the network's values have; a hundred are enough.
+        Images that show what ranges the network's values have; a hundred are enough.
 
     Returns
     -------
@@ -160,7 +163,7 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
             raise GraphError(f"onnxruntime cannot quantise the network: {type(error).__name__}: {error}") from error
     if not any(tensor.data_type == _INT8 and len(tensor.dims) > 1 for tensor in result.graph.initializer):
         raise GraphError("the network has no weights that can be quantised: those of Conv, Gemm or MatMul, in float32")
-    describe(result, {**metadata_of(model), "quantized": "int8"})
+    set_metadata(result, replace(metadata_of(model), quantized="int8"))
     check(result)
     return result
 
@@ -181,7 +184,7 @@ def _kept_in_float(model: ModelProto) -> Iterator[NodeProto]:
 
 
 def _reader(quantization: Any, pixels: NDArray[np.uint8], fixed: int) -> Any:
-    """Return what feeds pictures to the calibration."""
+    """Return what feeds images to the calibration."""
 
     def batches() -> Iterator[dict[str, NDArray[np.uint8]]]:
         size = fixed or 4

@@ -15,6 +15,7 @@ from galleries import FakeEncoder, picture
 from pyhash import encoder
 from pyhash.cli import main as cli
 from pyhash.evaluation import evaluate
+from pyhash.networks import Metadata
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +75,7 @@ def test_the_table_states_its_protocol(pictures: Path, options: list[str], expec
 
 
 def test_what_the_encoder_was_trained_on_is_read_from_its_file(pictures: Path, fake: Any) -> None:
-    fake.metadata = {"training": "a million pictures"}
+    fake.metadata = Metadata(training="a million pictures")
     assert "training: a million pictures;" in run(pictures / "test", pictures / "train").stdout
 
 

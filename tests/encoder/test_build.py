@@ -25,12 +25,13 @@ from click.testing import CliRunner, Result
 from onnx import ModelProto
 
 from pyhash import heads
+from pyhash import networks as graph
 from pyhash.cli import main as cli
 from pyhash.encoder import Encoder, build, extract
 from pyhash.errors import GraphError, ImageError, LabelError
 from pyhash.evaluation import evaluate
 from pyhash.gallery import Gallery
-from pyhash.networks import Model, graph
+from pyhash.networks import Model
 
 LEVELS = {"coarse": 8, "fine": 24}
 
@@ -83,7 +84,7 @@ def test_every_head_makes_an_encoder_that_retrieves(
     onnx.checker.check_model(onnx.load(tmp_path / "e.onnx"), full_check=True)
     encoder = Encoder(tmp_path / "e.onnx")
     assert (dict(encoder.levels), encoder.name) == (LEVELS, "small resnet")
-    assert encoder.metadata["training"] == f"head {head} fitted on 84 pictures of train"
+    assert encoder.metadata.training == f"head {head} fitted on 84 pictures of train"
     assert (built.path, built.n_pictures, built.failed, built.batch) == (str(tmp_path / "e.onnx"), 84, [], None)
     assert built.taps == {"stage1": 8, "stage2": 12, "stage3": 16, "stage4": 24}
     assert built.classes == ({"coarse": 2, "fine": 6} if labels else {})
@@ -187,9 +188,9 @@ def test_a_level_runs_only_the_part_of_the_network_that_it_needs(
     run_by: list[str] = []
     whole_run = Model.run
 
-    def spy(self: Model, pixels: Any, threads: int = 1) -> Any:
-        run_by.append(",".join(self.levels))
-        return whole_run(self, pixels, threads)
+    def spy(self: Model, pixels: Any, *rest: Any) -> Any:
+        run_by.append(",".join(self.metadata.levels or ()))
+        return whole_run(self, pixels, *rest)
 
     monkeypatch.setattr(Model, "run", spy)
     for level, columns in (("coarse", slice(0, 1)), ("fine", slice(1, 4))):
@@ -356,7 +357,7 @@ def test_json(backbone: Path, folder: Path, tmp_path: Path) -> None:
         "quantized": None,
     }
     assert Encoder(out).name == "mine"
-    assert json.loads(Encoder(out).metadata["pooling"]) == ["gem", "gap"]
+    assert [tap.pooling for tap in Encoder(out).metadata.taps] == ["gem", "gap"]
 
 
 def test_taps_are_listed(backbone: Path) -> None:
@@ -380,7 +381,7 @@ def test_taps_are_listed(backbone: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["--taps", "stage9"], 4, "tap 'stage9' is not in the network; near it are 'stage"),
-        (["--size", "64"], 4, "'input' takes pictures of 32 x 32 pixels, got size 64"),
+        (["--size", "64"], 4, "'input' takes images of 32 x 32 pixels, got size 64"),
         (["--size", "64y32"], 2, "must be a side such as 224"),
         (["--levels", "coarse:16"], 2, "must be like coarse=16,fine=48, or a number of bits, got 'coarse:16'"),
         (["--levels", "coarse=15,fine=9"], 2, "must be like coarse=16,fine=48"),
@@ -418,7 +419,7 @@ def test_networks_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     run("taps", tmp_path / "text.onnx", code=4)
     onnx.save_model(networks.efficientnet(), tmp_path / "open.onnx")
     result = run("taps", tmp_path / "open.onnx", code=4)
-    assert "takes pictures of any size: size must say which" in result.stderr
+    assert "takes images of any size: size must say which" in result.stderr
     assert "last_map" in run("taps", tmp_path / "open.onnx", "--size", "64x96").stdout
 
 

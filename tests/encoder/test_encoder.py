@@ -3,7 +3,6 @@
 import copy
 import gc
 import glob
-import json
 import os
 import pickle
 import subprocess
@@ -25,7 +24,7 @@ import pyhash
 from pyhash.encoder import PRESETS, Encoder, encoder
 from pyhash.errors import EncoderError, ImageError
 from pyhash.images import decode as images
-from pyhash.networks import model as _onnx
+from pyhash.networks import Metadata, Model
 
 METADATA = {
     "pyhash.schema": "1",
@@ -128,8 +127,8 @@ def files(tmp_path):
 def test_the_built_in_model(default):
     assert dict(default.levels) == {"coarse": 64, "fine": 192}
     assert (default.bits, default.size) == (256, 224)
-    assert default.name == default.metadata["name"]
-    assert default.metadata["training"]
+    assert default.name == default.metadata.name
+    assert default.metadata.training
     assert default.fingerprint in repr(default)
     codes = default.encode(pictures(3))
     assert (codes.shape, codes.dtype) == ((3, 32), np.uint8)
@@ -241,13 +240,13 @@ def test_a_fixed_batch(n_fixed):
 def test_only_a_few_batch_sizes_are_run(monkeypatch):
     subject = Encoder(build(), threads=2)
     sizes = set()
-    run_batch = _onnx.Model._run_batch
+    run_batch = Model._run_batch
 
-    def spy(self, session, batch):
+    def spy(self, session, batch, names):
         sizes.add(len(batch))
-        return run_batch(self, session, batch)
+        return run_batch(self, session, batch, names)
 
-    monkeypatch.setattr(_onnx.Model, "_run_batch", spy)
+    monkeypatch.setattr(Model, "_run_batch", spy)
     for n in range(1, 70, 3):
         assert len(subject.encode(pictures(n))) == n
     assert sizes == {1, 4, 16}
@@ -351,7 +350,7 @@ def test_a_model_without_metadata_needs_preprocess():
         ({"channel_order": "gbr"}, "preprocess channel_order must be rgb or bgr, got 'gbr'"),
         ({"layout": "chw"}, "preprocess layout must be nchw or nhwc, got 'chw'"),
         ({"size": 0}, "size must be .* got 0"),
-        ({"size": 9}, r"expected pictures of size 9 as the preprocessing says, found 'images' float \(n, 3, 8, 8\)"),
+        ({"size": 9}, r"expected images of size 9 as the preparation says, found 'images' float \(n, 3, 8, 8\)"),
         ({"resize": "cubic"}, "resize must be one of .* got 'cubic'"),
         ({"crop": "middle"}, "crop must be one of squash, center, got 'middle'"),
         ({"layout": "nhwc"}, "expected 3 channels as nhwc, found 8"),
@@ -364,7 +363,7 @@ def test_wrong_preprocess(preprocess, message):
 
 
 def test_a_uint8_input_takes_no_normalised_values():
-    with pytest.raises(EncoderError, match="holds no normalised values; use preprocess='raw'"):
+    with pytest.raises(EncoderError, match=r"takes uint8 pixels, .* use preprocess='raw'"):
         Encoder(plain(dtype=UINT8), preprocess="imagenet")
     assert Encoder(plain(dtype=UINT8), preprocess="raw").bits == 24
 
@@ -401,14 +400,16 @@ def test_two_inputs_do_not_fit():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pyhash.schema": "2"}, "expected metadata pyhash.schema to be '1', found '2'"),
-        ({"pyhash.schema": None}, "expected metadata pyhash.schema to be '1', found None"),
+        ({"pyhash.schema": "2"}, "has pyhash.schema 2, and this version of pyhash reads up to 1: upgrade pyhash"),
+        ({"pyhash.schema": "2", "pyhash.levels": "?"}, "upgrade pyhash"),
+        ({"pyhash.schema": "one"}, "expected metadata pyhash.schema to be a number from 1 to 1, found 'one'"),
+        ({"pyhash.schema": None}, "its metadata lacks pyhash.schema"),
         ({"pyhash.size": None, "pyhash.crop": None}, "its metadata lacks pyhash.size, pyhash.crop"),
         ({"pyhash.levels": "{"}, "its metadata cannot be read"),
         ({"pyhash.levels": "[8, 16]"}, "levels must be a mapping"),
         ({"pyhash.levels": '{"all": 32}'}, "levels must have 24 bits together, as the output has, got 32"),
         ({"pyhash.size": "big"}, "its metadata cannot be read"),
-        ({"pyhash.size": "9"}, "expected pictures of size 9"),
+        ({"pyhash.size": "9"}, "expected images of size 9"),
         ({"pyhash.resize": "cubic"}, "resize must be one of"),
         ({"pyhash.crop": "middle"}, "crop must be one of"),
     ],
@@ -421,9 +422,9 @@ def test_wrong_metadata(changes, message):
 
 
 def test_metadata_is_not_overruled():
-    for arguments in ({"preprocess": "raw"}, {"levels": {"code": 24}}):
-        with pytest.raises(EncoderError, match="preprocess and levels must be None"):
-            Encoder(build(), **arguments)
+    for name, given in (("preprocess", "raw"), ("levels", {"code": 24})):
+        with pytest.raises(EncoderError, match=f"this encoder stores its own .*: {name} must be None"):
+            Encoder(build(), **{name: given})
 
 
 def test_what_is_no_model(tmp_path):
@@ -631,7 +632,7 @@ def test_telemetry_is_off_unless_the_user_decides(setting):
         environment["ORT_DISABLE_TELEMETRY"] = setting
         code = code.replace(
             "Encoder();",
-            "from pyhash.networks import model as _onnx; _onnx.require = lambda *_: None; _onnx.onnxruntime();",
+            "from pyhash.networks import session; session.require = lambda *_: None; session.onnxruntime();",
         )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
@@ -696,7 +697,7 @@ def test_fast_jpeg_reaches_the_decoder(tmp_path):
 
 def test_names():
     assert Encoder(build()).name == "tiny"
-    assert json.loads(Encoder(build()).metadata["levels"]) == dict(Encoder(build()).levels)
+    assert Encoder(build()).metadata.levels == Encoder(build()).levels
     assert Encoder(plain(), preprocess="raw").name == "model"
-    assert Encoder(plain(), preprocess="raw").metadata == {}
+    assert Encoder(plain(), preprocess="raw").metadata == Metadata()
     assert pyhash.Encoder is Encoder

@@ -95,7 +95,7 @@ def test_the_card_tells_the_file_and_names_what_it_is_made_of() -> None:
     card = (MODELS / "MODEL_CARD.md").read_text()
     table = card.split("<!-- table -->")[1].split("<!-- end of table -->")[0]
     assert f"| file, MB | {SHIPPED.stat().st_size / 1e6:.2f} |" in table
-    training = pyhash.Encoder().metadata["training"]
+    training = pyhash.Encoder().metadata.training
     for name in re.findall(r"[a-z]{5,}", training.split("head: ")[1].split(",")[0]):
         assert name in card
     for row in table.splitlines():

@@ -23,12 +23,13 @@ import onnx
 from click.testing import CliRunner
 
 from pyhash import heads
+from pyhash import networks as graph
 from pyhash.cli import main as cli
 from pyhash.codes import Levels
 from pyhash.encoder import Encoder, Quantized, build, building, extract, gate
 from pyhash.errors import GraphError, QuantizationError
-from pyhash.networks import graph, onnxruntime
 from pyhash.networks import int8 as quantize
+from pyhash.networks import onnxruntime
 
 LEVELS = {"coarse": 8, "fine": 24}
 NETWORKS = {
@@ -286,7 +287,7 @@ def test_build_writes_an_int8_encoder(folder: Path, tmp_path: Path) -> None:
     assert report.loss <= 0.2
     assert report.n_bytes[1] < report.n_bytes[0] / 2
     encoder = Encoder(tmp_path / "e.onnx")
-    assert encoder.metadata["quantized"] == "int8"
+    assert encoder.metadata.quantized == "int8"
     build(networks.resnet(), folder, "folders", LEVELS, tmp_path / "float.onnx")
     pictures = sorted(folder.rglob("*.png"))
     logits = [Encoder(tmp_path / name).logits(pictures) for name in ("e.onnx", "float.onnx")]
@@ -305,7 +306,7 @@ def test_build_stores_weights_and_head_as_int8(folder: Path, tmp_path: Path, wei
     assert (report.kind, report.n_calibration) == ("weights", 0)
     assert report.n_bytes[1] < report.n_bytes[0] / 2
     encoder = Encoder(tmp_path / "e.onnx")
-    assert encoder.metadata["quantized"] == "weights"
+    assert encoder.metadata.quantized == "weights"
     files = sorted(map(str, folder.rglob("*.png")))
     features, _, _ = extract(quantize.quantize_weights(graph.add_features(networks.resnet())), files)
     fitted = built.fitted
@@ -359,4 +360,4 @@ def test_the_command_writes_nothing_that_is_worse(
     assert result.exit_code == 0, result.output
     for part in ("int8 size", "int8 time", "flip under the float network's head", "int8 mAP coarse"):
         assert part in result.stdout
-    assert Encoder(out).metadata["quantized"] == "int8"
+    assert Encoder(out).metadata.quantized == "int8"

@@ -474,7 +474,7 @@ def test_an_empty_file(tmp_path):
 def test_text_named_jpg(tmp_path):
     path = tmp_path / "text.jpg"
     path.write_text("hello, world")
-    assert reason_of(path) == "not a picture in a format that can be read; it begins with b'hello, world'"
+    assert reason_of(path) == "not an image in a format that can be read; it begins with b'hello, world'"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="everything is readable to root")

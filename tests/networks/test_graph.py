@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from networks import FLOAT, Net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from pyhash import networks as graph
 from pyhash.encoder import Encoder
 from pyhash.errors import GraphError
-from pyhash.networks import graph, onnxruntime
+from pyhash.networks import onnxruntime
 
 NEWEST = min(onnx.defs.onnx_opset_version(), 26)  # what onnxruntime 1.20 and later run
 
@@ -203,8 +204,8 @@ def test_the_encoder_is_its_parts(case: Case) -> None:
     encoder = graph.add_head(whole, head, levels, name="ours", training="nothing")
     onnx.checker.check_model(encoder, full_check=True)
     loaded = Encoder(encoder.SerializeToString())
-    assert (dict(loaded.levels), loaded.name, loaded.metadata["training"]) == (levels, "ours", "nothing")
-    assert json.loads(loaded.metadata["taps"]) == list(case.taps)
+    assert (dict(loaded.levels), loaded.name, loaded.metadata.training) == (levels, "ours", "nothing")
+    assert [tap.name for tap in loaded.metadata.taps] == list(case.taps)
     logits = loaded.logits(pixels)
     np.testing.assert_allclose(logits, expected @ head.weight + head.bias, atol=20 * tolerance)
     np.testing.assert_array_equal(loaded.encode(pixels), np.packbits(logits > 0, axis=1))
@@ -443,24 +444,24 @@ REFUSED = {
     "text": (
         lambda: tiny(["n", 77], TensorProto.INT64)(helper.make_node("Identity", ["x"], ["y"])),
         {},
-        r"no picture input \(4 axes.*'x' int64 \['n', 77\]",
+        r"no image input \(4 axes.*'x' int64 \['n', 77\]",
     ),
     "four channels": (lambda: tiny(["n", 4, 32, 32])(helper.make_node("Relu", ["x"], ["y"])), {}, "'x' must take 3"),
-    "video": (lambda: tiny(["n", 3, 8, 32, 32])(helper.make_node("Relu", ["x"], ["y"])), {}, "no picture input"),
+    "video": (lambda: tiny(["n", 3, 8, 32, 32])(helper.make_node("Relu", ["x"], ["y"])), {}, "no image input"),
     "open layout": (
         lambda: tiny(["n", "a", "b", "c"])(helper.make_node("Relu", ["x"], ["y"])),
         {"size": 32},
         "cannot tell where its channels are: layout must say, nchw or nhwc",
     ),
-    "open size": (networks.efficientnet, {}, "'input' takes pictures of any size: size must say which"),
-    "wrong size": (networks.resnet, {"size": 64}, "'input' takes pictures of 32 x 32 pixels, got size 64"),
+    "open size": (networks.efficientnet, {}, "'input' takes images of any size: size must say which"),
+    "wrong size": (networks.resnet, {"size": 64}, "'input' takes images of 32 x 32 pixels, got size 64"),
     "two pictures": (
         lambda: tiny(["n", 3, 32, 32])(
             helper.make_node("Add", ["x", "gain"], ["y"]),
             inputs=[helper.make_tensor_value_info("gain", FLOAT, ["n", 3, 32, 32])],
         ),
         {},
-        "several inputs could be the picture, 'x', 'gain': input must name one",
+        "several inputs could be the image, 'x', 'gain': input must name one",
     ),
     "no such input": (networks.resnet, {"input": "x"}, "input must be one of the network's, 'input', got 'x'"),
     "a second input is needed": (
@@ -476,16 +477,16 @@ REFUSED = {
     "no end of a stage": (
         lambda: tiny(["n", 3, 32, 32])(helper.make_node("ReduceMax", ["x"], ["y"], keepdims=0)),
         {},
-        "found no end of a stage to read; name tensors with taps=",
+        "could not choose layers automatically; pass their names in taps=",
     ),
     "output without the picture": (
         lambda: tiny(["n", 3, 32, 32], w=KERNEL)(helper.make_node("Identity", ["w"], ["y"])),
         {},
-        "no output of the network depends on its picture input 'x'",
+        "no output of the network depends on its image input 'x'",
     ),
     "no such tap": (networks.resnet, {"taps": ["stage9"]}, "tap 'stage9' is not in the network; near it are 'stage"),
-    "the picture as tap": (networks.resnet, {"taps": ["input"]}, "tap 'input' is the picture itself"),
-    "a weight as tap": (networks.resnet, {"taps": ["w0"]}, "tap 'w0' does not depend on the picture"),
+    "the picture as tap": (networks.resnet, {"taps": ["input"]}, "tap 'input' is the image itself"),
+    "a weight as tap": (networks.resnet, {"taps": ["w0"]}, "tap 'w0' does not depend on the image"),
     "a map of unknown axes": (
         lambda: tiny(["n", 3, 32, 32], w=KERNEL)(CONV, helper.make_node("Transpose", ["y"], ["z"], perm=[0, 2, 1, 3])),
         {"taps": ["z"]},
@@ -509,19 +510,19 @@ REFUSED = {
             CONV, helper.make_node("Reshape", ["y", "s"], ["z"])
         ),
         {"taps": ["z"]},
-        r"tap 'z' must have the batch as its first axis, got shape \[8, 225\] for 1 picture",
+        r"tap 'z' must have the batch as its first axis, got shape \[8, 225\] for 1 image",
     ),
     "a kernel larger than the map": (
         lambda: tiny(["n", 3, 4, 4], w=np.ones((8, 3, 9, 9), np.float32))(CONV),
         {"taps": ["y"]},
-        "onnxruntime cannot run the network: .*Conv node.*the_conv",
+        "ONNX Runtime cannot run the network: .*Conv node.*the_conv",
     ),
     "infinite features": (
         lambda: tiny(["n", 3, 32, 32], w=KERNEL * np.float32(1e30))(
             helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("Mul", ["a", "a"], ["y"])
         ),
         {"taps": ["y"]},
-        "hold infinity or NaN; the network may need another preprocess",
+        "returns NaN or infinity for a random image; check preprocess",
     ),
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pyhash import ImageError, Levels
+from pyhash.networks import Metadata
 
 
 class FakeEncoder:
@@ -23,6 +24,7 @@ class FakeEncoder:
         self.levels = Levels({"coarse": 16, "fine": 48})
         self.bits = 64
         self.delay = delay
+        self.metadata = Metadata()
         self.seen: list[Any] = []
 
     def encode(self, images: Any, *, level: str | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -1,0 +1,201 @@
+"""From any ONNX image network to one that takes images and gives their fused features.
+
+    images (uint8) -> preparation -> backbone -> taps -> pooling, L2 norm -> concatenation -> features
+
+Several depths of the backbone are read ("taps"): early ones know colour and texture, late ones what is to be seen.
+Maps become vectors by their mean over positions, or by the generalised mean with p = 3 (Radenovic, Tolias, Chum,
+"Fine-tuning CNN image retrieval with no human annotation", TPAMI 2019), which lets strong responses count more. Each
+vector is brought to length 1, so that no tap outweighs another. Whatever is fitted on these features is affine,
+whitening and weights of the taps included, and so ends up in the one Gemm of the head (see `pyhash.networks.levels`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import GraphError
+from ..support import require
+from .metadata import Metadata, TapNote, metadata_of, set_metadata
+from .network import Network, Tap
+from .nodes import FLOAT, UINT8, Emitter, free_names, prune, refill
+from .onnx_file import check, serialized
+from .preparation import Layout, Preparation
+from .session import Session
+from .stages import chosen_taps, named_taps
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["FEATURES", "IMAGES", "POOLINGS", "add_features", "batch_of", "feature_blocks"]
+
+POOLINGS = ("gap", "gem", "none")
+"""Mean over positions; generalised mean with p = 3, of what is positive; and nothing, for a vector."""
+
+IMAGES, FEATURES = "images", "features"
+"""Names of the input and of the output."""
+
+# Activations whose values are positive, or nearly all of their weight is; `Mul` is x * sigmoid(x).
+_POSITIVE = {"Relu", "Clip", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "Mul"}
+_BATCH = "n"
+
+
+def add_features(
+    model: Any,
+    taps: Sequence[str] | None = None,
+    preprocess: str | Mapping[str, Any] | Preparation = "imagenet",
+    *,
+    n_taps: int = 4,
+    pooling: Sequence[str] | None = None,
+    normalize: bool = True,
+    size: int | tuple[int, int] | None = None,
+    layout: Layout | None = None,
+    input: str | None = None,
+) -> ModelProto:
+    """Turn a network into one that takes images and gives their fused features.
+
+    The result takes ``images``, uint8 RGB (n, height, width, 3), prepares them inside, pools each tap, brings it to
+    length 1, joins the taps, and gives ``features``, float32 (n, dim). What is behind the last tap is left out. A
+    network exported for a batch of 1 takes any batch then, where that gives the same features.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+    taps : sequence of str, optional
+        Names of tensors, from early to late; chosen by `choose_taps` unless given.
+    preprocess : str or mapping
+        One of `pyhash.encoder.PRESETS` or a dict, as `pyhash.Encoder` takes it. Not used for a network that takes
+        uint8, which prepares images itself.
+    n_taps : int
+        How many to choose.
+    pooling : sequence of str, optional
+        One of `POOLINGS` for each tap. Unless given: ``gem`` for the later half of the maps, where their values are
+        activations, ``gap`` for the others and for tokens, ``none`` for vectors.
+    normalize : bool
+        Whether each tap is brought to length 1.
+    size : int or (int, int), optional
+    layout : str, optional
+    input : str, optional
+        The image input, where several could be it.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    GraphError
+        When the network does not fit; the message names the node or tensor and says why.
+    """
+    wanted = Preparation.parse(preprocess)
+    network = Network(model, size or wanted.size, layout or wanted.layout, input)
+    wanted = wanted.fitted(network.size, network.layout)
+    if network.dtype == UINT8:
+        wanted = _own_preparation(metadata_of(network.model), wanted)
+    chosen = named_taps(network, taps) if taps is not None else chosen_taps(network, n_taps)
+    poolings = list(pooling) if pooling is not None else _poolings(chosen)
+    if len(poolings) != len(chosen) or any(kind not in POOLINGS for kind in poolings):
+        raise ValueError(f"pooling must be one of {', '.join(POOLINGS)} for each of {len(chosen)} taps, got {pooling}")
+
+    result = network.model
+    _emit_features(network, wanted, chosen, poolings, normalize=normalize)
+    helper = require("onnx", "graph").helper
+    images = helper.make_tensor_value_info(IMAGES, UINT8, [_BATCH, *network.size, 3])
+    features = helper.make_tensor_value_info(FEATURES, FLOAT, [_BATCH, sum(tap.channels for tap in chosen)])
+    prune(result, images, [features])
+    _settle_batch(result, network.batch)
+    notes = (TapNote(tap.name, tap.channels, kind) for tap, kind in zip(chosen, poolings, strict=True))
+    told = Metadata(size=wanted.size, resize=wanted.resize, crop=wanted.crop, taps=tuple(notes))
+    set_metadata(result, told)
+    check(result)
+    return result
+
+
+def _own_preparation(given: Metadata, wanted: Preparation) -> Preparation:
+    """Return how images are loaded for a network that takes uint8, perhaps an encoder already, and does the rest."""
+    resize, crop = given.resize or wanted.resize, given.crop or wanted.crop
+    return Preparation(wanted.size, resize, crop, scale=1.0, layout=wanted.layout)
+
+
+def _emit_features(
+    network: Network, preparation: Preparation, chosen: Sequence[Tap], poolings: Sequence[str], *, normalize: bool
+) -> None:
+    """Put the preparation before a network's nodes, and pooling and joining of taps behind them."""
+    graph = network.model.graph
+    elements = [network.shapes[tap.name][1] for tap in chosen]
+    renamed = free_names(network.model, [IMAGES, FEATURES])
+    emitter = Emitter(network.model)
+    preparation.emit(emitter, IMAGES, renamed.get(network.input, network.input), network.dtype)
+    n_front = len(emitter.nodes)
+    pooled = []
+    for tap, kind, element in zip(chosen, poolings, elements, strict=True):
+        vector = _emit_pooling(emitter, tap, renamed.get(tap.name, tap.name), element, kind)
+        pooled.append(_emit_unit_length(emitter, vector) if normalize else vector)
+    emitter.emit("Concat", pooled, output=FEATURES, axis=1)
+    refill(graph.node, [*emitter.nodes[:n_front], *graph.node, *emitter.nodes[n_front:]])
+
+
+def feature_blocks(model: ModelProto) -> dict[str, slice]:
+    """Return which columns of the features come from which tap, of a model that `add_features` made."""
+    taps = metadata_of(model).taps
+    if not taps or any(tap.dim is None for tap in taps):
+        raise GraphError("the model does not say which taps its features are made of: it is not from add_features")
+    ends = np.cumsum([0, *(tap.dim for tap in taps if tap.dim is not None)])
+    return {tap.name: slice(int(a), int(b)) for tap, a, b in zip(taps, ends, ends[1:], strict=False)}
+
+
+def _poolings(chosen: Sequence[Tap]) -> list[str]:
+    maps = [tap.name for tap in chosen if np.prod(tap.positions) > 1 and tap.kind != "tokens"]
+    late = set(maps[len(maps) // 2 :])
+    kinds = ["gem" if tap.name in late and tap.op in _POSITIVE else "gap" for tap in chosen]
+    return ["none" if tap.kind == "vector" else kind for tap, kind in zip(chosen, kinds, strict=True)]
+
+
+def _emit_pooling(emitter: Emitter, tap: Tap, source: str, element: int, kind: str) -> str:
+    """Emit what makes a float32 vector of a tap."""
+    if (kind == "none") != (tap.kind == "vector"):
+        raise ValueError(f"pooling of {tap.name!r}, of shape {list(tap.shape)}, cannot be {kind!r}")
+    current = source if element == FLOAT else emitter.emit("Cast", [source], to=FLOAT)
+    if kind == "none":
+        return current
+    axes = {"nchw": [2, 3], "nhwc": [1, 2], "tokens": [1]}[tap.kind]
+    if kind == "gap":
+        return emitter.reduce("ReduceMean", current, axes, keepdims=False)
+    positive = emitter.emit("Max", [current, emitter.const(np.array(1e-6, np.float32))])
+    square = emitter.emit("Mul", [positive, positive])
+    mean = emitter.reduce("ReduceMean", emitter.emit("Mul", [square, positive]), axes, keepdims=False)
+    return emitter.emit("Pow", [mean, emitter.const(np.array(1 / 3, np.float32))])
+
+
+def _emit_unit_length(emitter: Emitter, vector: str) -> str:
+    length = emitter.reduce("ReduceL2", vector, [1], keepdims=True)
+    return emitter.emit("Div", [vector, emitter.emit("Max", [length, emitter.const(np.array(1e-12, np.float32))])])
+
+
+def _settle_batch(model: ModelProto, exported: int | None) -> None:
+    """Leave the batch open if that gives the features of one image at a time, else fix it as it was exported."""
+    height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:3])
+    noise = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), np.uint8)
+    try:
+        opened = Session(serialized(model))
+        together = opened.run([FEATURES], {IMAGES: noise})[0]
+        single = np.concatenate([opened.run([FEATURES], {IMAGES: image[None]})[0] for image in noise])
+        good = together.shape == single.shape and np.allclose(together, single, rtol=1e-2, atol=1e-3, equal_nan=True)
+    except GraphError:
+        good = False
+    if not good:
+        fixed = exported or 1
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = fixed
+        opened = Session(serialized(model), optimize=False)  # so that an error has the name of a node of the network
+        together = opened.run([FEATURES], {IMAGES: np.resize(noise, (fixed, height, width, 3))})[0]
+    if not np.isfinite(together).all():
+        raise GraphError("the network returns NaN or infinity for a random image; check preprocess")
+
+
+def batch_of(model: ModelProto) -> int | str:
+    """Return the only batch that a network takes, or the name of the open axis."""
+    dim = model.graph.input[0].type.tensor_type.shape.dim[0]
+    return dim.dim_value or _BATCH

@@ -1,0 +1,203 @@
+"""Heads and levels in a network's graph: features become logits, and an encoder is cut down to some of its levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codes import Levels
+from ..errors import GraphError
+from ..support import require
+from .features import FEATURES, batch_of, feature_blocks
+from .metadata import SCHEMA, metadata_of, set_metadata
+from .nodes import FLOAT, Emitter, free_names, prune
+from .onnx_file import check, read_model
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["EMBEDDING", "LOGITS", "Affine", "add_head", "select_levels"]
+
+LOGITS, EMBEDDING = "logits", "embedding"
+"""Names of the outputs."""
+
+
+class Affine(Protocol):
+    """An affine map, ``features @ weight + bias``: a head, or the projection before it."""
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """Shape (dim, bits)."""
+
+    @property
+    def bias(self) -> NDArray[np.float32]:
+        """Shape (bits,)."""
+
+
+def add_head(
+    model: ModelProto,
+    head: Affine,
+    levels: Mapping[str, int],
+    *,
+    embedding: Affine | None = None,
+    name: str = "encoder",
+    training: str = "",
+) -> ModelProto:
+    """Put a head on a network that gives features: the result is an encoder.
+
+    A level whose weights are zero for some taps does not read them. If that is so, every level becomes an output of
+    its own, ``logits_LEVEL``, beside ``logits``, which has all of them; `select_levels` cuts the network down to what
+    one of them needs.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        As `add_features` returns it; it is not changed.
+    head : object with ``weight`` (dim, bits) and ``bias`` (bits,)
+        ``bit = features @ weight + bias > 0``.
+    levels : mapping of str to int
+        Names and bits of the levels, in the order of the columns.
+    embedding : object with ``weight`` (dim, components) and ``bias`` (components,), optional
+        A projection that comes before the head, which is then one of its result, ``features @ weight + bias``; that
+        becomes the output ``embedding``, beside ``logits``.
+    name, training : str
+        What the encoder is called, and what it was trained on; kept in the file.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit.
+    GraphError
+        When the result is not a valid model.
+    """
+    levels = Levels(levels)
+    blocks = feature_blocks(model)
+    dim = max(columns.stop for columns in blocks.values())
+    result = read_model(model)
+    free_names(
+        result, [LOGITS, *(f"{LOGITS}_{level}" for level in levels), *([EMBEDDING] if embedding is not None else [])]
+    )
+    tail = Emitter(result)
+    outputs = []
+    if embedding is None:
+        (joined,) = (node for node in result.graph.node if list(node.output) == [FEATURES])
+        source, vectors = FEATURES, dict(zip(blocks, joined.input, strict=True))
+    else:
+        projection, origin = _affine("embedding", embedding, dim, None)
+        source = tail.emit("Gemm", [FEATURES, tail.const(projection), tail.const(origin)], output=EMBEDDING)
+        dim = projection.shape[1]
+        blocks, vectors = {EMBEDDING: slice(0, dim)}, {EMBEDDING: source}
+        outputs.append((EMBEDDING, dim))
+    weight, bias = _affine("head", head, dim, levels.bits)
+    partial = _emit_levels(tail, source, vectors, blocks, weight, bias, levels)
+    result.graph.node.extend(tail.nodes)
+    value = require("onnx", "graph").helper.make_tensor_value_info
+    named = [(LOGITS, levels.bits), *outputs, *partial]
+    prune(result, result.graph.input[0], [value(name, FLOAT, [batch_of(result), width]) for name, width in named])
+    told = replace(metadata_of(model), schema=SCHEMA, name=name, levels=levels, training=training)
+    set_metadata(result, told)
+    check(result)
+    return result
+
+
+def _emit_levels(
+    tail: Emitter,
+    source: str,
+    vectors: Mapping[str, str],
+    blocks: Mapping[str, slice],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    levels: Levels,
+) -> list[tuple[str, int]]:
+    """Emit the logits; return names and widths of the outputs of single levels, where levels read different taps.
+
+    The features are the tensor `source`; `vectors` are those of each tap, and `blocks` says which rows of the weight
+    are theirs.
+    """
+    read = {
+        level: [tap for tap, rows in blocks.items() if weight[rows, levels.bit_range(level)].any()] or list(blocks)
+        for level in levels
+    }
+    if all(used == list(blocks) for used in read.values()):
+        tail.emit("Gemm", [source, tail.const(weight), tail.const(bias)], output=LOGITS)
+        return []
+    partial = []
+    for level, used in read.items():
+        rows, columns = np.concatenate([np.arange(len(weight))[blocks[tap]] for tap in used]), levels.bit_range(level)
+        vector = tail.emit("Concat", [vectors[tap] for tap in used], axis=1)
+        matrix, offset = tail.const(weight[rows, columns]), tail.const(bias[columns])
+        partial.append((tail.emit("Gemm", [vector, matrix, offset], output=f"{LOGITS}_{level}"), levels[level]))
+    tail.emit("Concat", [name for name, _ in partial], output=LOGITS, axis=1)
+    return partial
+
+
+def _affine(name: str, given: Affine, dim: int, width: int | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Check the shapes and values of an affine map; return its weight and bias."""
+    weight, bias = np.asarray(given.weight, np.float32), np.asarray(given.bias, np.float32)
+    if width is None:
+        width = weight.shape[-1] if weight.ndim else 0
+    if weight.shape != (dim, width) or bias.shape != (width,):
+        raise ValueError(
+            f"{name} must have a weight of {(dim, width)} and a bias of {(width,)}, got {weight.shape} and {bias.shape}"
+        )
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise ValueError(f"{name} must have finite weights, got infinity or NaN")
+    return weight, bias
+
+
+def select_levels(model: Any, levels: Sequence[str]) -> ModelProto:
+    """Cut an encoder down to some of its levels, and its network to what they need.
+
+    The result is an encoder too; its logits are those of the whole one at these levels. ONNX Runtime always runs the
+    whole network, whatever output is asked for, so this is what makes a coarse level cheaper than the whole code.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+        As `add_head` returns it, or any encoder with the metadata of one.
+    levels : sequence of str
+        Names of levels.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ValueError
+        When there is no such level.
+    GraphError
+        When the model is not an encoder.
+    """
+    result = read_model(model)
+    metadata = metadata_of(result)
+    all_levels = metadata.levels
+    if all_levels is None:
+        raise GraphError("the model is not an encoder: its metadata lacks pyhash.levels")
+    unknown = [level for level in levels if level not in all_levels]
+    if unknown or not levels:
+        raise ValueError(f"levels must be some of {', '.join(all_levels)}, got {list(levels)}")
+    kept = Levels({level: bits for level, bits in all_levels.items() if level in levels})
+    made = {name for node in result.graph.node for name in node.output}
+    outputs = [f"{LOGITS}_{level}" for level in kept]
+    whole = free_names(result, [LOGITS])[LOGITS]
+    tail = Emitter(result)
+    if made.issuperset(outputs):
+        tail.emit("Concat", outputs, output=LOGITS, axis=1)
+    else:
+        chosen = np.concatenate([np.arange(all_levels.bits)[all_levels.bit_range(level)] for level in kept])
+        tail.emit("Gather", [whole, tail.const(chosen.astype(np.int64))], output=LOGITS, axis=1)
+    result.graph.node.extend(tail.nodes)
+    value = require("onnx", "graph").helper.make_tensor_value_info(LOGITS, FLOAT, [batch_of(result), kept.bits])
+    prune(result, result.graph.input[0], [value])
+    set_metadata(result, replace(metadata, levels=kept))
+    check(result)
+    return result

@@ -1,0 +1,208 @@
+"""What an encoder's file says about itself: the one list of its keys, read and written here.
+
+They are entries ``pyhash.KEY`` of the model's ``metadata_props``, all of them text:
+
+========= ==================================================================================
+schema    version of this list; a reader refuses a newer one
+name      what the encoder is called
+levels    JSON object: bits of each level, from coarse to fine
+size      JSON: side in pixels, or [height, width]
+resize    how images are resized, as `pyhash.images.load` takes it
+crop      what is resized of them, as `pyhash.images.load` takes it
+taps      JSON list: the tensors of the network that are read
+dims      JSON list: the length of the vector of each tap
+pooling   JSON list: how each tap becomes a vector
+training  what it was fitted on
+quantized ``weights`` or ``int8``, where the network is not all float
+========= ==================================================================================
+
+A network that gives features but has no head yet has no schema, name, levels and training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from ..codes import Levels
+from ..errors import EncoderError
+from ..images import CROPS, RESIZES, Crop, Resize, as_shape
+from .preparation import Preparation
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["MODEL_MARKS", "SCHEMA", "Metadata", "TapNote", "metadata_of", "set_metadata"]
+
+SCHEMA = 1
+
+_PREFIX = "pyhash."
+MODEL_MARKS = [_PREFIX.encode()]
+"""How a model file of our own making is known: its metadata lie at its end."""
+
+
+@dataclass(frozen=True)
+class TapNote:
+    """A tensor of the network that is read.
+
+    Attributes
+    ----------
+    name : str
+    dim : int or None
+        Length of the vector that is made of it; None where the file does not say.
+    pooling : str or None
+        How; one of `pyhash.networks.POOLINGS`.
+    """
+
+    name: str
+    dim: int | None = None
+    pooling: str | None = None
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file says about itself; None or empty where it does not say.
+
+    Attributes
+    ----------
+    schema : int or None
+    name : str
+    levels : Levels or None
+    size : int, (int, int) or None
+    resize, crop : str or None
+    taps : tuple of TapNote
+    training : str
+    quantized : str or None
+    others : mapping of str to str
+        Entries that this version does not know, without their prefix; they are kept when the file is made over.
+    """
+
+    schema: int | None = None
+    name: str = ""
+    levels: Levels | None = None
+    size: int | tuple[int, int] | None = None
+    resize: Resize | None = None
+    crop: Crop | None = None
+    taps: tuple[TapNote, ...] = ()
+    training: str = ""
+    quantized: str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, properties: Mapping[str, str]) -> Metadata:
+        """Read what is ours of a model's ``metadata_props``.
+
+        Raises
+        ------
+        EncoderError
+            When the schema is newer than this version of pyhash reads, or an entry cannot be read.
+        """
+        given = {key.removeprefix(_PREFIX): text for key, text in properties.items() if key.startswith(_PREFIX)}
+        schema = _schema(given.pop("schema", None))  # first: of a newer one nothing else is known
+        taps = _lists(given.pop("taps", None), given.pop("dims", None), given.pop("pooling", None))
+        try:
+            levels = Levels(json.loads(given.pop("levels"))) if "levels" in given else None
+            size = _size(json.loads(given.pop("size"))) if "size" in given else None
+        except json.JSONDecodeError as error:
+            raise EncoderError(f"its metadata cannot be read: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise EncoderError(str(error)) from error
+        return cls(
+            schema=schema,
+            name=given.pop("name", ""),
+            levels=levels,
+            size=size,
+            resize=cast(Resize | None, _one_of("resize", given.pop("resize", None), RESIZES)),
+            crop=cast(Crop | None, _one_of("crop", given.pop("crop", None), CROPS)),
+            taps=taps,
+            training=given.pop("training", ""),
+            quantized=given.pop("quantized", None),
+            others=given,
+        )
+
+    def properties(self) -> dict[str, str]:
+        """Return the entries to write."""
+        entries: dict[str, str | None] = dict(self.others)
+        if self.schema is not None:
+            entries |= {"schema": str(self.schema), "name": self.name, "training": self.training}
+        if self.levels is not None:
+            entries["levels"] = json.dumps(dict(self.levels))
+        if self.size is not None:
+            entries["size"] = json.dumps(self.size)
+        entries |= {"resize": self.resize, "crop": self.crop, "quantized": self.quantized}
+        if self.taps:
+            entries["taps"] = json.dumps([tap.name for tap in self.taps])
+            entries["dims"] = json.dumps([tap.dim for tap in self.taps])
+            entries["pooling"] = json.dumps([tap.pooling for tap in self.taps])
+        return {_PREFIX + key: text for key, text in entries.items() if text is not None}
+
+    @property
+    def preparation(self) -> Preparation:
+        """How images are loaded for the network, which does all the rest inside.
+
+        Raises
+        ------
+        EncoderError
+            When the file does not say.
+        """
+        lacking = [f"{_PREFIX}{key}" for key in ("size", "resize", "crop") if getattr(self, key) is None]
+        if lacking or self.size is None or self.resize is None or self.crop is None:
+            raise EncoderError(f"its metadata lacks {', '.join(lacking)}")
+        return Preparation(size=self.size, resize=self.resize, crop=self.crop, scale=1.0)
+
+
+def metadata_of(model: ModelProto) -> Metadata:
+    """Return our metadata of a model in memory; EncoderError as `Metadata.parse`."""
+    return Metadata.parse({entry.key: entry.value for entry in model.metadata_props})
+
+
+def set_metadata(model: ModelProto, metadata: Metadata) -> None:
+    """Write our metadata; what the exporter noted goes, since it can name files of the machine it ran on."""
+    del model.metadata_props[:]
+    for key, text in metadata.properties().items():
+        model.metadata_props.add(key=key, value=text)
+
+
+def _schema(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal()) or text == "0":
+        raise EncoderError(f"expected metadata pyhash.schema to be a number from 1 to {SCHEMA}, found {text!r}")
+    if int(text) > SCHEMA:
+        raise EncoderError(
+            f"its metadata has pyhash.schema {text}, and this version of pyhash reads up to {SCHEMA}: upgrade pyhash"
+        )
+    return int(text)
+
+
+def _size(value: Any) -> int | tuple[int, int]:
+    shape = as_shape(tuple(value) if isinstance(value, list) else value)
+    return shape[0] if shape[0] == shape[1] else shape
+
+
+def _one_of(key: str, text: str | None, options: tuple[str, ...]) -> str | None:
+    if text is not None and text not in options:
+        raise EncoderError(f"{key} must be one of {', '.join(options)}, got {text!r}")
+    return text
+
+
+def _lists(taps: str | None, dims: str | None, pooling: str | None) -> tuple[TapNote, ...]:
+    """Return what is known of the taps, which nothing depends on in an encoder: no file is refused for them."""
+    names, lengths, kinds = (_list(text) for text in (taps, dims, pooling))
+    n = len(names)
+    lengths = lengths if len(lengths) == n else [None] * n
+    kinds = kinds if len(kinds) == n else [None] * n
+    return tuple(
+        TapNote(str(name), dim if type(dim) is int else None, kind if isinstance(kind, str) else None)
+        for name, dim, kind in zip(names, lengths, kinds, strict=True)
+    )
+
+
+def _list(text: str | None) -> list[Any]:
+    try:
+        value = json.loads(text or "[]")
+    except ValueError:
+        return []
+    return value if isinstance(value, list) else []

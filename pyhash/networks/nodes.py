@@ -1,0 +1,170 @@
+"""The nodes and tensors of an ONNX model in memory: what a node reads; adding, renaming and cutting away."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GraphError
+from ..support import require
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+# Element types of ONNX tensors (onnx.TensorProto) and the NumPy types that are fed for them.
+FLOAT, UINT8, FLOAT16, DOUBLE = 1, 2, 10, 11
+FLOATS = (FLOAT, FLOAT16, DOUBLE)
+DTYPES = {UINT8: np.uint8, FLOAT: np.float32, FLOAT16: np.float16, DOUBLE: np.float64}
+
+
+def opset(model: ModelProto) -> int:
+    """Return the version of ONNX's own operators that a model uses."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the graphs inside a node: branches and loop bodies."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def inputs_of(node: NodeProto) -> Iterator[str]:
+    """Yield the tensors that a node reads, those that its subgraphs take from outside included."""
+    yield from filter(None, node.input)
+    for graph in subgraphs(node):
+        own = {output for inner in graph.node for output in inner.output}
+        own.update(value.name for value in (*graph.input, *graph.initializer))
+        for inner in graph.node:
+            yield from (name for name in inputs_of(inner) if name not in own)
+        yield from (value.name for value in graph.output if value.name not in own)
+
+
+def attribute_of(node: NodeProto, name: str, default: Any = None) -> Any:
+    """Return a node's attribute as a Python value."""
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return require("onnx", "graph").helper.get_attribute_value(attribute)
+    return default
+
+
+class Emitter:
+    """Makes nodes and constants for a model, valid for its opset, under names that it does not have yet."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.nodes: list[Any] = []
+        self._onnx = require("onnx", "graph")
+        self._initializers = model.graph.initializer
+        self._opset = opset(model)
+        self._taken = _all_names(model)
+
+    def const(self, values: NDArray[Any]) -> str:
+        """Add a constant; return its name."""
+        name = self._free("constant")
+        self._initializers.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def emit(self, op: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
+        """Add a node with one output; return the output's name."""
+        output = output or self._free(op.lower())
+        self.nodes.append(
+            self._onnx.helper.make_node(op, inputs, [output], name=self._free(f"{op}_node"), **attributes)
+        )
+        return output
+
+    def reduce(self, op: str, source: str, axes: Sequence[int], *, keepdims: bool) -> str:
+        """Add a reduction over axes, which are an attribute up to opset 17 and an input from then on."""
+        if self._opset < 18:
+            return self.emit(op, [source], axes=list(axes), keepdims=int(keepdims))
+        return self.emit(op, [source, self.const(np.array(axes, np.int64))], keepdims=int(keepdims))
+
+    def _free(self, stem: str) -> str:
+        number = 0
+        while (name := f"pyhash/{stem}_{number}") in self._taken:
+            number += 1
+        self._taken.add(name)
+        return name
+
+
+def prune(model: ModelProto, image: Any, outputs: Sequence[Any]) -> None:
+    """Make these the only input and the outputs, and drop the nodes and weights that the outputs do not need.
+
+    Raises
+    ------
+    GraphError
+        When another input is needed.
+    """
+    graph = model.graph
+    needed = {value.name for value in outputs}
+    nodes = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(inputs_of(node))
+            nodes.append(node)
+    nodes.reverse()
+    made = {name for node in nodes for name in node.output}
+    made.update((image.name, *(tensor.name for tensor in graph.initializer)))
+    made.update(tensor.values.name for tensor in graph.sparse_initializer)
+    for node in nodes:
+        for name in inputs_of(node):
+            if name not in made:
+                raise GraphError(
+                    f"node {_title(node)} needs a second input, {name!r}; "
+                    "only networks with one image input are supported"
+                )
+    for field, values in (
+        (graph.node, nodes),
+        (graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed]),
+        (graph.sparse_initializer, [tensor for tensor in graph.sparse_initializer if tensor.values.name in needed]),
+        (graph.quantization_annotation, [note for note in graph.quantization_annotation if note.tensor_name in needed]),
+        (graph.input, [image]),
+        (graph.output, list(outputs)),
+    ):
+        refill(field, values)
+
+
+def refill(field: Any, values: Iterable[Any]) -> None:
+    """Make a repeated field hold these values, some of which it may hold already."""
+    kept = [copy.copy(value) for value in values]  # emptying the field ends the values in it
+    del field[:]
+    field.extend(kept)
+
+
+def _title(node: Any) -> str:
+    return f"{node.name!r} ({node.op_type})" if node.name else f"{node.op_type} -> {node.output[0]!r}"
+
+
+def _all_names(model: ModelProto) -> set[str]:
+    graph = model.graph
+    names = {name for node in graph.node for name in (node.name, *node.output, *inputs_of(node))}
+    return names.union(value.name for value in (*graph.input, *graph.output, *graph.initializer))
+
+
+def free_names(model: ModelProto, wanted: Iterable[str]) -> dict[str, str]:
+    """Rename what already has one of these names; return the new name of each."""
+    taken = _all_names(model)
+    renamed = {}
+    for name in wanted:
+        if name in taken:
+            new = name
+            while new in taken:
+                new = f"{new}_"
+            taken.add(new)
+            renamed[name] = new
+    _rename(model.graph, renamed)
+    return renamed
+
+
+def _rename(graph: Any, names: Mapping[str, str]) -> None:
+    for node in graph.node:
+        for field in (node.input, node.output):
+            field[:] = [names.get(name, name) for name in field]
+        for inner in subgraphs(node):
+            _rename(inner, names)
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = names.get(value.name, value.name)
