@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import io
@@ -81,8 +82,11 @@ class _Size(click.ParamType[Any]):
         return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
-def _encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose an encoder; the command gets `load_encoder`, which loads it."""
+def _encoder_options(command: Callable[..., Any], *, remembered: bool = False) -> Callable[..., Any]:
+    """Add the options that choose an encoder; the command gets `load_encoder`, which loads it.
+
+    Where the command's gallery has `remembered` its encoder, that returns None unless an option chooses another.
+    """
 
     @click.option(
         "--encoder",
@@ -91,7 +95,7 @@ def _encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="MODEL",
         envvar="PYHASH_ENCODER",
         show_envvar=True,
-        help="An ONNX model to use instead of the built-in one.",
+        help="An ONNX model to use instead of the built-in one; a gallery remembers with which it was made.",
     )
     @click.option("--output", metavar="NAME", help="Which output of a plain ONNX model to read.")
     @click.option(
@@ -105,7 +109,7 @@ def _encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--fast-jpeg",
         is_flag=True,
-        help="Decode large JPEGs at a reduced scale: faster, other bits. A gallery made so is searched so.",
+        help="Decode large JPEGs at a reduced scale: faster, other bits. A gallery remembers this, too.",
     )
     @functools.wraps(command)
     def wrapped(
@@ -122,10 +126,15 @@ def _encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if size and not preprocess:
             raise click.UsageError("--size belongs to a plain ONNX model: say with --preprocess how it wants pictures")
         prepared = {"preset": preprocess, "size": size} if size else preprocess
+        if remembered and model is None and not fast_jpeg:
+            return command(*args, load_encoder=lambda: None, **kwargs)
         load = functools.partial(_load_encoder, model, output=output, preprocess=prepared, fast_jpeg=fast_jpeg)
         return command(*args, load_encoder=load, **kwargs)
 
     return wrapped
+
+
+_gallery_encoder_options = functools.partial(_encoder_options, remembered=True)
 
 
 def _load_encoder(model: str | None = None, **options: Any) -> Encoder:
@@ -230,14 +239,14 @@ def cli() -> None:
 @cli.command(epilog=_EXIT_CODES, short_help="Encode the pictures in FOLDER, or bring its gallery up to date.")
 @_folder
 @_gallery_option
-@_encoder_options
+@_gallery_encoder_options
 @click.option("--rebuild", is_flag=True, help="Encode every picture again, also when another encoder made the gallery.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when any picture could not be read.")
 @_json_option
 def index(
     folder: str,
     file: str | None,
-    load_encoder: Callable[[], Encoder],
+    load_encoder: Callable[[], Encoder | None],
     rebuild: bool,
     strict: bool,
     as_json: bool,
@@ -254,8 +263,7 @@ def index(
       pyhash index /mnt/read-only --gallery ~/photos.sqlite
       pyhash index ~/Pictures --encoder model.onnx --rebuild
     """
-    encoder = load_encoder()
-    with Gallery.open(folder, encoder, file, rebuild=rebuild) as gallery:
+    with Gallery(folder, load_encoder(), file, rebuild=rebuild) as gallery:
         changes = _update(gallery)
         searchable = len(gallery)
         if as_json:
@@ -288,7 +296,7 @@ def index(
 @click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="Also write a sheet with thumbnails.")
 @_overwrite_option
 @_gallery_option
-@_encoder_options
+@_gallery_encoder_options
 @_json_option
 def search(
     folder: str,
@@ -299,7 +307,7 @@ def search(
     html: str | None,
     overwrite: bool,
     file: str | None,
-    load_encoder: Callable[[], Encoder],
+    load_encoder: Callable[[], Encoder | None],
     as_json: bool,
 ) -> int:
     """Find the pictures in FOLDER that are most like each PICTURE.
@@ -315,8 +323,7 @@ def search(
     """
     if html is not None:
         check_target(html, overwrite=overwrite)
-    encoder = load_encoder()
-    with Gallery.open(folder, encoder, file, create=False) as gallery:
+    with Gallery(folder, load_encoder(), file, create=False) as gallery:
         results, failed = _search(gallery, queries, k, level, exclude_self)
         if as_json:
             print_json(_as_json(results))
@@ -369,7 +376,7 @@ def dedupe(
         with progress_bar("comparing codes", "comparing pictures") as progress:
             groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
         stats = gallery.stats()
-    n_bits = sum((stats["levels"] or {}).values())
+    n_bits = sum((stats.levels or {}).values())
     if radius is None:
         radius = default_radius(n_bits)
     if as_json:
@@ -381,7 +388,7 @@ def dedupe(
         click.echo(
             f"{many(len(groups), 'group')}, {many(extra, 'picture')} beyond the first of each"
             if groups
-            else f"no duplicates among {many(stats['pictures'], 'picture')}"
+            else f"no duplicates among {many(stats.images, 'picture')}"
         )
     if html is not None:
         write_sheet(
@@ -391,7 +398,7 @@ def dedupe(
             label="First",
             facts={
                 "Gallery": folder,
-                "Pictures": f"{stats['pictures']:,}",
+                "Pictures": f"{stats.images:,}",
                 "Groups": f"{len(groups):,}",
                 "Radius": bits(radius),
             },
@@ -449,7 +456,7 @@ def info(
         }
     if folder is not None or file is not None:
         with Gallery.open(folder or os.curdir, file=file, create=False) as gallery:
-            facts["gallery"] = gallery.stats()
+            facts["gallery"] = dataclasses.asdict(gallery.stats())
     if as_json:
         print_json(facts)
         return 0

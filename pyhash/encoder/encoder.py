@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,6 +167,18 @@ class Encoder:
     def metadata(self) -> Metadata:
         """What the model's file says about itself (training, taps, ...); nothing for a model not made here."""
         return self._model.metadata
+
+    @property
+    def opened(self) -> dict[str, Any] | None:
+        """How to open this encoder again, but for its threads: arguments of `Encoder`, as JSON holds them.
+
+        None where it was made of bytes.
+        """
+        if isinstance(self._source, bytes) and self._arguments["model"] is not None:
+            return None
+        arguments = {name: value for name, value in self._arguments.items() if name != "threads"}
+        text = json.dumps(arguments, default=lambda value: np.asarray(value).tolist())
+        return cast("dict[str, Any]", json.loads(text))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from .gallery import Changes, Failure, Gallery, GalleryEncoder, Match, default_radius
+from .encoders import GalleryEncoder
+from .gallery import Gallery, GalleryStats, Match, SearchOptions, default_radius
+from .update import Changes, Failure
 
 __all__ = [
     "Changes",
     "Failure",
     "Gallery",
     "GalleryEncoder",
+    "GalleryStats",
     "Match",
+    "SearchOptions",
     "default_radius",
 ]
 

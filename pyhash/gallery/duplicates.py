@@ -1,4 +1,4 @@
-"""Near-duplicates: groups of codes that are near one another, and of pictures that look the same."""
+"""Near-duplicates: groups of codes that are near one another, and of images that look the same."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..images import PixelBudget, load
 from ..index import Index
+from ..support import machine
 
 _Slots = NDArray[np.intp]
 _Pairs = Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]
@@ -23,42 +24,47 @@ _SAME = 0.97
 _ROWS = 1024
 
 
-def near_codes(codes: NDArray[np.uint8], radius: int) -> list[_Slots]:
-    """Group codes `(n, n_bytes)`: any two that differ in at most `radius` bits are in one group.
+def near_codes(index: Index, codes: NDArray[np.uint8], radius: int) -> list[_Slots]:
+    """Group the codes of an index, given in the order of its ids: any two that differ in at most `radius` bits are in
+    one group.
 
     Returns the slots, ascending, of each group of two or more.
     """
+    ids = index.ids
 
-    def near(distinct: NDArray[np.uint8]) -> _Pairs:
-        index = Index(bits=8 * distinct.shape[1])
-        index.add(distinct)
+    def near(first: _Slots) -> _Pairs:
+        where = None if len(first) == len(ids) else ids[first]
         # Not `Index.pairs`: codes of alike things can be so alike that all the pairs do not fit in memory at once.
-        for start in range(0, len(distinct), _ROWS):
-            offsets, _, ids = index.range_search(distinct[start : start + _ROWS], radius)
-            yield np.repeat(np.arange(start, start + len(offsets) - 1), np.diff(offsets)), ids
+        for start in range(0, len(first), _ROWS):
+            offsets, _, found = index.range_search(codes[first[start : start + _ROWS]], radius, where=where)
+            rows = np.repeat(np.arange(start, start + len(offsets) - 1), np.diff(offsets))
+            yield rows, np.searchsorted(first, np.searchsorted(ids, found))
 
-    return _groups(np.ascontiguousarray(codes), near)
+    return _groups(codes, near)
 
 
-def same_looks(pictures: Sequence[NDArray[np.uint8]]) -> list[_Slots]:
-    """Group small pictures, as `thumbnails` yields them, that look the same.
+def same_looks(images: Sequence[NDArray[np.uint8]]) -> list[_Slots]:
+    """Group small images, as `thumbnails` yields them, that look the same.
 
     Two look the same when their pixels correlate: brightness and contrast do not matter, position does.
     """
+    if len(images) < 2:
+        return []
+    pixels = np.stack(images)
 
-    def near(distinct: NDArray[np.uint8]) -> _Pairs:
-        values = distinct.astype(np.float32)
+    def near(first: _Slots) -> _Pairs:
+        values = pixels[first].astype(np.float32)
         values -= values.mean(axis=1, keepdims=True)
         values /= np.sqrt((values**2).sum(axis=1, keepdims=True) + _NOISE**2 * values.shape[1])
         for start in range(0, len(values), _ROWS):
             i, j = np.nonzero(values[start : start + _ROWS] @ values.T >= _SAME)
             yield i + start, j
 
-    return _groups(np.stack(pictures), near) if len(pictures) > 1 else []
+    return _groups(pixels, near)
 
 
 def thumbnails(paths: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
-    """Yield each picture at 16 x 16 pixels, uint8 `(768,)`, or None where it cannot be read."""
+    """Yield each image at 16 x 16 pixels, uint8 `(768,)`, or None where it cannot be read."""
     budget = PixelBudget()
 
     def small(path: str) -> NDArray[np.uint8] | None:
@@ -67,15 +73,17 @@ def thumbnails(paths: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
         except ImageError:
             return None
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(machine.cpus()) as pool:
         yield from pool.map(small, paths)
 
 
-def _groups(rows: NDArray[np.uint8], near: Callable[[NDArray[np.uint8]], _Pairs]) -> list[_Slots]:
-    """Group rows: equal ones, and those that `near`, given distinct rows, pairs."""
+def _groups(rows: NDArray[np.uint8], near: Callable[[_Slots], _Pairs]) -> list[_Slots]:
+    """Group rows: equal ones, and those that `near` pairs, given the slots of distinct rows and counting in them."""
     # Equal rows are joined first: n of them would be n * (n - 1) / 2 pairs.
-    _, first, inverse = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_index=True, return_inverse=True)
-    component = _components(len(first), near(rows[first]))[inverse]
+    values = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel()
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    slots = np.sort(first)
+    component = _components(len(slots), near(slots))[np.searchsorted(slots, first)[inverse]]
     shared = np.flatnonzero(np.bincount(component)[component] > 1)
     order = shared[np.argsort(component[shared], kind="stable")]
     groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1) if len(order) else []

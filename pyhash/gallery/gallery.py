@@ -1,158 +1,146 @@
-"""Gallery: a folder of pictures that can be searched, kept in one SQLite file beside them."""
+"""Gallery: a folder of images that can be searched, kept in one SQLite file beside them."""
 
 from __future__ import annotations
 
-import logging
 import os
-import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GalleryError, GalleryMismatchError, ImageError
-from ..images import FoundImage, walk
+from ..backend import hamming
+from ..codes import Levels
+from ..errors import GalleryError
 from ..index import Index
-from .store import GalleryFile, Identity, Record
+from .encoders import GalleryEncoder, identity_of, open_remembered
+from .snapshot import Snapshot, Snapshots
+from .store import GalleryFile
+from .update import Changes, Progress, join, update
 
 if TYPE_CHECKING:
-    from ..codes import Levels
+    from numpy.typing import ArrayLike
 
-__all__ = [
-    "Changes",
-    "Failure",
-    "Gallery",
-    "GalleryEncoder",
-    "GalleryError",
-    "GalleryMismatchError",
-    "Match",
-]
-
-_log = logging.getLogger("pyhash")
-_COMMIT_PICTURES = 64
-_COMMIT_SECONDS = 2.0
-
-
-class GalleryEncoder(Protocol):
-    """What a gallery needs of an encoder; `pyhash.Encoder` has it."""
-
-    @property
-    def name(self) -> str:
-        """A name for people."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever the same picture may give another code."""
-
-    @property
-    def bits(self) -> int:
-        """Length of a code."""
-
-    @property
-    def levels(self) -> Levels:
-        """The levels of a code."""
-
-    def encode(self, images: Any, *, level: str | None = None) -> NDArray[np.uint8]:
-        """Codes of one picture `(n_bytes,)` or of many `(n, n_bytes)`; with a level, only its bits are needed."""
-
-    def stream(self, sources: Iterable[Any]) -> Iterator[tuple[Any, NDArray[np.uint8] | ImageError]]:
-        """Each source with its code, or with what is wrong with it, in order."""
+_PathLike = str | os.PathLike[str]
 
 
 class Match(NamedTuple):
-    """One picture of an answer."""
+    """One image of an answer."""
 
     path: str
     """The gallery's folder joined with the path inside it."""
     distance: int
     id: int
-    """Stays with the path for as long as the picture is in the gallery."""
-
-
-class Failure(NamedTuple):
-    """A picture or a subfolder that could not be read."""
-
-    path: str
-    reason: str
+    """Stays with the path for as long as the image is in the gallery."""
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What `Gallery.update` found; the pictures in the folder are added + changed + unchanged + failed."""
+class GalleryStats:
+    """What a gallery holds; what `Gallery.stats` returns."""
 
-    added: int
-    changed: int
-    removed: int
-    unchanged: int
-    failed: list[Failure]
-    """Everything that cannot be searched, those known to be bad from an earlier run included."""
+    file: str
+    images: int
+    """Those that can be searched."""
+    failed: int
+    """Those known to be bad."""
+    waiting: int
+    """Those that wait to be encoded again."""
+    encoder: str | None
+    """The name of the encoder; like what follows None before the first `Gallery.update`."""
+    fingerprint: str | None
+    levels: dict[str, int] | None
+    opened: dict[str, Any] | None
+    """How the encoder was opened, where that is known: arguments of `pyhash.Encoder`."""
+
+
+class SearchOptions(TypedDict, total=False):
+    """How a gallery is searched: arguments of `Gallery.search` and `Gallery.search_codes`."""
+
+    level: str | None
+    weights: Mapping[str, int] | None
+    where: Iterable[_PathLike] | ArrayLike | None
+    cascade: tuple[str, int] | None
+    threads: int | None
 
 
 class Gallery:
-    """The pictures of a folder with their codes; make one with `Gallery.open`.
+    """The images of a folder with their codes.
 
-    One object may be used from many threads; after a fork each process opens its own.
+    One object may be used from many threads: searches run at the same time as one another and as `update`, each on the
+    state of the gallery that it found. After a fork each process opens its own.
+
+    Parameters
+    ----------
+    folder : path
+        The folder with the images.
+    encoder : Encoder, optional
+        What turns images into codes. By default the encoder that the gallery was made with, opened in the same way when
+        it is first needed; the built-in one for a new gallery.
+    file : path, optional
+        Where the gallery is kept; by default ``FOLDER/.pyhash/gallery.sqlite``.
+    create : bool
+        Make an empty gallery where there is none.
+    rebuild : bool
+        Forget all codes at once, those of another encoder too; `update` then encodes every image again.
+
+    Raises
+    ------
+    GalleryError
+        When there is neither folder nor gallery, when there is no gallery and `create` is false, or when its file
+        cannot be used.
+    GalleryMismatchError
+        When its codes are of another encoder than the one given.
+
+    Notes
+    -----
+    The gallery notes the path of its encoder's model: relative to the folder where it lies inside it, so that both can
+    be moved together, and absolute otherwise.
     """
 
-    def __init__(self, folder: str, file: GalleryFile, encoder: GalleryEncoder | None) -> None:
-        self.folder = folder
-        self._file = file
+    def __init__(
+        self,
+        folder: _PathLike,
+        encoder: GalleryEncoder | None = None,
+        file: _PathLike | None = None,
+        *,
+        create: bool = True,
+        rebuild: bool = False,
+    ) -> None:
+        self.folder = os.fspath(folder)
+        path = Path(file) if file is not None else Path(folder) / ".pyhash" / "gallery.sqlite"
+        if not (Path(folder).is_dir() or path.exists()):
+            raise GalleryError(f"there is no folder {self.folder}; is its name right, and its disk there?")
+        if not create and not path.exists():
+            raise GalleryError(f"there is no gallery at {path}: `pyhash index {self.folder}` makes one")
         self._encoder = encoder
-        self._index: tuple[str | None, Index] | None = None  # with the revision of the file it was loaded from
+        self._file = GalleryFile(path)
+        self._snapshots = Snapshots(self._file, self._empty_index)
+        try:
+            if rebuild:
+                if encoder is None:
+                    encoder = self._encoder = self._remembered()
+                with self._file.writing(identity_of(encoder, self.folder), rebuild=True):
+                    pass
+            elif encoder is not None:
+                self._refuse_other(encoder)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(
         cls,
-        folder: str | os.PathLike[str],
+        folder: _PathLike,
         encoder: GalleryEncoder | None = None,
-        file: str | os.PathLike[str] | None = None,
+        file: _PathLike | None = None,
         *,
         create: bool = True,
         rebuild: bool = False,
     ) -> Self:
-        """Open the gallery of a folder.
-
-        Parameters
-        ----------
-        folder : path
-            The folder with the pictures.
-        encoder : Encoder, optional
-            What turns pictures into codes; by default the built-in model, loaded when it is first needed.
-        file : path, optional
-            Where the gallery is kept; by default ``FOLDER/.pyhash/gallery.sqlite``.
-        create : bool
-            Make an empty gallery where there is none.
-        rebuild : bool
-            Forget all codes at once, those of another encoder too; `update` then encodes every picture again.
-
-        Raises
-        ------
-        GalleryError
-            When there is neither folder nor gallery, when there is no gallery and `create` is false, or when its file
-            cannot be used.
-        GalleryMismatchError
-            When its codes are of another encoder than the one given.
-        """
-        path = Path(file) if file is not None else Path(folder) / ".pyhash" / "gallery.sqlite"
-        if not (Path(folder).is_dir() or path.exists()):
-            raise GalleryError(f"there is no folder {os.fspath(folder)}; is its name right, and its disk there?")
-        if not create and not path.exists():
-            raise GalleryError(f"there is no gallery at {path}: `pyhash index {os.fspath(folder)}` makes one")
-        gallery = cls(os.fspath(folder), GalleryFile(path), encoder)
-        try:
-            if rebuild:
-                gallery._encoder = encoder or _default_encoder()
-                with gallery._file.transaction(_identity(gallery._encoder), rebuild=True):
-                    gallery._file.forget_codes()
-            elif encoder is not None:
-                gallery._refuse_other(encoder)
-        except BaseException:
-            gallery.close()
-            raise
-        return gallery
+        """Open the gallery of a folder: the same as ``Gallery(...)``."""
+        return cls(folder, encoder, file, create=create, rebuild=rebuild)
 
     def close(self) -> None:
         """Close the file; the gallery cannot be used afterwards."""
@@ -164,34 +152,38 @@ class Gallery:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    # What there is
+
     def __len__(self) -> int:
-        """The number of pictures that can be searched."""
-        with self._file.transaction():
-            return self._file.count()[0]
+        """The number of images that can be searched."""
+        with self._file.reading():
+            return self._file.counts().images
 
     def __contains__(self, path: object) -> bool:
-        """Whether the picture of this path can be searched."""
+        """Whether the image of this path can be searched."""
         if not isinstance(path, (str, os.PathLike)):
             return False
         number = self.id_of(path)
         return number is not None and number in self.index
 
     def __iter__(self) -> Iterator[str]:
-        """The paths of all pictures that can be searched, by id, joined with the gallery's folder."""
-        with self._file.transaction():
-            paths = [self._path(int(number)) for number in self._fresh_index().ids]
-        return iter(paths)
+        """The paths of all images that can be searched, by id, joined with the gallery's folder."""
+        now = self._snapshots.now()
+        return iter(self._joined(now, now.index.ids))
+
+    def __getitem__(self, path: _PathLike) -> NDArray[np.uint8]:
+        """The code `(n_bytes,)` of the image of this path; KeyError when the gallery has none."""
+        number = self.id_of(path)
+        index = self.index
+        if number is None or number not in index:
+            raise KeyError(f"the gallery has no code of {os.fspath(path)}")
+        return index.codes(number)
 
     def __repr__(self) -> str:
         try:
-            return f"<pyhash.Gallery {self.folder!r}, {len(self):,} pictures>"
+            return f"<pyhash.Gallery {self.folder!r}, {len(self):,} images>"
         except GalleryError as error:
             return f"<pyhash.Gallery {self.folder!r}: {error}>"
-
-    @property
-    def levels(self) -> Levels:
-        """Names and bits of the levels of its codes."""
-        return self.encoder.levels
 
     @property
     def file(self) -> Path:
@@ -200,51 +192,76 @@ class Gallery:
 
     @property
     def encoder(self) -> GalleryEncoder:
-        """The encoder; loads the built-in model when none was given. Raises GalleryMismatchError."""
+        """The encoder: the one given, or the one that the gallery was made with, opened when first asked for.
+
+        Raises
+        ------
+        GalleryError
+            When the encoder that the gallery was made with cannot be opened.
+        GalleryMismatchError
+            When it now gives other codes.
+        """
         if self._encoder is None:
-            encoder = _default_encoder()
+            encoder = self._remembered()
             self._refuse_other(encoder)
             self._encoder = encoder
         return self._encoder
 
     @property
-    def index(self) -> Index:
-        """The index of the codes that the file now holds, under the pictures' ids; not to be changed."""
-        with self._file.transaction():
-            return self._fresh_index()
-
-    def stats(self) -> dict[str, Any]:
-        """What the gallery holds: file, pictures, failed; encoder, fingerprint and levels (None at first)."""
-        with self._file.transaction():
-            pictures, failed = self._file.count()
+    def levels(self) -> Levels:
+        """Names and bits of the levels of its codes."""
+        with self._file.reading():
             identity = self._file.identity()
-        return {
-            "file": os.fspath(self.file),
-            "pictures": pictures,
-            "failed": failed,
-            "encoder": identity and identity.name,
-            "fingerprint": identity and identity.fingerprint,
-            "levels": identity and identity.levels,
-        }
+        return self.encoder.levels if identity is None else Levels(identity.levels)
+
+    @property
+    def index(self) -> Index:
+        """The index of the codes that the gallery now holds, under the images' ids; read-only."""
+        return self._snapshots.now().index
+
+    def stats(self) -> GalleryStats:
+        """What the gallery holds."""
+        with self._file.reading():
+            counts = self._file.counts()
+            identity = self._file.identity()
+        described = (None, None, None, None) if identity is None else identity
+        return GalleryStats(os.fspath(self.file), *counts, *described)
+
+    def id_of(self, path: _PathLike) -> int | None:
+        """The id of an image, or None when the gallery does not have it.
+
+        The path may be one in the file system, or one inside the folder.
+        """
+        outside = os.path.relpath(os.path.realpath(path), os.path.realpath(self.folder))
+        with self._file.reading():
+            ids = self._file.ids_of([given.replace(os.sep, "/") for given in (outside, os.path.normpath(path))])
+        return ids[1] if ids[0] is None else ids[0]
+
+    def path(self, number: int) -> str:
+        """The path of an image by its id, joined with the gallery's folder."""
+        now = self._snapshots.now()
+        if number not in now.index:
+            raise KeyError(f"the gallery has no image {number}")
+        return self._joined(now, np.array([number], np.int64))[0]
 
     # Filling it
 
-    def update(self, *, progress: Callable[[int, int], None] | None = None) -> Changes:
+    def update(self, *, progress: Progress | None = None) -> Changes:
         """Bring the gallery up to date with its folder and everything under it.
 
         Encodes what is new or whose size or time of change differs, and drops what has gone. Names that start
-        with a dot and links to folders are left out. Finished pictures are stored every few seconds at most,
+        with a dot and links to folders are left out. Finished images are stored every few seconds at most,
         each time as one transaction on disk, so an interrupted run goes on where it stopped.
 
         Parameters
         ----------
         progress : callable, optional
-            Called with (pictures done, pictures to encode), first with 0 done.
+            Called with (images done, images to encode), first with 0 done.
 
         Returns
         -------
         Changes
-            How many pictures were added, changed, removed and unchanged, and which failed and why.
+            How many images were added, changed, removed and unchanged, and which failed and why.
 
         Raises
         ------
@@ -253,83 +270,18 @@ class Gallery:
         GalleryMismatchError
             When its codes are of another encoder.
         """
-        encoder = self.encoder
-        found, failed, blocked = _walk(self.folder)
-        with self._file.transaction():
-            known = self._file.known()
-        present = {picture.path for picture in found}
-        # What lies under a subfolder that could not be listed is out of sight, not gone.
-        gone = [row.id for path, row in known.items() if path not in present and not path.startswith(blocked)]
-        todo, unchanged = [], 0
-        for picture in found:
-            row = known.get(picture.path)
-            if row is None or picture[1:] != (row.size, row.mtime_ns) or not (row.has_code or row.error):
-                todo.append(picture)
-            elif row.has_code:
-                unchanged += 1
-            else:
-                failed.append(Failure(self._join(picture.path), str(row.error)))
-        with self._file.transaction(_identity(encoder)):
-            self._file.remove(gone)
-        added, changed = self._encode(encoder, todo, known.keys(), failed, progress)
-        return Changes(added, changed, len(gone), unchanged, sorted(failed))
-
-    def _encode(
-        self,
-        encoder: GalleryEncoder,
-        todo: list[FoundImage],
-        known: Container[str],
-        failed: list[Failure],
-        progress: Callable[[int, int], None] | None,
-    ) -> tuple[int, int]:
-        """Encode and store, a transaction every few pictures; also those finished before an exception."""
-        if progress is not None:
-            progress(0, len(todo))
-        counts = {False: 0, True: 0}  # by whether the picture was known
-        identity = _identity(encoder)
-        pending: list[Record] = []
-        committed = time.monotonic()
-
-        def commit() -> None:
-            if pending:
-                with self._file.transaction(identity):
-                    self._file.put(pending)
-                pending.clear()
-
-        try:
-            stream = encoder.stream([self._join(picture.path) for picture in todo]) if todo else ()
-            for done, (picture, (_, result)) in enumerate(zip(todo, stream, strict=True), 1):
-                code = reason = None
-                mtime_ns = picture.mtime_ns
-                if isinstance(result, ImageError):
-                    reason = result.reason
-                    failed.append(Failure(self._join(picture.path), reason))
-                    if not _can_be_read(self._join(picture.path)):
-                        mtime_ns = -1  # not the content's fault, and mending it changes no time: look again next time
-                else:
-                    code = np.asarray(result, np.uint8).tobytes()
-                    counts[picture.path in known] += 1
-                pending.append(Record(picture.path, picture.size, mtime_ns, code, reason))
-                if len(pending) >= _COMMIT_PICTURES or time.monotonic() - committed >= _COMMIT_SECONDS:
-                    commit()
-                    committed = time.monotonic()
-                if progress is not None:
-                    progress(done, len(todo))
-        finally:
-            commit()
-        return counts[False], counts[True]
+        return update(self._file, self.folder, self.encoder, progress)
 
     # Asking it
 
     @overload
     def search(
         self,
-        images: str | os.PathLike[str] | bytes,
+        images: _PathLike | bytes,
         k: int = 10,
         *,
-        level: str | None = None,
-        weights: dict[str, int] | None = None,
-        cascade: tuple[str, int] | None = None,
+        exclude: int | _PathLike | None = None,
+        **options: Unpack[SearchOptions],
     ) -> list[Match]: ...
 
     @overload
@@ -338,21 +290,12 @@ class Gallery:
         images: list[Any] | tuple[Any, ...],
         k: int = 10,
         *,
-        level: str | None = None,
-        weights: dict[str, int] | None = None,
-        cascade: tuple[str, int] | None = None,
+        exclude: Sequence[int | _PathLike | None] | None = None,
+        **options: Unpack[SearchOptions],
     ) -> list[list[Match]]: ...
 
     @overload
-    def search(
-        self,
-        images: Any,
-        k: int = 10,
-        *,
-        level: str | None = None,
-        weights: dict[str, int] | None = None,
-        cascade: tuple[str, int] | None = None,
-    ) -> Any: ...
+    def search(self, images: Any, k: int = 10, *, exclude: Any = None, **options: Unpack[SearchOptions]) -> Any: ...
 
     def search(
         self,
@@ -360,19 +303,26 @@ class Gallery:
         k: int = 10,
         *,
         level: str | None = None,
-        weights: dict[str, int] | None = None,
+        weights: Mapping[str, int] | None = None,
+        where: Iterable[_PathLike] | ArrayLike | None = None,
         cascade: tuple[str, int] | None = None,
+        exclude: Any = None,
+        threads: int | None = None,
     ) -> Any:
-        """Find the pictures most like each of some images.
+        """Find the images of the gallery most like each of some images.
 
         Parameters
         ----------
         images : path, bytes, PIL image or array, or a sequence of them
-            What to look for, as `Encoder.encode` takes it. A picture of the gallery finds itself, too.
+            What to look for, as `Encoder.encode` takes it. An image of the gallery finds itself, too.
         k : int
-            Matches an image, at least 1; fewer where the gallery has fewer pictures.
-        level, weights, cascade
+            Matches an image, at least 1; fewer where the gallery has fewer images.
+        level, weights, cascade, threads
             How codes are compared, as in `Index.search`.
+        where : sequence of paths or ids, or bool mask, optional
+            Search only these images of the gallery; a mask goes by ``gallery.index.ids``.
+        exclude : path or id, or a sequence of them or None
+            An image of the gallery to leave out of the answer; for several images one each.
 
         Returns
         -------
@@ -383,11 +333,23 @@ class Gallery:
         ------
         ImageError
             When an image cannot be read.
+        GalleryError
+            When nothing can be found because nothing was ever stored.
         GalleryMismatchError
             When the gallery's codes are of another encoder.
         """
+        self._filled()
         codes = self.encoder.encode(images, level=level)
-        matches = self.search_codes(np.atleast_2d(codes), k, level=level, weights=weights, cascade=cascade)
+        matches = self.search_codes(
+            np.atleast_2d(codes),
+            k,
+            level=level,
+            weights=weights,
+            where=where,
+            cascade=cascade,
+            exclude=[exclude] if codes.ndim == 1 else exclude,
+            threads=threads,
+        )
         return matches[0] if codes.ndim == 1 else matches
 
     def search_codes(
@@ -396,85 +358,80 @@ class Gallery:
         k: int = 10,
         *,
         level: str | None = None,
-        weights: dict[str, int] | None = None,
+        weights: Mapping[str, int] | None = None,
+        where: Iterable[_PathLike] | ArrayLike | None = None,
         cascade: tuple[str, int] | None = None,
-        exclude: Sequence[int | None] | None = None,
+        exclude: Sequence[int | _PathLike | None] | None = None,
+        threads: int | None = None,
     ) -> list[list[Match]]:
-        """Find the pictures whose codes are nearest to each of some codes.
+        """Find the images whose codes are nearest to each of some codes.
 
         Parameters
         ----------
         codes : uint8 array (n, n_bytes)
             Codes of this gallery's encoder.
-        k, level, weights, cascade
+        k, level, weights, where, cascade, threads
             As in `search`.
-        exclude : sequence of int or None, optional
-            For each code the id of a picture to leave out.
+        exclude : sequence of path, id or None, optional
+            For each code an image to leave out.
 
         Returns
         -------
         list of list of Match
             For each code its matches, nearest first, ties by id.
         """
-        left_out = [None] * len(codes) if exclude is None else exclude
+        now = self._filled()
+        left_out = [None] * len(codes) if exclude is None else [self._number(one) for one in exclude]
         wanted = k + (k > 0 and any(number is not None for number in left_out))
-        with self._file.transaction():  # one snapshot, so that every id the index finds has its path
-            index = self._fresh_index()
-            wanted = min(wanted, max(1, len(index)))
-            distances, ids = index.search(codes, wanted, level=level, weights=weights, cascade=cascade)
-            paths = {number: self._path(number) for number in np.unique(ids[ids >= 0]).tolist()}
+        distances, ids = now.index.search(
+            codes,
+            min(wanted, max(1, len(now.index))),
+            level=level,
+            weights=weights,
+            where=None if where is None else self._allowed(where),
+            cascade=cascade,
+            threads=threads,
+        )
+        found = iter(self._joined(now, ids[ids >= 0]))
         answers = []
         for near, numbers, omit in zip(distances.tolist(), ids.tolist(), left_out, strict=True):
-            found = [Match(paths[i], d, i) for d, i in zip(near, numbers, strict=True) if i not in (-1, omit)]
-            answers.append(found[:k])
+            matches = [Match(next(found), d, i) for d, i in zip(near, numbers, strict=True) if i >= 0]
+            answers.append([match for match in matches if match.id != omit][:k])
         return answers
 
-    def id_of(self, path: str | os.PathLike[str]) -> int | None:
-        """The id of a picture by its path in the file system, or None when the gallery does not have it."""
-        relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.folder)).replace(os.sep, "/")
-        with self._file.transaction():
-            return self._file.id_of(relative)
-
-    def path(self, number: int) -> str:
-        """The path of a picture by its id, joined with the gallery's folder."""
-        with self._file.transaction():
-            if number not in self._fresh_index():
-                raise KeyError(f"the gallery has no picture {number}")
-            return self._path(int(number))
-
     def duplicates(
-        self, radius: int | None = None, *, check: bool = True, progress: Callable[[int, int], None] | None = None
+        self, radius: int | None = None, *, check: bool = True, progress: Progress | None = None
     ) -> list[list[Match]]:
-        """Group the pictures that are nearly the same.
+        """Group the images that are nearly the same.
 
-        Two pictures whose codes differ in at most `radius` bits are in one group, and so are those that a
-        chain of such pairs joins (single linkage). As codes tell what is in a picture, a group may also hold
-        different pictures of alike things; the check keeps together only what looks the same.
+        Two images whose codes differ in at most `radius` bits are in one group, and so are those that a
+        chain of such pairs joins (single linkage). As codes tell what is in an image, a group may also hold
+        different images of alike things; the check keeps together only what looks the same.
 
         Parameters
         ----------
         radius : int, optional
             Bits in which two codes may differ, at least 0; a tenth of a code's bits unless given.
         check : bool
-            Also compare the pictures themselves, at 16 x 16 pixels. That keeps copies that were recompressed,
-            resized or made brighter, and drops those that were cropped much or turned, and pictures that can no
+            Also compare the images themselves, at 16 x 16 pixels. That keeps copies that were recompressed,
+            resized or made brighter, and drops those that were cropped much or turned, and images that can no
             longer be read.
         progress : callable, optional
-            Called with (pictures compared, pictures to compare).
+            Called with (images compared, images to compare).
 
         Returns
         -------
         list of list of Match
-            Groups of two or more, by their smallest id. Each begins with that picture; the others follow by
+            Groups of two or more, by their smallest id. Each begins with that image; the others follow by
             their distance to it (which exceeds the radius where only a chain joins them), then by id.
         """
         from .duplicates import near_codes, same_looks, thumbnails
 
-        with self._file.transaction():
-            index = self._fresh_index()
-            ids, codes = index.ids, index.codes(index.ids)
-            groups = near_codes(codes, default_radius(index.bits) if radius is None else radius)
-            paths = {slot: self._path(int(ids[slot])) for group in groups for slot in group.tolist()}
+        now = self._filled()
+        ids, codes = now.index.ids, now.index.codes(now.index.ids)
+        groups = near_codes(now.index, codes, default_radius(now.index.bits) if radius is None else radius)
+        slots = [slot for group in groups for slot in group.tolist()]
+        paths = dict(zip(slots, self._joined(now, ids[slots]), strict=True))
         if check:
             looks: dict[int, NDArray[np.uint8]] = {}
             for done, (slot, look) in enumerate(zip(paths, thumbnails(list(paths.values())), strict=True), 1):
@@ -488,72 +445,57 @@ class Gallery:
             ]
         answer = []
         for group in groups:
-            distances = np.bitwise_count(codes[group] ^ codes[group[0]]).sum(axis=1, dtype=np.int64)
+            distances = hamming(codes[group[0]], codes[group])
             order = [0, *(np.argsort(distances[1:], kind="stable") + 1).tolist()]
             answer.append([Match(paths[int(group[n])], int(distances[n]), int(ids[group[n]])) for n in order])
         return sorted(answer, key=lambda matches: matches[0].id)
 
     # Inside
 
+    def _remembered(self) -> GalleryEncoder:
+        with self._file.reading():
+            identity = self._file.identity()
+        return open_remembered(identity, self.folder, self.file)
+
     def _refuse_other(self, encoder: GalleryEncoder) -> None:
-        with self._file.transaction():
-            self._file.refuse_other(_identity(encoder))
+        with self._file.reading():
+            self._file.refuse_other(identity_of(encoder, self.folder))
 
-    def _fresh_index(self) -> Index:
-        """The index of the current snapshot; loaded again only when the file has changed since."""
-        revision = self._file.revision()
-        if self._index is None or self._index[0] != revision:
-            self._index = (revision, self._load_index())
-            _log.info("loaded the gallery %s: %d codes", self.folder, len(self._index[1]))
-        return self._index[1]
+    def _empty_index(self) -> Index:
+        return Index(bits=64) if self._encoder is None else Index(levels=self._encoder.levels)
 
-    def _load_index(self) -> Index:
-        identity = self._file.identity()
-        if identity is None:  # nothing was ever stored
-            return Index(bits=64) if self._encoder is None else Index(levels=self._encoder.levels)
-        try:
-            index = Index(levels=identity.levels)
-            for ids, codes in self._file.codes((index.bits + 7) // 8):
-                index.add(codes, ids=ids)
-        except ValueError as error:
-            raise self._file.damaged(str(error)) from error
-        return index
+    def _filled(self) -> Snapshot:
+        """The gallery as it is now; GalleryError where it holds nothing because it was never filled."""
+        now = self._snapshots.now()
+        if not len(now.index):
+            with self._file.reading():
+                unfilled = self._file.identity() is None or self._file.counts().waiting
+            if unfilled:
+                raise GalleryError(
+                    f"the gallery {self.file} has no codes yet: fill it with update() (`pyhash index {self.folder}`)"
+                )
+        return now
 
-    def _path(self, number: int) -> str:
-        return self._join(self._file.path_of(number))
+    def _number(self, image: int | _PathLike | None) -> int | None:
+        return self.id_of(image) if isinstance(image, (str, os.PathLike)) else image
 
-    def _join(self, path: str) -> str:
-        return os.path.join(self.folder, *path.split("/"))
+    def _allowed(self, where: Iterable[_PathLike] | ArrayLike) -> ArrayLike:
+        """Ids or a mask as they are; the ids of paths."""
+        if isinstance(where, (str, os.PathLike)):
+            raise TypeError(f"where must be a sequence of paths or ids, got {where!r}")
+        chosen: Any = list(where) if isinstance(where, Iterable) and not isinstance(where, np.ndarray) else where
+        if not isinstance(chosen, list) or not any(isinstance(image, (str, os.PathLike)) for image in chosen):
+            return cast("ArrayLike", chosen)
+        ids = [self._number(image) for image in chosen]
+        if None in ids:
+            raise ValueError(f"where must name images of the gallery, but {chosen[ids.index(None)]} is not one")
+        return np.array(ids, np.int64)
+
+    def _joined(self, now: Snapshot, ids: NDArray[np.int64]) -> list[str]:
+        """The paths of ids, joined with the gallery's folder."""
+        return [join(self.folder, os.fsdecode(path)) for path in now.paths.of(ids)]
 
 
 def default_radius(bits: int) -> int:
     """Return in how many bits the codes of near-duplicates may differ, unless the user says: a tenth of all."""
     return bits // 10
-
-
-def _default_encoder() -> GalleryEncoder:
-    from ..encoder import Encoder
-
-    return Encoder()
-
-
-def _identity(encoder: GalleryEncoder) -> Identity:
-    return Identity(encoder.name, encoder.fingerprint, dict(encoder.levels))
-
-
-def _walk(folder: str) -> tuple[list[FoundImage], list[Failure], tuple[str, ...]]:
-    """The images under a folder by name, what could not be looked at, and prefixes out of sight."""
-    try:
-        found = walk(folder)
-    except OSError as error:
-        raise GalleryError(f"the folder {folder} cannot be read: {error.strerror}") from error
-    return found.images, [Failure(failed.path, failed.reason) for failed in found.failed], found.hidden
-
-
-def _can_be_read(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            file.read(1)
-    except OSError:
-        return False
-    return True

@@ -1,41 +1,31 @@
-"""The SQLite file of a gallery: pictures with their codes, and whose codes they are."""
+"""The SQLite file of a gallery: images with their codes, and whose codes they are."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import __version__
 from ..errors import GalleryError, GalleryMismatchError
-from ..support import held, locked, release
+from ..support import DISTRIBUTION, files, held, locked, release
+from .schema import APPLICATION_ID, FROM_1, SCHEMA, TABLES
 
-_APPLICATION_ID = 0x70796861  # "pyha": how SQLite marks whose file this is
-_SCHEMA = 1
 _BUSY_SECONDS = 30.0
 _LOAD_ROWS = 65536
-
-_TABLES = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    # A row with neither code nor error waits to be encoded again. AUTOINCREMENT: the id of a picture that has
-    # gone is never given to another one.
-    "CREATE TABLE pictures (id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB NOT NULL UNIQUE, "
-    "size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, code BLOB, error TEXT, "
-    "CHECK (code IS NULL OR error IS NULL))",
-)
-_UPSERT = (
-    "INSERT INTO pictures (path, size, mtime_ns, code, error) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (path) DO UPDATE SET "
-    "size = excluded.size, mtime_ns = excluded.mtime_ns, code = excluded.code, error = excluded.error"
-)
+_LOGGED_REVISIONS = 1024  # kept in the table of changes
+_LOGGED_ROWS = 65536  # of one revision; a larger change is no smaller than the whole
 
 
 class Identity(NamedTuple):
@@ -44,10 +34,12 @@ class Identity(NamedTuple):
     name: str
     fingerprint: str
     levels: dict[str, int]
+    opened: dict[str, Any] | None = None
+    """How the encoder was opened, where that can be written down."""
 
 
 class Record(NamedTuple):
-    """What is stored of one picture; the path is inside the folder, with forward slashes."""
+    """What is stored of one image; the path is inside the folder, with forward slashes."""
 
     path: str
     size: int
@@ -57,43 +49,102 @@ class Record(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What a stored picture was when it was last looked at."""
+    """What a stored image was when it was last looked at."""
 
     id: int
     size: int
     mtime_ns: int
-    has_code: bool
     error: str | None
+    has_code: bool
+
+
+class Counts(NamedTuple):
+    """How many images can be searched, are known to be bad, and wait to be encoded."""
+
+    images: int
+    failed: int
+    waiting: int
+
+
+class Rows(NamedTuple):
+    """Rows to search, by ascending id."""
+
+    ids: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+    """``(n, n_bytes)``."""
+    paths: list[bytes]
+    """Of their images, inside the folder, as the file system encodes them."""
+
+
+class Difference(NamedTuple):
+    """What became of the rows since an earlier revision."""
+
+    rows: Rows
+    """Those that are new or changed."""
+    gone: NDArray[np.int64]
+    """Ids of those that can no longer be searched, or never could."""
 
 
 class GalleryFile:
-    """One open gallery file. Everything but `close` happens inside a `transaction`."""
+    """One open gallery file, made if it is not there. Everything but `version` and `close` happens inside `reading`
+    or `writing`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db = _connect(path)
+        self._db, self._watch = _open(path)
         self._lock = threading.RLock()
 
     def close(self) -> None:
-        """Close the connection."""
-        locked(self._lock, self._db.close)
+        """Close the connections."""
+
+        def close() -> None:
+            self._watch.close()
+            self._db.close()
+
+        locked(self._lock, close)
+
+    def version(self) -> int:
+        """Return a number that differs after every change of the file, by whomever; asked without any lock.
+
+        It holds for this object only: `revision` is what the file says.
+        """
+        try:
+            ((number,),) = self._watch.execute("PRAGMA data_version").fetchall()
+        except sqlite3.Error as error:
+            raise _explanation(self.path, error) from error
+        return cast(int, number)
 
     @contextmanager
-    def transaction(self, writer: Identity | None = None, *, rebuild: bool = False) -> Iterator[None]:
-        """All or nothing, on one snapshot, one thread at a time.
+    def reading(self) -> Iterator[None]:
+        """See one state of the file, one thread at a time."""
+        with self._transaction("BEGIN"):
+            yield
 
-        Only with a `writer` can the file be changed; it is refused when the codes are of another encoder,
-        unless it is there to `rebuild` the file.
+    @contextmanager
+    def writing(self, writer: Identity, *, rebuild: bool = False) -> Iterator[None]:
+        """Change the file, all or nothing.
+
+        The writer is refused when the codes are of another encoder, unless it is there to `rebuild` the file: then all
+        codes are forgotten first, while images keep their ids.
         """
+        with self._transaction("BEGIN IMMEDIATE"):
+            self._set("revision", self.revision() + 1)
+            if rebuild:
+                self._forget_codes()
+            else:
+                self.refuse_other(writer)  # another process may have rebuilt the file meanwhile
+            self._describe(writer)
+            self._db.execute("DELETE FROM changes WHERE revision <= ?", (self.revision() - _LOGGED_REVISIONS,))
+            yield
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
         before = held([self._lock])
         try:
             with self._lock, _explained(self.path):
-                self._db.execute("BEGIN" if writer is None else "BEGIN IMMEDIATE")
+                self._db.execute(begin)
                 try:
-                    if writer is not None:
-                        if not rebuild:
-                            self.refuse_other(writer)  # another process may have rebuilt the file meanwhile
-                        self._describe(writer)
                     yield
                     self._db.execute("COMMIT")
                 except BaseException:
@@ -104,17 +155,30 @@ class GalleryFile:
             release([self._lock], before)
             raise
 
-    def _meta(self) -> dict[str, str]:
-        return dict(self._db.execute("SELECT key, value FROM meta"))
+    # Whose codes
+
+    def _setting(self, key: str) -> Any:
+        row = self._db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def _set(self, key: str, value: object) -> None:
+        self._db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
 
     def _describe(self, writer: Identity) -> None:
-        values = {
-            "encoder": writer.name,
-            "fingerprint": writer.fingerprint,
-            "levels": json.dumps(writer.levels),
-        }
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
-        self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'revision'")
+        head = self._setting("head")
+        if head is None:
+            network = self._db.execute(
+                "INSERT INTO networks (name, fingerprint) VALUES (?, ?)", (writer.name, writer.fingerprint)
+            ).lastrowid
+            levels = json.dumps(writer.levels)
+            head = self._db.execute("INSERT INTO heads (network, levels) VALUES (?, ?)", (network, levels)).lastrowid
+            self._set("head", head)
+        else:
+            self._db.execute(
+                "UPDATE networks SET name = ? WHERE id = (SELECT network FROM heads WHERE id = ?)", (writer.name, head)
+            )
+        self._set("opened", None if writer.opened is None else json.dumps(writer.opened))
+        self._set("version", __version__)
 
     def refuse_other(self, encoder: Identity) -> None:
         """Raise GalleryMismatchError when the codes are not this encoder's."""
@@ -124,134 +188,291 @@ class GalleryFile:
                 f"the gallery {self.path} holds codes of the encoder {stored.name!r} with fingerprint "
                 f"{stored.fingerprint}, but this is the encoder {encoder.name!r} with fingerprint "
                 f"{encoder.fingerprint}; their codes cannot be compared. Give the encoder that made the "
-                "gallery (--encoder MODEL, and --fast-jpeg if it was made so), or encode every picture again "
+                "gallery (--encoder MODEL, and --fast-jpeg if it was made so), or encode every image again "
                 "(`pyhash index FOLDER --rebuild`)"
             )
 
     def identity(self) -> Identity | None:
-        """Whose codes these are; None before the first picture."""
-        meta = self._meta()
-        if "fingerprint" not in meta:
+        """Whose codes these are; None before the first image."""
+        row = self._db.execute(
+            "SELECT networks.name, networks.fingerprint, heads.levels FROM settings "
+            "JOIN heads ON heads.id = settings.value JOIN networks ON networks.id = heads.network "
+            "WHERE settings.key = 'head'"
+        ).fetchone()
+        if row is None:
             return None
-        try:
-            levels = json.loads(meta["levels"])
-            usable = bool(levels) and all(type(bits) is int and bits > 0 for bits in levels.values())
-        except (KeyError, ValueError, AttributeError):
-            usable = False
-        if not usable:
-            raise self.damaged(f"levels must be a JSON object of whole numbers, got {meta.get('levels')!r:.80}")
-        return Identity(meta.get("encoder", ""), meta["fingerprint"], levels)
+        name, fingerprint, text = row
+        levels = self._json(text, "levels")
+        if not levels or not all(type(bits) is int and bits > 0 for bits in levels.values()):
+            raise self.damaged(f"levels must be a JSON object of whole numbers, got {text!r:.80}")
+        opened = self._setting("opened")
+        return Identity(name, fingerprint, levels, None if opened is None else self._json(opened, "opened"))
 
-    def revision(self) -> str | None:
-        """Differs after every change of the file, by any process."""
-        return self._meta().get("revision")
+    def _json(self, text: object, name: str) -> dict[str, Any]:
+        with contextlib.suppress(TypeError, ValueError):
+            value = json.loads(cast(str, text))
+            if isinstance(value, dict):
+                return value
+        raise self.damaged(f"{name} must be a JSON object, got {text!r:.80}")
 
-    def count(self) -> tuple[int, int]:
-        """How many pictures have a code, and how many are known to be bad."""
-        return cast(tuple[int, int], self._db.execute("SELECT count(code), count(error) FROM pictures").fetchone())
+    def revision(self) -> int:
+        """Count of the changes of the file, by all processes."""
+        revision = self._setting("revision")
+        if type(revision) is not int:
+            raise self.damaged(f"revision must be a whole number, got {revision!r:.80}")
+        return revision
+
+    # What there is
+
+    def counts(self) -> Counts:
+        """Count the images."""
+        images, failed = self._db.execute("SELECT count(*), count(error) FROM images").fetchone()
+        (coded,) = self._db.execute("SELECT count(*) FROM codes WHERE head = ?", (self._setting("head"),)).fetchone()
+        return Counts(coded, failed, images - coded - failed)
 
     def known(self) -> dict[str, Known]:
-        """Every stored picture by its path."""
-        rows = self._db.execute("SELECT path, id, size, mtime_ns, code IS NOT NULL, error FROM pictures")
-        return {self._decode(path): Known(*rest) for path, *rest in rows}
+        """Every stored image by its path."""
+        found = self._db.execute(
+            "SELECT images.path, images.id, size, mtime_ns, error, codes.row IS NOT NULL FROM images "
+            "LEFT JOIN rows ON rows.image = images.id AND part = 'whole' "
+            "LEFT JOIN codes ON codes.row = rows.id AND head = ?",
+            (self._setting("head"),),
+        )
+        return {os.fsdecode(self._inside(path)): Known(*rest) for path, *rest in found}
 
-    def codes(self, n_bytes: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-        """All ids, ascending, with their codes `(n, n_bytes)`, many at a time."""
-        rows = self._db.execute("SELECT id, code FROM pictures WHERE code IS NOT NULL ORDER BY id")
-        while batch := rows.fetchmany(_LOAD_ROWS):
-            for number, code in batch:
-                if type(code) is not bytes or len(code) != n_bytes:
-                    raise self.damaged(f"the code of picture {number} must be {n_bytes} bytes, got {code!r:.80}")
-            ids = np.array([number for number, _ in batch], np.int64)
-            yield ids, np.frombuffer(b"".join(code for _, code in batch), np.uint8).reshape(-1, n_bytes)
+    def rows(self, n_bytes: int) -> Iterator[Rows]:
+        """All rows with a code of `n_bytes`, many at a time."""
+        found = self._db.execute(
+            "SELECT codes.row, code, codes.checksum, images.id, path, images.checksum FROM codes "
+            "LEFT JOIN rows ON rows.id = codes.row LEFT JOIN images ON images.id = rows.image "
+            "WHERE head = ? ORDER BY codes.row",
+            (self._setting("head"),),
+        )
+        while batch := found.fetchmany(_LOAD_ROWS):
+            yield self._checked(batch, n_bytes)
 
-    def path_of(self, number: int) -> str:
-        """The path of a stored picture."""
-        row = self._db.execute("SELECT path FROM pictures WHERE id = ?", (number,)).fetchone()
-        if row is None:
-            raise self.damaged(f"picture {number} has no row")
-        return self._decode(row[0])
+    def difference(self, since: int, n_bytes: int) -> Difference | None:
+        """What became of the rows since a revision; None where the file does not tell."""
+        revision = self.revision()
+        if not max(self._setting("changes_from"), revision - _LOGGED_REVISIONS) <= since <= revision:
+            return None
+        found = self._db.execute(
+            "SELECT changed.row, code, codes.checksum, images.id, path, images.checksum "
+            "FROM (SELECT DISTINCT row FROM changes WHERE revision > ?) AS changed "
+            "LEFT JOIN codes ON codes.row = changed.row AND head = ? "
+            "LEFT JOIN rows ON rows.id = codes.row LEFT JOIN images ON images.id = rows.image ORDER BY changed.row",
+            (since, self._setting("head")),
+        ).fetchall()
+        gone = np.array([row[0] for row in found if row[1] is None], np.int64)
+        return Difference(self._checked([row for row in found if row[1] is not None], n_bytes), gone)
 
-    def id_of(self, path: str) -> int | None:
-        """The id of a path, or None."""
-        row = self._db.execute("SELECT id FROM pictures WHERE path = ?", (os.fsencode(path),)).fetchone()
-        return None if row is None else cast(int, row[0])
+    def _checked(self, batch: Sequence[tuple[Any, ...]], n_bytes: int) -> Rows:
+        ids, codes, sums, images, paths, sums_of_paths = zip(*batch, strict=True) if batch else [()] * 6
+        for number, code in zip(ids, codes, strict=True):
+            if type(number) is not int or type(code) is not bytes or len(code) != n_bytes:
+                raise self.damaged(f"the code of row {number} must be {n_bytes} bytes, got {code!r:.80}")
+        for path in paths:
+            self._inside(path)
+        for what, numbers, values, stored in (("code", ids, codes, sums), ("path", images, paths, sums_of_paths)):
+            if tuple(map(_checksum, numbers, values)) != stored:
+                wrong = next(n for n, v, s in zip(numbers, values, stored, strict=True) if _checksum(n, v) != s)
+                raise self.damaged(f"the {what} of {wrong} does not match its checksum")
+        return Rows(np.array(ids, np.int64), np.frombuffer(b"".join(codes), np.uint8).reshape(-1, n_bytes), list(paths))
+
+    def ids_of(self, paths: Iterable[str]) -> list[int | None]:
+        """The ids of paths inside the folder, None where there is no such image."""
+        found = [self._image(os.fsencode(path)) for path in paths]
+        return [None if image is None else image[0] for image in found]
+
+    def _image(self, path: bytes) -> tuple[int, int] | None:
+        """The ids of an image and of its whole's row."""
+        row = self._db.execute(
+            "SELECT images.id, rows.id FROM images JOIN rows ON rows.image = images.id AND part = 'whole' "
+            "WHERE folder = 1 AND path = ?",
+            (path,),
+        ).fetchone()
+        return cast("tuple[int, int] | None", row)
+
+    # Changes
 
     def put(self, records: Iterable[Record]) -> None:
-        """Store pictures; a known path keeps its id."""
-        self._db.executemany(_UPSERT, ((os.fsencode(r.path), *r[1:]) for r in records))
+        """Store images; a known path keeps its id."""
+        head = self._setting("head")
+        touched = []
+        for record in records:
+            path = os.fsencode(record.path)
+            # Not ON CONFLICT: it would use up an id each time, and rows would no longer have those of their images.
+            known = self._image(path)
+            image, row = self._insert(path) if known is None else known
+            self._db.execute(
+                "UPDATE images SET size = ?, mtime_ns = ?, error = ? WHERE id = ?",
+                (record.size, record.mtime_ns, record.error, image),
+            )
+            self._db.execute("DELETE FROM codes WHERE row = ?", (row,))
+            if record.code is not None:
+                values = (row, head, record.code, _checksum(row, record.code))
+                self._db.execute("INSERT INTO codes VALUES (?, ?, ?, ?)", values)
+            touched.append(row)
+        self._note(touched)
 
-    def remove(self, ids: Iterable[int]) -> None:
-        """Drop pictures."""
-        self._db.executemany("DELETE FROM pictures WHERE id = ?", ((number,) for number in ids))
+    def _insert(self, path: bytes) -> tuple[int, int]:
+        insert = "INSERT INTO images (folder, path, size, mtime_ns, checksum) VALUES (1, ?, 0, 0, 0)"
+        image = self._db.execute(insert, (path,)).lastrowid
+        row = self._db.execute("INSERT INTO rows (image) VALUES (?)", (image,)).lastrowid
+        assert image is not None
+        assert row is not None
+        self._db.execute("UPDATE images SET checksum = ? WHERE id = ?", (_checksum(image, path), image))
+        return image, row
 
-    def forget_codes(self) -> None:
-        """Keep the paths and their ids, but let every picture wait to be encoded."""
-        self._db.execute("UPDATE pictures SET code = NULL, error = NULL")
+    def remove(self, images: Iterable[int]) -> None:
+        """Drop images."""
+        touched = []
+        for image in images:
+            touched += self._db.execute("SELECT id FROM rows WHERE image = ?", (image,)).fetchall()
+            self._db.execute("DELETE FROM images WHERE id = ?", (image,))
+        self._note([row for (row,) in touched])
+
+    def _note(self, rows: Sequence[int]) -> None:
+        """Have others load these rows again."""
+        revision = self.revision()
+        if len(rows) > _LOGGED_ROWS:
+            self._set("changes_from", revision)
+        else:
+            values = ((revision, row) for row in rows)
+            self._db.executemany("INSERT OR IGNORE INTO changes VALUES (?, ?)", values)
+
+    def _forget_codes(self) -> None:
+        for table in ("codes", "embeddings", "neighbours", "heads", "networks", "changes"):
+            self._db.execute(f"DELETE FROM {table}")
+        self._db.execute("DELETE FROM settings WHERE key = 'head'")
+        self._db.execute("UPDATE images SET error = NULL")
+        self._set("changes_from", self.revision())
 
     def damaged(self, what: str) -> GalleryError:
         """The error to raise when the file holds what no gallery holds."""
         return _damaged(self.path, what)
 
-    def _decode(self, path: object) -> str:
+    def _inside(self, path: object) -> bytes:
         if type(path) is not bytes or b".." in path.split(b"/"):
             raise self.damaged(f"a path must be bytes that stay in the folder, got {path!r:.80}")
-        return os.fsdecode(path)
+        return path
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open the file, or make it; refuse what is not a gallery."""
+def _checksum(number: int, value: bytes) -> int:
+    return crc32(value, number & 0xFFFFFFFF)
+
+
+# Opening
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """Open the file, or make it; refuse what is not a gallery. Return a second connection that notices changes."""
+    if not path.exists():
+        _create(path)
+    elif path.is_file() and path.stat().st_size == 0:
+        raise GalleryError(
+            f"{path} is empty, and so not a pyhash gallery; it was left as it is. Delete it, or keep the gallery "
+            "somewhere else (--gallery FILE)"
+        )
+    uri = path.absolute().as_uri()
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        uri += "?mode=rw"
+    else:
+        # WAL needs files beside the database even to read, unless nobody can be writing.
+        alone = not path.with_name(path.name + "-wal").exists()
+        uri += "?mode=ro&immutable=1" if alone else "?mode=ro"
+    opened: list[sqlite3.Connection] = []
+    try:
+        with _explained(path):
+            opened.append(_connect(uri))
+            if _schema(path, opened[0]) != SCHEMA:
+                if "mode=ro" in uri:
+                    opened.append(_connect(":memory:"))
+                    opened[0].backup(opened[1])
+                    opened.pop(0).close()
+                _migrate(opened[0])
+                opened[0].execute(f"PRAGMA query_only = {'mode=ro' in uri}")
+            opened.append(_connect(uri))
+            return opened[0], opened[1]
+    except BaseException:
+        for db in opened:
+            db.close()
+        raise
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        db.create_function("checksum", 2, _checksum, deterministic=True)
+        db.execute("PRAGMA trusted_schema = OFF")  # the file may come with a folder from someone else
+        db.execute("PRAGMA cell_size_check = ON")
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _schema(path: Path, db: sqlite3.Connection) -> int:
+    """Return which schema the file has, 0 for the first; refuse what is none of ours."""
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise GalleryError(f"{path} is an SQLite file, but not a pyhash gallery; it was left as it is")
+    schema: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if schema not in (0, SCHEMA):
+        raise GalleryError(
+            f"{path} has gallery format {schema}, but this pyhash reads format {SCHEMA} and older; a newer one can "
+            f"read it: pip install --upgrade {DISTRIBUTION}"
+        )
+    return schema
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Make schema 2 of schema 1: all at once, or nothing."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if db.execute("PRAGMA user_version").fetchone() == (0,):  # no other process did it meanwhile
+            for statement in FROM_1:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {SCHEMA}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _create(path: Path) -> None:
+    """Make an empty gallery: beside the path first, so that whoever sees the file sees it whole."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GalleryError(
             f"cannot make the folder {path.parent}: {error.strerror}. Keep the gallery somewhere else (--gallery FILE)"
         ) from error
-    uri = path.absolute().as_uri()
-    if path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        # WAL needs files beside the database even to read, unless nobody can be writing.
-        alone = not path.with_name(path.name + "-wal").exists()
-        uri += "?mode=ro&immutable=1" if alone else "?mode=ro"
-    with _explained(path):
-        db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            db.execute("PRAGMA trusted_schema = OFF")  # the file may come with a folder from someone else
-            db.execute("PRAGMA synchronous = FULL")
-            if _is_new(db):
-                _retry_while_locked(lambda: db.execute("PRAGMA journal_mode = WAL"))
-                db.execute("BEGIN IMMEDIATE")
-                if _is_new(db):  # no other process made it meanwhile
-                    for statement in _TABLES:
-                        db.execute(statement)
-                    db.executemany("INSERT INTO meta VALUES (?, ?)", [("schema", str(_SCHEMA)), ("revision", "0")])
-                    db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with _explained(path):
+            db = _connect(temporary.absolute().as_uri())
+            try:
+                db.execute("BEGIN")
+                for statement in TABLES:
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {SCHEMA}")
                 db.execute("COMMIT")
-            if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-                raise GalleryError(f"{path} is an SQLite file, but not a pyhash gallery; it was left as it is")
-            schema = dict(db.execute("SELECT key, value FROM meta")).get("schema")
-            if schema != str(_SCHEMA):
-                raise GalleryError(f"{path} has gallery format {schema}, but this pyhash reads format {_SCHEMA}")
-        except BaseException:
-            db.close()
-            raise
-    return db
-
-
-def _is_new(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
-
-
-def _retry_while_locked(action: Callable[[], object]) -> None:
-    """SQLite does not wait by itself when several connections turn on WAL at once."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            action()
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+                db.execute("PRAGMA journal_mode = WAL")  # the file keeps it
+            finally:
+                db.close()
+        with contextlib.suppress(FileExistsError):  # another process was first
+            files.publish(temporary, path)
+    except OSError as error:
+        raise GalleryError(
+            f"cannot write the gallery {path} ({error.strerror}). Keep it somewhere else (--gallery FILE)"
+        ) from error
+    finally:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            Path(f"{temporary}{suffix}").unlink(missing_ok=True)
 
 
 @contextmanager
@@ -259,24 +480,28 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ones that say what to do."""
     try:
         yield
-    except UnicodeDecodeError as error:  # SQLite's message quotes what it could not understand
-        raise _damaged(path, "its table of contents cannot be read") from error
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            text = f"the gallery {path} is locked by another process for {_BUSY_SECONDS:.0f} s; try again later"
-        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            text = f"cannot write the gallery {path} ({error}). Keep it somewhere else (--gallery FILE)"
-        elif code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            text = f"writing or reading the gallery {path} failed: {error}"
-        elif code == sqlite3.SQLITE_NOTADB:
-            text = f"{path} is not a pyhash gallery: {error}; it was left as it is"
-        elif isinstance(error, sqlite3.ProgrammingError):
-            closed = "closed" in str(error)  # SQLite has no code for it
-            text = f"the gallery {path} {'is closed' if closed else f'cannot be used: {error}'}"
-        else:
-            raise _damaged(path, str(error)) from error
-        raise GalleryError(text) from error
+    except (UnicodeDecodeError, sqlite3.Error) as error:
+        raise _explanation(path, error) from error
+
+
+def _explanation(path: Path, error: UnicodeDecodeError | sqlite3.Error) -> GalleryError:
+    if isinstance(error, UnicodeDecodeError):  # SQLite's message quotes what it could not understand
+        return _damaged(path, "its table of contents cannot be read")
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        text = f"the gallery {path} is locked by another process for {_BUSY_SECONDS:.0f} s; try again later"
+    elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        text = f"cannot write the gallery {path} ({error}). Keep it somewhere else (--gallery FILE)"
+    elif code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        text = f"writing or reading the gallery {path} failed: {error}"
+    elif code == sqlite3.SQLITE_NOTADB:
+        text = f"{path} is not a pyhash gallery: {error}; it was left as it is"
+    elif isinstance(error, sqlite3.ProgrammingError):
+        closed = "closed" in str(error)  # SQLite has no code for it
+        text = f"the gallery {path} {'is closed' if closed else f'cannot be used: {error}'}"
+    else:
+        return _damaged(path, str(error))
+    return GalleryError(text)
 
 
 def _damaged(path: Path, what: str) -> GalleryError:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ForeignFileError
 
-__all__ = ["check_target", "write"]
+__all__ = ["check_target", "publish", "write"]
 
 _LOOKED_AT = 1 << 16  # bytes of either end of a file, in which a mark of ours is looked for
 
@@ -89,9 +89,35 @@ def write(
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    if os.name == "posix":  # the new name itself must survive a power cut
-        with contextlib.suppress(OSError):  # some file systems cannot do it, and the file is there
-            directory = os.open(target.parent, os.O_RDONLY)
+    _sync(target.parent)
+
+
+def publish(temporary: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Give a finished file, which lies in the same folder, its name: whoever sees that name sees the file whole.
+
+    Raises
+    ------
+    FileExistsError
+        When something has that name; it is left as it is, and so is the finished file.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: between the two steps another process might come
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path)) from None
+        os.replace(temporary, path)
+    else:
+        os.unlink(temporary)
+    _sync(Path(path).parent)
+
+
+def _sync(folder: Path) -> None:
+    """Have new names in a folder survive a power cut."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):  # some file systems cannot do it, and the files are there
+            directory = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(directory)
             finally:

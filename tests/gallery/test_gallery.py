@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from galleries import FakeEncoder, execute, photos, picture, rows
+from galleries import FakeEncoder, photos, picture, rows, store
 from PIL import Image
 from tuning import tune
 
 import pyhash
 from pyhash.errors import GalleryError, GalleryMismatchError
-from pyhash.gallery import Gallery, gallery
+from pyhash.gallery import Changes, Gallery, Match, encoders, update
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     return photos(tmp_path / "photos")
 
 
-def names(matches: list[gallery.Match], folder: Path) -> list[str]:
+def names(matches: list[Match], folder: Path) -> list[str]:
     return [Path(match.path).relative_to(folder).as_posix() for match in matches]
 
 
@@ -103,7 +103,7 @@ def test_bad_arguments(folder: Path) -> None:
             pictures.search(folder / "a.png", level="middle")
         with pytest.raises(pyhash.ImageError, match=r"notes\.txt"):
             pictures.search(folder / "notes.txt")
-        with pytest.raises(KeyError, match="no picture 99"):
+        with pytest.raises(KeyError, match="no image 99"):
             pictures.path(99)
         assert len(pictures.search(folder / "a.png")) == 6
 
@@ -113,13 +113,14 @@ def test_empty_gallery(tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
     with Gallery.open(folder, FakeEncoder()) as pictures:
+        for ask in (lambda: pictures.search(tmp_path / "query.png"), pictures.duplicates):
+            with pytest.raises(GalleryError, match=r"has no codes yet: fill it with update\(\)"):
+                ask()
+        assert pictures.stats().fingerprint is None
+        assert pictures.update() == Changes(0, 0, 0, 0, [])
         assert pictures.search(tmp_path / "query.png") == []
-        assert pictures.duplicates() == []
-        assert pictures.stats()["fingerprint"] is None
-        assert pictures.update() == gallery.Changes(0, 0, 0, 0, [])
-        assert pictures.search(tmp_path / "query.png") == []
-        assert pictures.stats()["fingerprint"] == "f" * 16
-        assert pictures.stats()["levels"] == {"coarse": 16, "fine": 48}
+        assert pictures.stats().fingerprint == "f" * 16
+        assert pictures.stats().levels == {"coarse": 16, "fine": 48}
     with Gallery.open(folder) as pictures:
         assert pictures.duplicates() == []
 
@@ -152,7 +153,7 @@ def test_a_gallery_as_a_container(folder: Path) -> None:
         assert {Path(path).parent.resolve() for path in pictures} <= {folder.resolve(), *(folder.resolve().rglob("*"))}
         for other in (folder / "none.png", folder / "broken.png", 7, None):
             assert other not in pictures
-        assert repr(pictures) == f"<pyhash.Gallery {os.fspath(folder)!r}, 6 pictures>"
+        assert repr(pictures) == f"<pyhash.Gallery {os.fspath(folder)!r}, 6 images>"
         assert pictures.levels == FakeEncoder().levels
     assert "is closed" in repr(pictures)
 
@@ -176,21 +177,21 @@ def test_only_what_changed_is_encoded(folder: Path) -> None:
         ids = {name: pictures.id_of(folder / name) for name in ["a.png", "b.PNG", "sub/c.png", "z.webp"]}
     encoder = FakeEncoder()
     with Gallery.open(folder, encoder) as pictures:
-        assert pictures.update() == gallery.Changes(0, 0, 0, 6, [])
+        assert pictures.update() == Changes(0, 0, 0, 6, [])
         assert encoder.seen == []
         picture(folder / "a.png", 77, size=(40, 40))
         touch(folder / "b.PNG")
         (folder / "sub" / "c.png").unlink()
         (folder / "z.webp").rename(folder / "y.webp")
         picture(folder / "new.png", 78)
-        assert pictures.update() == gallery.Changes(added=2, changed=2, removed=2, unchanged=2, failed=[])
+        assert pictures.update() == Changes(added=2, changed=2, removed=2, unchanged=2, failed=[])
         assert sorted(Path(p).name for p in encoder.seen) == ["a.png", "b.PNG", "new.png", "y.webp"]
         assert pictures.search(folder / "a.png", k=1)[0].id == ids["a.png"]  # an id stays with its path
         assert pictures.id_of(folder / "b.PNG") == ids["b.PNG"]
         assert pictures.id_of(folder / "sub" / "c.png") is None
         assert pictures.id_of(folder / "y.webp") not in ids.values()  # and is never given again
         assert len(pictures) == 6
-        assert pictures.update() == gallery.Changes(0, 0, 0, 6, [])
+        assert pictures.update() == Changes(0, 0, 0, 6, [])
 
 
 def test_ids_are_never_given_again(folder: Path) -> None:
@@ -242,9 +243,9 @@ def test_bad_pictures_are_remembered(folder: Path) -> None:
         assert changes.added == 6
         assert [failure.path for failure in changes.failed] == bad
         assert all(failure.reason for failure in changes.failed)
-        assert pictures.stats()["failed"] == 3
+        assert pictures.stats().failed == 3
         encoder.seen.clear()
-        assert pictures.update() == gallery.Changes(0, 0, 0, 6, changes.failed)
+        assert pictures.update() == Changes(0, 0, 0, 6, changes.failed)
         assert encoder.seen == []
         picture(folder / "text.jpg")
         (folder / "zero.png").unlink()
@@ -266,15 +267,15 @@ def test_unreadable_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch
     encoder = FakeEncoder()
     with Gallery.open(folder, encoder) as pictures:
         with monkeypatch.context() as patch:
-            patch.setattr(gallery, "_can_be_read", lambda path: False)
+            patch.setattr(update, "_can_be_read", lambda path: False)
             assert len(pictures.update().failed) == 1
         encoder.seen.clear()
         assert len(pictures.update().failed) == 1
         assert encoder.seen == [os.fspath(folder / "locked.png")]
         assert len(pictures.update().failed) == 1
         assert len(encoder.seen) == 1  # this time the content was at fault
-    assert gallery._can_be_read(os.fspath(folder / "a.png"))
-    assert not gallery._can_be_read(os.fspath(folder / "gone.png"))
+    assert update._can_be_read(os.fspath(folder / "a.png"))
+    assert not update._can_be_read(os.fspath(folder / "gone.png"))
 
 
 def test_out_of_sight_is_not_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +295,7 @@ def test_out_of_sight_is_not_gone(folder: Path, monkeypatch: pytest.MonkeyPatch)
         assert (changes.removed, changes.unchanged) == (1, 2)
         assert [failure.reason for failure in changes.failed] == ["cannot list this folder: Permission denied"]
         assert len(pictures) == 5
-        assert pictures.update() == gallery.Changes(0, 0, 0, 5, [])
+        assert pictures.update() == Changes(0, 0, 0, 5, [])
 
 
 WEIRD = [
@@ -369,12 +370,7 @@ def test_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, radius: int
     codes = centres[rng.integers(0, 6, 60)] ^ np.packbits(rng.random((60, 64)) < 0.03, axis=1)
     with Gallery.open(tmp_path, FakeEncoder()) as pictures:
         pictures.update()
-        execute(
-            pictures.file,
-            "INSERT INTO pictures VALUES (?, ?, 1, 1, ?, NULL)",
-            *((3 * n + 1, f"{n}.png".encode(), code.tobytes()) for n, code in enumerate(codes)),
-        )
-        execute(pictures.file, "UPDATE meta SET value = value + 1 WHERE key = 'revision'")
+        store(pictures.file, ((3 * n + 1, f"{n}.png".encode(), code.tobytes()) for n, code in enumerate(codes)))
         groups = pictures.duplicates(radius, check=False)
     expected = components(codes, radius)
     assert [{(match.id - 1) // 3 for match in group} for group in groups] == expected
@@ -406,8 +402,7 @@ def test_duplicates_that_look_the_same(tmp_path: Path) -> None:
         image.save(tmp_path / f"{number}-patched.png")
     with Gallery.open(tmp_path, FakeEncoder()) as pictures:
         pictures.update()
-        execute(pictures.file, "UPDATE pictures SET code = ?", (bytes(8),))
-        execute(pictures.file, "UPDATE meta SET value = value + 1 WHERE key = 'revision'")
+        store(pictures.file, ((number, path, bytes(8)) for number, path, *_ in rows(pictures.file)))
         assert [len(group) for group in pictures.duplicates(0, check=False)] == [21]
         calls: list[tuple[int, int]] = []
         groups = pictures.duplicates(0, progress=lambda done, total: calls.append((done, total)))
@@ -448,8 +443,8 @@ def test_another_encoder_is_refused(folder: Path) -> None:
     assert rows(folder / ".pyhash" / "gallery.sqlite") == before
     with Gallery.open(folder, other, rebuild=True) as pictures:
         assert len(pictures) == 0
-        assert pictures.update() == gallery.Changes(0, 6, 0, 0, [])
-        assert pictures.stats()["fingerprint"] == "2222"
+        assert pictures.update() == Changes(0, 6, 0, 0, [])
+        assert pictures.stats().fingerprint == "2222"
         assert [row[:2] for row in rows(pictures.file)] == [row[:2] for row in before]  # ids stay
     for stranger in (FakeEncoder("1111", "one"), FakeEncoder("1111", "two")):
         with pytest.raises(GalleryMismatchError):
@@ -468,7 +463,7 @@ def test_duplicates_need_no_encoder(folder: Path) -> None:
 def test_default_encoder_is_checked_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Gallery.open(folder, FakeEncoder("1111", "one")) as pictures:
         pictures.update()
-    monkeypatch.setattr(gallery, "_default_encoder", lambda: FakeEncoder("2222", "two"))
+    monkeypatch.setattr(encoders, "_open_encoder", lambda model, arguments: FakeEncoder("2222", "two"))
     with Gallery.open(folder) as pictures:
         for _ in range(2):
             with pytest.raises(GalleryMismatchError):

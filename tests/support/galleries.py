@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from PIL import Image
@@ -67,11 +69,45 @@ def photos(root: Path) -> Path:
 
 
 def rows(file: Path) -> list[tuple[Any, ...]]:
+    """(id, path, size, mtime_ns, code, error) of each image; there is one row an image, with the same id."""
     db = sqlite3.connect(file)
     try:
-        return db.execute("SELECT id, path, size, mtime_ns, code, error FROM pictures ORDER BY id").fetchall()
+        assert db.execute("SELECT count(*) FROM images JOIN rows USING (id) WHERE image <> id").fetchone() == (0,)
+        return db.execute(
+            "SELECT images.id, path, size, mtime_ns, code, error FROM images JOIN rows USING (id) "
+            "LEFT JOIN codes ON codes.row = rows.id ORDER BY images.id"
+        ).fetchall()
     finally:
         db.close()
+
+
+def store(file: Path, images: Iterable[tuple[int, bytes, bytes]]) -> None:
+    """Put (id, path, code) of images into a gallery that was updated once."""
+    db = sqlite3.connect(file)
+    try:
+        with db:
+            for number, path, code in images:
+                db.execute("DELETE FROM codes WHERE row = ?", (number,))
+                db.execute(
+                    "INSERT OR REPLACE INTO images (id, folder, path, size, mtime_ns, checksum) "
+                    "VALUES (?, 1, ?, 1, 1, ?)",
+                    (number, path, crc32(path, number)),
+                )
+                db.execute("INSERT OR REPLACE INTO rows (id, image) VALUES (?, ?)", (number, number))
+                db.execute("INSERT INTO codes VALUES (?, 1, ?, ?)", (number, code, crc32(code, number)))
+            db.execute("UPDATE settings SET value = value + 1 WHERE key = 'revision'")
+            db.execute(
+                "UPDATE settings SET value = (SELECT value FROM settings WHERE key = 'revision') "
+                "WHERE key = 'changes_from'"
+            )
+    finally:
+        db.close()
+
+
+def python_path() -> str:
+    """The PYTHONPATH of a child process that imports this module, and pyhash as this process does."""
+    support = Path(__file__).parent
+    return os.pathsep.join([os.fspath(support), os.fspath(support.parents[1]), os.environ.get("PYTHONPATH", "")])
 
 
 def execute(file: Path, statement: str, *values: tuple[Any, ...]) -> None:

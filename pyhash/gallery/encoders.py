@@ -1,0 +1,81 @@
+"""What a gallery needs of an encoder, and how it remembers the one that it was made with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import EncoderError, GalleryError, ImageError
+from .store import Identity
+
+if TYPE_CHECKING:
+    from ..codes import Levels
+
+
+class GalleryEncoder(Protocol):
+    """What a gallery needs of an encoder; `pyhash.Encoder` has it.
+
+    One that has an attribute `opened` too, as `pyhash.Encoder.opened`, is remembered by the gallery.
+    """
+
+    @property
+    def name(self) -> str:
+        """A name for people."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same image may give another code."""
+
+    @property
+    def bits(self) -> int:
+        """Length of a code."""
+
+    @property
+    def levels(self) -> Levels:
+        """The levels of a code."""
+
+    def encode(self, images: Any, *, level: str | None = None) -> NDArray[np.uint8]:
+        """Codes of one image `(n_bytes,)` or of many `(n, n_bytes)`; with a level, only its bits are needed."""
+
+    def stream(self, sources: Iterable[Any]) -> Iterator[tuple[Any, NDArray[np.uint8] | ImageError]]:
+        """Each source with its code, or with what is wrong with it, in order."""
+
+
+def identity_of(encoder: GalleryEncoder, folder: str) -> Identity:
+    """Return what a gallery of a folder notes of its encoder.
+
+    The path of a model inside the folder is noted relative to it, so that both can be moved together.
+    """
+    opened: dict[str, Any] | None = getattr(encoder, "opened", None)
+    if opened is not None and opened["model"] is not None:
+        model, root = Path(os.path.realpath(opened["model"])), Path(os.path.realpath(folder))
+        if model.is_relative_to(root):
+            opened = {**opened, "model": model.relative_to(root).as_posix()}
+    return Identity(encoder.name, encoder.fingerprint, dict(encoder.levels), opened)
+
+
+def open_remembered(identity: Identity | None, folder: str, file: Path) -> GalleryEncoder:
+    """Open the encoder that a gallery was made with; the built-in one where it notes none."""
+    opened = {} if identity is None or identity.opened is None else dict(identity.opened)
+    model = opened.pop("model", None)
+    if model is not None:
+        model = os.fspath(Path(folder, model))  # the model itself where its path is absolute
+    try:
+        return _open_encoder(model, opened)
+    except (EncoderError, OSError, TypeError, ValueError) as error:
+        raise GalleryError(
+            f"the gallery {file} was made with the encoder {model or 'built in'}, which cannot be opened: {error}. "
+            "Give the encoder that made the gallery (--encoder MODEL), or encode every image again with another one "
+            "(`pyhash index FOLDER --encoder MODEL --rebuild`)"
+        ) from error
+
+
+def _open_encoder(model: str | None, arguments: dict[str, Any]) -> GalleryEncoder:
+    from ..encoder import Encoder
+
+    return Encoder(model, **arguments)
