@@ -379,9 +379,10 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
     py::class_<pyhash::Metric>(m, "Metric")
         .def_property_readonly("largest", [](const pyhash::Metric& metric) { return metric.max_distance(0); });
 
-    py::class_<pyhash::Kernel>(m, "Kernel")
+    py::class_<pyhash::Kernel> kernel(m, "Kernel");
+    kernel.attr("rings") = true;  // every search asks
+    kernel
         .def_property_readonly("name", [](const pyhash::Kernel& kernel) { return kernel.name; })
-        .def_property_readonly("rings", [](const pyhash::Kernel&) { return true; })
         .def("segment", &make_segment, py::arg("chunks"), py::arg("n_codes"), py::arg("first_id"),
              py::arg("ids").none(true), py::arg("dead").none(true), py::arg("ring").none(true) = py::none())
         .def("metric", &make_metric, py::arg("words"), py::arg("masks"), py::arg("weights"))

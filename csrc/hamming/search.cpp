@@ -131,45 +131,54 @@ struct PairCollector {
 };
 
 // Fills an empty collector from the first blocks: all are measured, then only those are pushed that can be among the k.
+// Number is one that holds every distance of the metric, and one more; the narrower, the faster the k-th is found.
+template <class Number>
 size_t warm_start(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe& probe, FindFn find,
                   TopK& top) {
-    constexpr uint32_t kHidden = std::numeric_limits<uint32_t>::max();
+    constexpr Number kHidden = std::numeric_limits<Number>::max();
     const size_t last = std::min(end, begin + kWarmBlocks);
     const size_t n = (last - begin) * kLanes;
-    uint32_t distances[kWarmBlocks * kLanes];
+    Number distances[kWarmBlocks * kLanes];
     size_t n_visible = 0;
     Hit hit;
     for (size_t b = begin; b < last; ++b) {
-        find(segment.block(b), 0, 1, probe, kHidden, hit);
-        uint32_t* out = distances + (b - begin) * kLanes;
-        std::memcpy(out, hit.distances, sizeof hit.distances);
+        find(segment.block(b), 0, 1, probe, std::numeric_limits<uint32_t>::max(), hit);
+        Number* out = distances + (b - begin) * kLanes;
+        for (size_t i = 0; i < kLanes; ++i) out[i] = static_cast<Number>(hit.distances[i]);
         const uint64_t visible = segment.visible(b, allowed);
         n_visible += popcount(visible);
         for (uint64_t hidden = ~visible; hidden != 0; hidden &= hidden - 1) out[count_trailing_zeros(hidden)] = kHidden;
     }
-    uint32_t bound = kHidden - 1;
+    Number bound = kHidden - 1;
     if (n_visible > top.k()) {
         // The k-th smallest by bisection on the value: a few passes over an array in cache, whatever the metric's range.
-        uint32_t low = 0;
-        bound = static_cast<uint32_t>(top.bound());
+        Number low = 0;
+        bound = static_cast<Number>(std::min<int64_t>(top.bound(), kHidden - 1));
         while (low < bound) {
-            const uint32_t middle = low + (bound - low) / 2;
-            uint32_t count = 0;
-            for (size_t i = 0; i < n; ++i) count += distances[i] <= middle;
-            if (count >= top.k())
+            const Number middle = static_cast<Number>(low + (bound - low) / 2);
+            Number count = 0;  // at most kWarmBlocks * kLanes
+            for (size_t i = 0; i < n; ++i) count = static_cast<Number>(count + (distances[i] <= middle));
+            if (static_cast<size_t>(count) >= top.k())
                 bound = middle;
             else
-                low = middle + 1;
+                low = static_cast<Number>(middle + 1);
         }
     }
-    for (size_t i = 0; i < n; ++i)
-        if (distances[i] <= bound) top.push(distances[i], segment.id(begin * kLanes + i));
+    constexpr size_t kGroup = 16;  // few are near enough: whole groups are passed over
+    for (size_t first = 0; first < n; first += kGroup) {
+        Number near = 0;
+        for (size_t i = first; i < first + kGroup; ++i) near |= distances[i] <= bound;
+        if (near == 0) continue;
+        for (size_t i = first; i < first + kGroup; ++i)
+            if (distances[i] <= bound) top.push(static_cast<uint32_t>(distances[i]), segment.id(begin * kLanes + i));
+    }
     return last;
 }
 
 // The k nearest of a tile of queries in a list of ranges.
 void topk_in(const Target& target, const std::vector<Range>& ranges, const Probe* probes, size_t n, FindFn find,
-             const Slicer* slicer, std::vector<TopKCollector>& collectors) {
+             const Slicer* slicer, uint32_t max_distance, std::vector<TopKCollector>& collectors) {
+    const auto start = max_distance < uint32_t{std::numeric_limits<int16_t>::max()} ? warm_start<int16_t> : warm_start<int32_t>;
     bool warm = false;
     for (const Range& range : ranges) {
         const Segment& segment = *target.segments[range.segment];
@@ -177,7 +186,7 @@ void topk_in(const Target& target, const std::vector<Range>& ranges, const Probe
         size_t begin = range.begin;
         if (!warm) {
             for (size_t j = 0; j < n; ++j)
-                begin = warm_start(segment, allowed, range.begin, range.end, probes[j], find, collectors[j].top);
+                begin = start(segment, allowed, range.begin, range.end, probes[j], find, collectors[j].top);
             warm = true;
         }
         scan_best(segment, allowed, begin, range.end, probes, n, find, slicer, collectors.data());
@@ -253,7 +262,7 @@ void topk_flat(const Kernel& kernel, const Target& target, const Queries& querie
             probes.push_back(make_probe(metric, queries.words + (first + j) * queries.n_words, queries.n_words));
             collectors.push_back({TopK(kept, max_distance, ids_ascend(target))});
         }
-        topk_in(target, lists[part], probes.data(), n, find, plan.slicer, collectors);
+        topk_in(target, lists[part], probes.data(), n, find, plan.slicer, max_distance, collectors);
         for (size_t j = 0; j < n; ++j) {
             std::vector<Candidate>& nearest = collectors[j].top.finish();
             if (plan.parts == 1)
