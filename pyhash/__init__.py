@@ -7,8 +7,9 @@ Three things, each of use alone:
 - `Gallery`: a folder of images that can be searched.
 
 And functions: `pack` and `unpack` make codes of features and bits of codes, `hamming` measures two small sets, `build`
-makes an encoder of a network and a folder of images, `evaluate` judges codes by labels; `kernels`, `kernel` and `use`
-tell and choose what searches run on. All errors are `PyhashError`; the packages hold the rest, such as `pyhash.heads`.
+makes an encoder of a network and a folder of images, `evaluate` judges codes by labels and `evaluate_folder` an encoder
+by folders of labelled images; `kernels`, `kernel` and `use` tell and choose what searches run on. All errors are
+`PyhashError`; the packages hold the rest, such as `pyhash.heads`.
 
 Names are imported when first used, so that ``import pyhash`` costs little more than NumPy.
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from . import backend, codes, encoder, errors, evaluation, gallery, heads, images, index, labels, networks
     from .backend import hamming, kernel, kernels, use
     from .codes import Levels, pack, unpack
-    from .encoder import Encoder, build
+    from .encoder import Encoder, build, evaluate_folder
     from .errors import CorruptIndexError, EncoderError, GalleryError, GalleryMismatchError, ImageError, PyhashError
     from .evaluation import evaluate
     from .gallery import Gallery
@@ -43,6 +44,7 @@ _HOME = {
     "PyhashError": "errors",
     "build": "encoder",
     "evaluate": "evaluation",
+    "evaluate_folder": "encoder",
     "hamming": "backend",
     "kernel": "backend",
     "kernels": "backend",
@@ -70,6 +72,7 @@ __all__ = [
     "encoder",
     "errors",
     "evaluate",
+    "evaluate_folder",
     "evaluation",
     "gallery",
     "hamming",

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,12 @@ class Labelled:
     files: list[str]
     labels: dict[str, list[str]]
     failed: list[ImageError] = field(default_factory=list)
+
+    def take(self, rows: Iterable[int]) -> Labelled:
+        """Return some of the images, in the order of `rows`, with their labels."""
+        chosen = list(rows)
+        labels = {level: [values[row] for row in chosen] for level, values in self.labels.items()}
+        return Labelled([self.files[row] for row in chosen], labels, self.failed)
 
 
 def read_labels(

@@ -9,12 +9,12 @@ from dataclasses import asdict
 import click
 
 from ..bench import CASES, Bench, Row, Sizes, environment, save
-from ..pages import printable
-from .main import _EXIT_CODES, _json_option, cli
-from .output import print_json
+from .errors import Exit, WrongCall
+from .options import json_option
+from .output import print_json, print_wrote
 
 
-@cli.command(epilog=_EXIT_CODES, short_help="Measure this machine: pyhash beside FAISS, USearch and NumPy.")
+@click.command("bench", short_help="Measure this machine: pyhash beside FAISS, USearch and NumPy.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False),
@@ -29,8 +29,8 @@ from .output import print_json
 )
 @click.option("--only", metavar="TEXT", help=f"Run the cases with this in their name: {', '.join(CASES)}.")
 @click.option("--quick", is_flag=True, help="Small sizes: shows that all works, in seconds; the figures mean little.")
-@_json_option
-def bench(out: str | None, real: str | None, only: str | None, quick: bool, as_json: bool) -> None:
+@json_option
+def bench_command(out: str | None, real: str | None, only: str | None, quick: bool, as_json: bool) -> int:
     """Measure exact search on this machine, beside what others offer and what the machine can do.
 
     Every peer is timed in turns with pyhash, on one thread unless the case says otherwise, and every answer is checked.
@@ -53,7 +53,7 @@ def bench(out: str | None, real: str | None, only: str | None, quick: bool, as_j
                 goal = "" if row.goal is None else f"  (goal {'<=' if row.at_most else '>='} {row.goal:g})"
                 click.echo(f"{row.case:28} {row.bits or '':>4}  {row.figure:36} {row.value:10.4g}{goal}")
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise WrongCall(str(error)) from error
     if as_json:
         print_json({"environment": environment(), "rows": [asdict(row) for row in rows], "not_run": run.skipped})
     else:
@@ -61,4 +61,5 @@ def bench(out: str | None, real: str | None, only: str | None, quick: bool, as_j
             click.echo(f"not run: {reason}")
     if out is not None:
         for path in save(rows, run.skipped, out):
-            click.echo(f"wrote {printable(str(path))}", err=as_json)
+            print_wrote(str(path), quietly=as_json)
+    return Exit.DONE

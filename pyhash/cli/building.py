@@ -14,81 +14,41 @@ import click
 from .. import heads
 from ..codes import Levels
 from ..encoder import PRESETS, Built, Quantized, build
-from ..errors import EncoderError, GraphError, ImageError, LabelError, QuantizationError
-from ..gallery import Failure
+from ..errors import EncoderError, GraphError, PyhashError, QuantizationError
 from ..networks import POOLINGS, Layout, Tap, choose_taps, int8, taps
-from ..pages import printable
-from .main import EXIT_PARTIAL, _complain, _EncoderError, _json_option, _overwrite_option, _report, _Size, cli
-from .output import many, print_facts, print_json, progress_bar
-
-EXIT_WORSE = 5
-
-_EXIT_CODES = """\b
-Exit codes:
-  0    all went well; pictures that cannot be read are listed and left out
-  1    no picture can be read
-  2    the command was called wrongly, or labels do not fit
-  4    the network does not fit, or a package is missing
-  5    the quantised network is worse than --tolerance allows; nothing was written
-  130  interrupted; nothing was written
-"""
-
-
-_TAPS_EXIT_CODES = """\b
-Exit codes:
-  0    all went well
-  2    the command was called wrongly
-  4    the network does not fit, or a package is missing
-"""
-
-
-class _Names(click.ParamType[Any]):
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
-
-
-class _LevelsType(click.ParamType[Any]):
-    name = "levels"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Levels:
-        if isinstance(value, Levels):
-            return value
-        try:
-            if value.isdecimal():
-                return Levels.single(int(value))
-            pairs = [part.split("=") for part in value.split(",")]
-            return Levels({name.strip(): int(bits) for name, bits in pairs})
-        except (TypeError, ValueError) as error:
-            self.fail(f"must be like coarse=16,fine=48, or a number of bits, got {value!r}: {error}", param, ctx)
+from ..support import many, printable
+from .errors import EncoderFailed, Exit
+from .options import LevelsType, NamesType, SizeType, folder_argument, json_option, overwrite_option
+from .output import print_facts, print_json, print_skipped, print_table, progress_bar, skipped_as_json
 
 
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how a network takes its pictures."""
 
     @click.argument("backbone", metavar="MODEL", type=click.Path(exists=True, dir_okay=False))
-    @click.option("--size", type=_Size(), metavar="SIDE", help="Of the pictures, where the network leaves it open.")
     @click.option(
-        "--layout", type=click.Choice(["nchw", "nhwc"]), help="Where the channels are, when the network does not show."
+        "--size", type=SizeType(), metavar="SIDE", help="Input size in pixels, for networks that accept any size."
     )
-    @click.option("--input", metavar="NAME", help="Which input is the picture, where several could be it.")
-    @click.option("--n-taps", type=click.IntRange(min=1), default=4, show_default=True, help="How many depths to read.")
+    @click.option(
+        "--layout",
+        type=click.Choice(["nchw", "nhwc"]),
+        help="Order of the input's axes, if the network does not tell.",
+    )
+    @click.option("--input", metavar="NAME", help="Which input takes the image, where several could.")
+    @click.option("--n-taps", type=click.IntRange(min=1), default=4, show_default=True, help="How many layers to read.")
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
         except (GraphError, EncoderError) as error:
-            raise _EncoderError(f"{kwargs['backbone']} cannot be used: {error}") from error
+            raise EncoderFailed(f"{kwargs['backbone']} cannot be used: {error}") from error
 
     return wrapped
 
 
-@cli.command("build", epilog=_EXIT_CODES, short_help="Make an encoder of an ONNX network and a folder of pictures.")
+@click.command("build", short_help="Make an encoder of an ONNX network and a folder of images.")
 @_network_options
-@click.option(
-    "--images", required=True, type=click.Path(exists=True, file_okay=False), metavar="DIR", help="Pictures to fit on."
-)
+@folder_argument
 @click.option(
     "--labels",
     metavar="SOURCE",
@@ -97,56 +57,57 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--levels",
-    type=_LevelsType(),
+    type=LevelsType(),
     default="coarse=16,fine=48",
     show_default=True,
     help="Names and bits, from coarse to fine; or a number of bits.",
 )
 @click.option(
-    "-o", "--output", "out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="The encoder."
+    "-o", "--output", "out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="The file to write."
 )
 @click.option(
     "--head",
     type=click.Choice([*heads.SUPERVISED, *heads.UNSUPERVISED]),
     default="hadamard-ridge",
     show_default=True,
-    help=f"What makes bits of features; {' and '.join(heads.SUPERVISED)} use labels.",
+    help=f"How bits are made of features; {' and '.join(heads.SUPERVISED)} use labels.",
 )
-@click.option("--taps", "tap_names", type=_Names(), help="Tensors to read, from early to late (see: pyhash taps).")
-@click.option("--pooling", type=_Names(), help=f"How a map becomes a vector, for each tap: {', '.join(POOLINGS)}.")
+@click.option("--taps", "tap_names", type=NamesType(), help="Layers to read, from early to late (see: pyhash taps).")
+@click.option("--pooling", type=NamesType(), help=f"How a layer becomes a vector, for each tap: {', '.join(POOLINGS)}.")
 @click.option(
     "--weights",
     multiple=True,
     metavar="LEVEL=W,W,...",
-    help="How much a level heeds each tap; what weighs 0 is not read. May be repeated.",
+    help="Weight of each tap, per level. Taps with weight 0 are skipped. May be repeated.",
 )
 @click.option(
     "--preprocess",
     type=click.Choice(list(PRESETS)),
     default="imagenet",
     show_default=True,
-    help="How the network wants its pictures.",
+    help="How to prepare images for the network.",
 )
 @click.option(
     "--quantize",
     type=click.Choice(int8.KINDS),
-    help="weights: store them as int8, a quarter of the size. int8: compute so, too, which is faster on most CPUs.",
+    help="Quantize to int8; fails if accuracy drops more than --tolerance. weights: store them so, a quarter of the "
+    "size. int8: also compute so, which is faster on most CPUs.",
 )
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     default=0.01,
     show_default=True,
-    help="How much mean average precision --quantize may cost; where it costs more, nothing is written.",
+    help="Mean average precision that --quantize may cost; if it costs more, nothing is written.",
 )
-@click.option("--max-images", type=click.IntRange(min=2), metavar="N", help="Draw so many of the pictures at random.")
+@click.option("--max-images", type=click.IntRange(min=2), metavar="N", help="Use only so many images, drawn at random.")
 @click.option("--name", help="What to call the encoder.  [default: the network's file]")
-@_overwrite_option
+@overwrite_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@_json_option
+@json_option
 def build_command(
     backbone: str,
-    images: str,
+    folder: str,
     labels: str | None,
     levels: Levels,
     out: str,
@@ -157,19 +118,19 @@ def build_command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Make an encoder of any ONNX image network: pictures in, codes out, in one file.
+    """Make an encoder of any ONNX image network: images in, codes out, in one file.
 
-    The network is read at several depths, and a head is fitted that makes bits of what is read there, with the
-    labels of the pictures in DIR. It is not trained: this takes about as long as indexing the pictures. With the
-    folders as labels these are GROUP/CLASS/picture.jpg, or CLASS/picture.jpg; levels coarser than the folders then
-    group classes that look alike.
+    The network is read at several layers, and a head is fitted that makes bits of what is read there, with the
+    labels of the images in FOLDER. The network is not trained: this takes about as long as indexing the images.
+    With the folders as labels these are GROUP/CLASS/image.jpg, or CLASS/image.jpg; levels coarser than the folders
+    then group classes that look alike.
 
     \b
     Examples:
-      pyhash build resnet50.onnx --images train -o encoder.onnx
-      pyhash build vgg16.onnx --preprocess keras-caffe --images train --levels 64 -o encoder.onnx
-      pyhash build vit.onnx --images photos --head pca-itq --levels 128 -o encoder.onnx
-      pyhash build net.onnx --images train --labels labels.csv --quantize weights -o encoder.onnx
+      pyhash build resnet50.onnx train -o encoder.onnx
+      pyhash build vgg16.onnx train --preprocess keras-caffe --levels 64 -o encoder.onnx
+      pyhash build vit.onnx photos --head pca-itq --levels 128 -o encoder.onnx
+      pyhash build net.onnx train --labels labels.csv --quantize weights -o encoder.onnx
     and then, where photos was indexed with another encoder before:
       pyhash index photos --encoder encoder.onnx --rebuild
       pyhash search photos query.jpg --encoder encoder.onnx
@@ -177,12 +138,12 @@ def build_command(
     if labels is None and head in heads.SUPERVISED:
         labels = "folders"
     elif labels is not None and head not in heads.SUPERVISED:
-        raise click.UsageError(f"--labels belong to a head that uses them ({', '.join(heads.SUPERVISED)}), got {head}")
+        raise click.UsageError(f"--labels needs a head that uses labels ({', '.join(heads.SUPERVISED)}), got {head}")
     try:
-        with progress_bar("reading the network", "reading pictures") as progress:
+        with progress_bar("reading the network", "reading images") as progress:
             built = build(
                 backbone,
-                images,
+                folder,
                 labels,
                 levels,
                 out,
@@ -196,25 +157,23 @@ def build_command(
     except QuantizationError as error:
         if as_json:
             print_json({"written": None, "quantized": _quantized_as_json(error.report)})
-        return _complain(str(error), EXIT_WORSE)
-    except (GraphError, EncoderError):
         raise
-    except ImageError as error:
-        return _complain(str(error), EXIT_PARTIAL)
-    except (LabelError, ValueError) as error:  # what does not fit together
+    except PyhashError:
+        raise
+    except ValueError as error:  # what does not fit together
         raise click.UsageError(str(error)) from error
     if as_json:
         print_json(_as_json(built))
     else:
-        _print(built, images)
-    _report([Failure(error.path or "a picture", error.reason) for error in built.failed])
-    return 0
+        _print(built, folder)
+    print_skipped(built.failed)
+    return Exit.DONE
 
 
-@cli.command("taps", epilog=_TAPS_EXIT_CODES, short_help="List where an ONNX network can be read.")
+@click.command("taps", short_help="List the layers of an ONNX network that can be used.")
 @_network_options
 @click.option("--all", "everything", is_flag=True, help="Also list what build would not choose.")
-@_json_option
+@json_option
 def taps_command(
     backbone: str,
     size: int | tuple[int, int] | None,
@@ -224,7 +183,7 @@ def taps_command(
     everything: bool,
     as_json: bool,
 ) -> int:
-    """List where an ONNX network can be read: the tensors that pyhash build --taps takes.
+    """List the layers of an ONNX network that can be used: the tensors that pyhash build --taps takes.
 
     Shown are those that build would choose, at the ends of the last stages; with --all every tensor that can be
     read, those chosen with a star.
@@ -238,12 +197,11 @@ def taps_command(
     listed = taps(backbone, size=size, layout=layout, input=input) if everything else chosen
     if as_json:
         print_json({"taps": [asdict(tap) | {"chosen": tap in chosen} for tap in listed]})
-        return 0
-    width = max(len(printable(tap.name)) for tap in listed)
-    for tap in listed:
-        star = "*" if everything and tap in chosen else " " if everything else ""
-        click.echo(f"{star}{printable(tap.name):{width}}  {_shape(tap):>16}  {tap.op}")
-    return 0
+    else:
+        stars = ["*" if everything and tap in chosen else "" for tap in listed]
+        rows = [[star + tap.name, _shape(tap), tap.op] for star, tap in zip(stars, listed, strict=True)]
+        print_table(rows, right=[1])
+    return Exit.DONE
 
 
 def _shape(tap: Tap) -> str:
@@ -264,12 +222,12 @@ def _as_json(built: Built) -> dict[str, Any]:
         "levels": dict(built.levels),
         "taps": built.taps,
         "weights": {level: of.get("taps") for level, of in built.fitted.details.items()},
-        "pictures": built.n_pictures,
+        "images": built.n_pictures,
         "classes": built.classes,
         "grouped": list(built.grouped),
         "batch": built.batch,
         "quantized": None if built.quantized is None else _quantized_as_json(built.quantized),
-        "failed": [{"path": error.path, "reason": error.reason} for error in built.failed],
+        "failed": skipped_as_json(built.failed),
     }
 
 
@@ -277,27 +235,27 @@ def _quantized_as_json(report: Quantized) -> dict[str, Any]:
     return asdict(report) | {"loss": report.loss}
 
 
-def _print(built: Built, images: str) -> None:
+def _print(built: Built, folder: str) -> None:
     facts: dict[str, Any] = {
         "encoder": built.path,
         "levels": dict(built.levels),
         "reads": built.taps,
-        "pictures": f"{built.n_pictures:,}",
+        "images": f"{built.n_pictures:,}",
     }
     if built.classes:
         facts["classes"] = built.classes
     if built.grouped:
         facts["no labels for"] = f"{', '.join(built.grouped)}: classes that look alike were grouped"
     if built.batch:
-        facts["batch"] = f"{many(built.batch, 'picture')} at a time: the network insists on it"
+        facts["batch"] = f"{many(built.batch, 'image')} at a time: the network has a fixed batch size"
     if built.quantized is not None:
         report, kind = built.quantized, built.quantized.kind
         facts |= {
             f"{kind} size": "{:,.0f} kB, in float {:,.0f} kB".format(*(n / 1e3 for n in reversed(report.n_bytes))),
-            f"{kind} time": "{:.2f} ms a picture, in float {:.2f} ms".format(*reversed(report.milliseconds)),
+            f"{kind} time": "{:.2f} ms an image, in float {:.2f} ms".format(*reversed(report.milliseconds)),
             f"{kind} bits": f"{report.flipped:.2%} flip under the float network's head",
         }
         for ranking, (before, after) in report.mean_average_precision.items():
-            facts[f"{kind} mAP {ranking}"] = f"{after:.4f}, in float {before:.4f}, on held-out pictures"
+            facts[f"{kind} mAP {ranking}"] = f"{after:.4f}, in float {before:.4f}, on held-out images"
     print_facts(facts)
-    click.echo(f"Now: pyhash index {printable(images)} --encoder {printable(built.path)} --rebuild")
+    click.echo(f"Now: pyhash index {printable(folder)} --encoder {printable(built.path)} --rebuild")

@@ -4,29 +4,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import ImageError, LabelError
-from ..evaluation import PLOT_SUFFIXES, Protocol, evaluate, plot_pr
-from ..gallery import Failure
-from ..labels import Labelled, read_labels
-from ..pages import printable
+from ..encoder import evaluate_folder
+from ..errors import PyhashError
+from ..evaluation import PLOT_SUFFIXES, Report, plot_pr
 from ..support import require
-from .main import _EXIT_CODES, EXIT_PARTIAL, _encoder_options, _json_option, _overwrite_option, _report, cli
-from .output import print_json, progress_bar
+from .errors import Exit
+from .options import NamesType, encoder_options, json_option, overwrite_option
+from .output import print_json, print_skipped, print_table, print_wrote, progress_bar
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
 
 
-@cli.command("eval", epilog=_EXIT_CODES, short_help="Measure how well codes retrieve labelled pictures.")
+@click.command("eval", short_help="Measure how well codes retrieve labelled images.")
 @click.argument("queries", type=click.Path(exists=True, file_okay=False))
 @click.argument("database", required=False, type=click.Path(exists=True, file_okay=False))
 @click.option(
@@ -36,9 +33,11 @@ if TYPE_CHECKING:
     metavar="SOURCE",
     help="'folders', or a file: a CSV with the columns path and one a level, or a tree of classes (CSV or JSON).",
 )
-@click.option("--database-labels", metavar="SOURCE", help="Those of DATABASE, where they are in another file.")
+@click.option("--database-labels", metavar="SOURCE", help="Labels of DATABASE, if in another file.")
 @click.option(
-    "--levels", metavar="NAMES", help="Levels of the labels, from coarse to fine.  [default: those of the encoder]"
+    "--levels",
+    type=NamesType(),
+    help="Levels of the labels, from coarse to fine.  [default: those of the encoder]",
 )
 @click.option(
     "-k",
@@ -54,9 +53,9 @@ if TYPE_CHECKING:
     default=2,
     metavar="BITS",
     show_default=True,
-    help="Of the ball in the rows @r.",
+    help="Hamming radius of the P@r rows.",
 )
-@click.option("--max-queries", type=click.IntRange(min=1), metavar="N", help="Draw so many of the queries at random.")
+@click.option("--max-queries", type=click.IntRange(min=1), metavar="N", help="Use only so many queries, at random.")
 @click.option("--training", metavar="TEXT", help="What the encoder was trained on.  [default: what its file says]")
 @click.option(
     "--held-out/--trained-on",
@@ -67,30 +66,37 @@ if TYPE_CHECKING:
 @click.option(
     "--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Also draw precision-recall: .png or .svg."
 )
-@_overwrite_option
-@_encoder_options
-@_json_option
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "md"]),
+    help="How to print it.  [default: a table on a terminal, Markdown elsewhere]",
+)
+@overwrite_option
+@encoder_options
+@json_option
 def eval_command(
     queries: str,
     database: str | None,
     labels: str,
     database_labels: str | None,
-    levels: str | None,
+    levels: list[str] | None,
     ks: tuple[int, ...],
     radius: int,
     max_queries: int | None,
     training: str | None,
     held_out: bool | None,
     plot: str | None,
+    style: str | None,
     overwrite: bool,
     load_encoder: Callable[[], Encoder],
     as_json: bool,
 ) -> int:
-    """Search in DATABASE with every picture of QUERIES, and measure how often the labels agree.
+    """Search in DATABASE with every image of QUERIES, and measure how often the labels agree.
 
-    A picture found is right at a level when it has the query's label there. With the folders as labels these are
-    GROUP/CLASS/picture.jpg, or CLASS/picture.jpg for the finest level alone. Without DATABASE the pictures of
-    QUERIES search each other. No picture is ever an answer to itself.
+    An image found is right at a level when it has the query's label there. With the folders as labels these are
+    GROUP/CLASS/image.jpg, or CLASS/image.jpg for the finest level alone. Without DATABASE the images of QUERIES
+    search each other. No image is ever an answer to itself.
 
     \b
     Examples:
@@ -110,95 +116,51 @@ def eval_command(
                   first k judged by how many levels agree
 
     Columns say what was ranked by (the whole code, or one level of it) and which labels judged. Distances tie
-    often: every figure is the mean over all orders of the tied pictures, so the order of the files cannot move it.
+    often: every figure is the mean over all orders of the tied images, so the order of the files cannot move it.
     """
     if plot is not None:
         if Path(plot).suffix.lower() not in PLOT_SUFFIXES:
             raise click.UsageError(f"--plot must end in {' or '.join(PLOT_SUFFIXES)}, got {plot!r}")
         require("matplotlib", "plot")
     encoder = load_encoder()
-    names = [name.strip() for name in levels.split(",")] if levels else list(encoder.levels)
-    asked = _read(queries, labels, names)
-    stored = _read(database, database_labels or labels, names) if database is not None else asked
-    if max_queries is not None and max_queries < len(asked.files):
-        rows = np.sort(np.random.default_rng(0).choice(len(asked.files), max_queries, replace=False))
-        asked = Labelled(
-            [asked.files[row] for row in rows],
-            {level: [values[row] for row in rows] for level, values in asked.labels.items()},
-        )
-    codes, failed = _encode(encoder, [*asked.files, *stored.files])
-    query_codes, query_labels, query_files = _kept(asked, codes)
-    database_codes, answer_labels, database_files = _kept(stored, codes)
-    if not query_files or not database_files:
-        _report(failed)
-        raise click.UsageError(f"no picture of {queries if not query_files else database or queries} could be read")
-    row_of = {file: row for row, file in enumerate(database_files)}
-    own = np.array([row_of.get(file, -1) for file in query_files])
-    protocol = Protocol(
-        queries=_title(queries),
-        database=_title(database or queries),
-        training=training or encoder.metadata.training or "not stated",
-        database_in_training=None if held_out is None else not held_out,
-    )
     try:
-        report = evaluate(
-            query_codes,
-            database_codes,
-            query_labels,
-            answer_labels,
-            levels=encoder.levels,
-            ks=ks or None,
-            radius=radius,
-            exclude_self=own if (own >= 0).any() else False,
-            protocol=protocol,
-        )
+        with progress_bar("encoding", "encoding") as progress:
+            trial = evaluate_folder(
+                queries,
+                database,
+                encoder,
+                labels=labels,
+                database_labels=database_labels,
+                levels=levels,
+                ks=ks or None,
+                radius=radius,
+                max_queries=max_queries,
+                training=training,
+                held_out=held_out,
+                progress=progress,
+            )
+    except PyhashError:
+        raise
     except ValueError as error:  # labels or cut-offs that do not fit together
         raise click.UsageError(str(error).replace("ks must", "-k must", 1)) from error
+    report = trial.report
     if plot is not None:
-        plot_pr(report, plot, f"{encoder.name}: {protocol.queries} in {protocol.database}", overwrite=overwrite)
+        title = f"{encoder.name}: {report.protocol.queries} in {report.protocol.database}"
+        plot_pr(report, plot, title, overwrite=overwrite)
     if as_json:
         print_json(report.to_dict())
-    else:
+    elif style == "md" or (style is None and not sys.stdout.isatty()):
         click.echo(report.markdown(), nl=False)
+    else:
+        _print(report)
     if plot is not None:
-        click.echo(f"wrote {printable(plot)}", err=True)
-    _report(failed)
-    return EXIT_PARTIAL if failed else 0
+        print_wrote(plot)
+    print_skipped(trial.failed)
+    return Exit.UNREADABLE if trial.failed else Exit.DONE
 
 
-def _read(folder: str, source: str, levels: Sequence[str]) -> Labelled:
-    try:
-        return read_labels(folder, source, levels)
-    except LabelError as error:
-        raise click.UsageError(str(error)) from error
-
-
-def _encode(encoder: Encoder, files: Sequence[str]) -> tuple[dict[str, NDArray[np.uint8]], list[Failure]]:
-    """Encode each file once, behind a progress bar; also return those that cannot be read."""
-    distinct = list({os.path.realpath(file): file for file in files}.items())
-    codes: dict[str, NDArray[np.uint8]] = {}
-    failed = []
-    with progress_bar("encoding", "encoding") as progress:
-        for (real, _), (file, result) in zip(distinct, encoder.stream([file for _, file in distinct]), strict=True):
-            if isinstance(result, ImageError):
-                failed.append(Failure(file, result.reason))
-            else:
-                codes[real] = result
-            progress(len(codes) + len(failed), len(distinct))
-    return codes, failed
-
-
-def _kept(
-    labelled: Labelled, codes: dict[str, NDArray[np.uint8]]
-) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]], list[str]]:
-    """Codes, labels and real paths of the pictures that could be read."""
-    real = [os.path.realpath(file) for file in labelled.files]
-    rows = [row for row, file in enumerate(real) if file in codes]
-    labels = {level: np.array(values)[rows] for level, values in labelled.labels.items()}
-    files = [real[row] for row in rows]
-    return np.array([codes[file] for file in files], np.uint8), labels, files
-
-
-def _title(folder: str) -> str:
-    path = Path(folder).resolve()
-    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+def _print(report: Report) -> None:
+    click.echo(report.statement())
+    for header, *rows in report.tables():
+        click.echo()
+        print_table(rows, header, right=range(1, len(header)))

@@ -1,18 +1,17 @@
-"""What the pyhash command shows: tables and JSON on stdout, a progress bar on stderr."""
+"""What the commands show: tables and JSON on stdout, a progress bar and what was skipped on stderr."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from ..gallery import Match
-from ..pages import printable
-from ..support import require
+from ..support import printable, require
+from .errors import Unreadable
 
 
 @contextmanager
@@ -29,30 +28,49 @@ def progress_bar(before: str, during: str) -> Iterator[Callable[[int, int], None
         yield lambda done, total: bar.update(task, description=during, completed=done, total=total)
 
 
-def print_matches(results: Sequence[tuple[str, Sequence[Match]]]) -> None:
-    """Print each query with a table of its matches."""
-    for query, matches in results:
-        click.secho(printable(query), bold=True)
-        print_table(matches)
+def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None, right: Sequence[int] = ()) -> None:
+    """Print rows of text: as a table on a terminal, else in columns, a line each whatever its length.
 
-
-def print_table(matches: Sequence[Match]) -> None:
-    """Print a table of distances and pictures."""
-    click.secho("distance  picture" if matches else "no picture to find", dim=True)
-    for match in matches:
-        click.echo(f"{match.distance:8}  {printable(match.path)}")
-    click.echo()
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+    header : sequence of str, optional
+    right : sequence of int
+        Columns that are aligned at their right end.
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        table = require("rich.table", "cli").Table(box=None, pad_edge=False, show_header=header is not None)
+        text = require("rich.text", "cli").Text  # no markup: a path may hold brackets
+        for column in range(len(header or rows[0])):
+            justify = "right" if column in right else "left"
+            style = None if header else (None if column else "bold")
+            table.add_column(header[column] if header else "", justify=justify, overflow="fold", style=style)
+        for row in shown:
+            table.add_row(*map(text, row))
+        require("rich.console", "cli").Console().print(table)
+        return
+    lines = [list(header), *shown] if header else shown
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print names and what they are."""
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{key} {number}" for key, number in value.items())
-        elif isinstance(value, list):
-            value = ", ".join(map(str, value))
-        click.echo(click.style(f"{name:{width}}  ", bold=True) + ("-" if value is None else printable(str(value))))
+    print_table([[name, _in_words(value)] for name, value in facts.items()])
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {number}" for key, number in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "-" if value is None else str(value)
 
 
 def print_json(value: Any) -> None:
@@ -60,11 +78,17 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def many(count: int, thing: str) -> str:
-    """Return a count with its noun."""
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+def print_skipped(failed: Iterable[Unreadable]) -> None:
+    """Name the images that could not be read, on stderr."""
+    for failure in failed:
+        click.echo(f"pyhash: skipped {printable(failure.path)}: {printable(failure.reason)}", err=True)
 
 
-def bits(count: int) -> str:
-    """Return a number of bits in words."""
-    return many(count, "bit")
+def skipped_as_json(failed: Iterable[Unreadable]) -> list[dict[str, str]]:
+    """Return the images that could not be read as JSON shows them."""
+    return [{"path": failure.path, "reason": failure.reason} for failure in failed]
+
+
+def print_wrote(path: str, *, quietly: bool = True) -> None:
+    """Name a file that was written: on stderr, so that a script reads the answer alone."""
+    click.echo(f"wrote {printable(path)}", err=quietly)

@@ -6,14 +6,17 @@ from .building import Built, build, extract
 from .encoder import PRESETS, Encoder
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
 from .gate import Quantized, assess
+from .trial import Trial, evaluate_folder
 
 __all__ = [
     "PRESETS",
     "Built",
     "Encoder",
     "Quantized",
+    "Trial",
     "assess",
     "build",
+    "evaluate_folder",
     "extract",
 ]
 

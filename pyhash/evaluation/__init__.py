@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from . import ties
-from .evaluating import GRADED, PLOT_SUFFIXES, Protocol, Report, Score, evaluate, plot_pr
+from .evaluating import evaluate
+from .plot import PLOT_SUFFIXES, plot_pr
+from .report import GRADED, Protocol, Report, Score
 
 __all__ = [
     "GRADED",

@@ -29,10 +29,7 @@ Definitions, for a query with R relevant items among the N of the database (R = 
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -41,137 +38,14 @@ from numpy.typing import ArrayLike, NDArray
 from ..backend import hamming
 from ..codes import Levels, LevelsLike, as_levels
 from ..labels import Labels, as_labels
-from ..support import files, require
-from . import ties as _ties
-
-__all__ = ["PLOT_SUFFIXES", "Protocol", "Report", "Score", "evaluate", "plot_pr"]
+from . import ties
+from .report import GRADED, Protocol, Report, Score
 
 Ints = NDArray[np.int64]
 
 _CHUNK_QUERIES = 1024  # queries whose histograms are held at once
 _CHUNK_CELLS = 1 << 22  # distances computed at once: 16 MiB of int32
 _CURVE_POINTS = 100
-
-_PLOT_MARKS = [b"Software\x00pyhash", b"<dc:title>pyhash</dc:title>"]
-PLOT_SUFFIXES = (".png", ".svg")
-GRADED = "graded"  # the relevance of scores that count label levels instead of judging by one
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What was evaluated, in words, for the table: an unstated protocol makes a figure worthless.
-
-    Attributes
-    ----------
-    queries, database, training : str
-        Which pictures each was, for example ``"CIFAR-10 test"``.
-    database_in_training : bool or None
-        Whether the head or encoder was fitted on the database's pictures; None is "not stated".
-    """
-
-    queries: str = "not stated"
-    database: str = "not stated"
-    training: str = "not stated"
-    database_in_training: bool | None = None
-
-
-@dataclass(frozen=True)
-class Score:
-    """The metrics of one ranking, judged by one label level, or by all of them (`GRADED`).
-
-    Attributes
-    ----------
-    ranking : str
-        What the database was ranked by: ``"code"`` (the whole code), a level's name, or a name given in `rankings`.
-    relevance : str
-        The label level that says which items are relevant.
-    values : dict of str to float
-        Metric to its mean over the queries.
-    ranks, precision, recall : list
-        The precision-recall curve: mean P@k and R@k at ranks k from 1 to the whole database (empty when graded).
-    """
-
-    ranking: str
-    relevance: str
-    values: dict[str, float]
-    ranks: list[int]
-    precision: list[float]
-    recall: list[float]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `evaluate` found, with the protocol it was found under.
-
-    Attributes
-    ----------
-    protocol : Protocol
-    n_queries, n_database, bits : int
-    levels : dict of str to int
-        Bits of each level of the code.
-    excluded_self : bool
-        Whether each query's own entry was left out of its ranking.
-    truncation : str
-        The denominator of ``mAP@k``, see the module's documentation.
-    without_relevant : dict of str to int
-        For each label level, how many queries have no relevant item; they count 0.
-    scores : tuple of Score
-    """
-
-    protocol: Protocol
-    n_queries: int
-    n_database: int
-    bits: int
-    levels: dict[str, int]
-    excluded_self: bool
-    truncation: str
-    without_relevant: dict[str, int]
-    scores: tuple[Score, ...]
-
-    def value(self, metric: str, ranking: str | None = None, relevance: str | None = None) -> float:
-        """One figure: of the first score that has `metric` and matches the ranking and relevance that are given.
-
-        Raises
-        ------
-        KeyError
-            When there is none.
-        """
-        for score in self.scores:
-            if ranking in (None, score.ranking) and relevance in (None, score.relevance) and metric in score.values:
-                return score.values[metric]
-        raise KeyError(f"no {metric!r} for ranking {ranking!r} and relevance {relevance!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain Python values that `json` can write."""
-        return asdict(self)
-
-    def statement(self) -> str:
-        """The protocol in one sentence."""
-        seen = {
-            None: "whether the database was trained on is not stated",
-            True: "database = training pictures",
-            False: "database held out from training",
-        }[self.protocol.database_in_training]
-        levels = " | ".join(f"{name} {bits}" for name, bits in self.levels.items())
-        text = (
-            f"{self.n_queries:,} queries ({self.protocol.queries}) against {self.n_database:,} codes "
-            f"({self.protocol.database}) of {self.bits} bits ({levels}); training: {self.protocol.training}; {seen}; "
-            f"{'each query left out of its own ranking; ' if self.excluded_self else ''}"
-            f"ties: expectation over all orders; mAP@k over the relevant items {self.truncation}"
-        )
-        for name, count in self.without_relevant.items():
-            if count:
-                text += f"; queries that have nothing relevant at {name!r} and count 0: {count:,}"
-        return text + "."
-
-    def markdown(self) -> str:
-        """The protocol and Markdown tables: one row a metric, one column a ranking (and the labels it is judged by)."""
-        binary = [score for score in self.scores if score.relevance != GRADED]
-        graded = [score for score in self.scores if score.relevance == GRADED]
-        parts = [self.statement(), _table(binary, [f"{score.ranking} → {score.relevance}" for score in binary])]
-        if graded:
-            parts.append(_table(graded, [score.ranking for score in graded]))
-        return "\n\n".join(parts) + "\n"
 
 
 def evaluate(
@@ -249,7 +123,7 @@ def evaluate(
     cuts = _cuts(ks, len(database) - (own is not None))
 
     ranks = np.unique(np.geomspace(1, len(database), _CURVE_POINTS).round().astype(np.int64))
-    tables = _ties.Tables(len(database))
+    tables = ties.Tables(len(database))
     query_parts = _by_level(queries, levels)
     parts = _by_level(database[labels.order], levels)
     sums: dict[tuple[str, str], dict[str, Any]] = {}
@@ -259,11 +133,11 @@ def evaluate(
         agreement = labels.agreement(rows, own)
         for ranking, (everything, relevant) in _histograms(query_parts, parts, weights, labels, rows, own).items():
             for label, hits in relevant.items():
-                part = _ties.binary(everything, hits, cuts, radius, truncation, ranks, tables)
+                part = ties.binary(everything, hits, cuts, radius, truncation, ranks, tables)
                 _add(sums.setdefault((ranking, label), {}), part)
             if len(labels.names) > 1:
                 gains = np.sum(list(relevant.values()), axis=0)
-                part = _ties.graded(everything, gains, agreement, cuts, tables)
+                part = ties.graded(everything, gains, agreement, cuts, tables)
                 _add(sums.setdefault((ranking, GRADED), {}), part)
         for label, hits in relevant.items():
             without[label] += int((hits.sum(axis=1) == 0).sum())
@@ -291,67 +165,6 @@ def evaluate(
         without_relevant=without,
         scores=tuple(score(*names, part) for names, part in sums.items()),
     )
-
-
-def plot_pr(
-    reports: Report | Mapping[str, Report],
-    path: str | os.PathLike[str],
-    title: str | None = None,
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Draw precision against recall as PNG or SVG, by the file's ending.
-
-    Parameters
-    ----------
-    reports : Report or mapping of name to Report
-        Several reports are drawn together, their names before those of the curves.
-    path : path
-        Ends in ``.png`` or ``.svg``.
-    title : str, optional
-    overwrite : bool
-        Replace a file that is no such plot, too.
-
-    Raises
-    ------
-    ForeignFileError
-        When a file is there that is no such plot.
-    ImportError
-        Without Matplotlib, which the extra ``plot`` brings.
-    ValueError
-        When the file's ending is another one.
-    """
-    kind = os.path.splitext(os.fspath(path))[1].lower()
-    if kind not in PLOT_SUFFIXES:
-        raise ValueError(f"path must end in {' or '.join(PLOT_SUFFIXES)}, got {os.fspath(path)!r}")
-    files.check_target(path, _PLOT_MARKS, overwrite=overwrite)
-    matplotlib = require("matplotlib", "plot")
-    figure_module = require("matplotlib.figure", "plot")
-    named = {"": reports} if isinstance(reports, Report) else dict(reports)
-    with matplotlib.rc_context({"svg.hashsalt": "pyhash"}):  # equal reports, equal files
-        figure = figure_module.Figure(figsize=(6.4, 4.8), layout="constrained")
-        axes = figure.add_subplot()
-        for name, report in named.items():
-            for score in report.scores:
-                if score.recall:
-                    label = f"{score.ranking} → {score.relevance} (mAP {score.values['mAP']:.3f})"
-                    axes.plot(score.recall, score.precision, label=f"{name} {label}".strip())
-        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-        if title:
-            axes.set_title(title)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-        buffer = io.BytesIO()
-        made_by = {"Creator": "pyhash", "Date": None} if kind == ".svg" else {"Software": "pyhash"}
-        figure.savefig(buffer, format=kind[1:], metadata=made_by)
-    files.write(path, [buffer.getvalue()], _PLOT_MARKS, overwrite=overwrite)
-
-
-def _table(scores: list[Score], titles: list[str]) -> str:
-    rows = [["", *titles], ["---", *["---:"] * len(titles)]]
-    for metric in scores[0].values:
-        rows.append([metric.replace("<=", "≤"), *(f"{score.values[metric]:.4f}" for score in scores)])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _rankings(levels: Levels, rankings: Mapping[str, Mapping[str, int]] | None) -> dict[str, dict[str, int]]:

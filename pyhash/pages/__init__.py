@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from .sheet import Row, check_target, printable, write_sheet
+from .sheet import Row, check_target, write_sheet
 
 __all__ = [
     "Row",
     "check_target",
-    "printable",
     "write_sheet",
 ]
 

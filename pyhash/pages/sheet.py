@@ -6,14 +6,13 @@ import base64
 import datetime
 import io
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ..errors import ImageError
-from ..support import files, require
+from ..support import files, printable, require
 
 _MARKS = [b'<meta name="generator" content="pyhash">', " · pyhash</title>".encode()]
 THUMBNAIL_SIZE = 300
@@ -140,14 +139,6 @@ def thumbnail(path: str | os.PathLike[str]) -> str | None:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def printable(text: str) -> str:
-    r"""Show what cannot be shown (control characters, bytes that are not text) as escapes such as ``\n``."""
-    return "".join(
-        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode("ascii")
-        for c in text
-    )
 
 
 def _link(picture: str, target: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import files, machine
 from .extras import DISTRIBUTION, require
 from .lock import ReadWriteLock, held, hold_through_fork, locked, reads, release
+from .text import many, printable
 
 __all__ = [
     "DISTRIBUTION",
@@ -14,6 +15,8 @@ __all__ = [
     "hold_through_fork",
     "locked",
     "machine",
+    "many",
+    "printable",
     "reads",
     "release",
     "require",

@@ -59,14 +59,14 @@ def run(*arguments: str | Path, code: int = 0, **options: Any) -> Result:
 class TestIndex:
     def test_counts(self, folder: Path) -> None:
         result = run("index", folder)
-        assert result.stdout == "5 pictures can be searched (5 added, 1 failed)\n"
+        assert result.stdout == "5 images can be searched (5 added, 1 failed)\n"
         assert result.stderr.startswith(f"pyhash: skipped {folder / 'bad.jpg'}: ")
         assert result.stderr.count("\n") == 1  # no progress bar where nobody watches
         (folder / "b.png").unlink()
         picture(folder / "a.png", 9, size=(50, 50))
         picture(folder / "new.png", 8)
         result = run("index", folder)
-        expected = "5 pictures can be searched (1 added, 1 changed, 1 removed, 3 unchanged, 1 failed)\n"
+        expected = "5 images can be searched (1 added, 1 changed, 1 removed, 3 unchanged, 1 failed)\n"
         assert result.stdout == expected
 
     def test_json(self, folder: Path) -> None:
@@ -78,7 +78,7 @@ class TestIndex:
         assert answer == {
             "folder": os.fspath(folder),
             "gallery": os.fspath(folder / ".pyhash" / "gallery.sqlite"),
-            "pictures": 5,
+            "images": 5,
             "added": 5,
             "changed": 0,
             "removed": 0,
@@ -95,8 +95,8 @@ class TestIndex:
         run("index", tmp_path / "only-bad", code=1)
         (tmp_path / "empty").mkdir()
         result = run("index", tmp_path / "empty", code=0)
-        assert result.stdout == "0 pictures can be searched\n"
-        assert "no pictures found" in result.stderr
+        assert result.stdout == "0 images can be searched\n"
+        assert "no images found" in result.stderr
 
     def test_another_encoder(self, folder: Path, tmp_path: Path) -> None:
         model = tmp_path / "other.onnx"
@@ -107,7 +107,7 @@ class TestIndex:
         assert "'other.onnx' with fingerprint 2222" in result.stderr
         assert "--rebuild" in result.stderr
         result = run("index", folder, "--encoder", model, "--rebuild")
-        assert result.stdout == "5 pictures can be searched (5 changed, 1 failed)\n"
+        assert result.stdout == "5 images can be searched (5 changed, 1 failed)\n"
         run("search", folder, folder / "a.png", code=3)
         run("search", folder, folder / "a.png", "--encoder", model)
         run("search", folder, folder / "a.png", env={"PYHASH_ENCODER": os.fspath(model)})
@@ -118,10 +118,10 @@ class TestIndex:
         run("index", folder / "a.png", code=2)
         run("index", code=2)
         run("index", folder, "--encoder", tmp_path / "gone.onnx", code=2)
-        run("index", folder, "--output", "features", code=2)
+        run("index", folder, "--output-name", "features", code=2)
         run("index", folder, "--size", "64", code=2)
         result = run("index", folder, "--encoder", tmp_path / "broken.onnx", "--size", "64", code=2)
-        assert "say with --preprocess how" in result.stderr
+        assert "--size needs --preprocess" in result.stderr
         result = run("index", folder, "--encoder", tmp_path / "broken.onnx", code=4)
         assert "broken.onnx cannot be used: expected an image input" in result.stderr
 
@@ -171,7 +171,7 @@ class TestSearch:
         run("index", folder)
         lines = run("search", folder, folder / "b.png", "-k", "2").stdout.splitlines()
         assert lines[0] == os.fspath(folder / "b.png")
-        assert lines[1].split() == ["distance", "picture"]
+        assert lines[1].split() == ["distance", "image"]
         assert lines[2].split() == ["0", os.fspath(folder / "b.png")]
         assert len(lines) == 5
 
@@ -255,18 +255,18 @@ class TestDedupe:
             (os.fspath(folder / "copy.png"), 0),
         ]
         lines = run("dedupe", folder, "--radius", "0").stdout.splitlines()
-        assert lines[-1] == "1 group, 1 picture beyond the first of each"
+        assert lines[-1] == "1 group, 1 image beyond the first of each"
         assert (folder / "copy.png").exists()
 
     def test_html(self, folder: Path, tmp_path: Path) -> None:
         run("index", folder)
         run("dedupe", folder, "--html", tmp_path / "out.html")
-        assert "Nearly identical pictures" in (tmp_path / "out.html").read_text(encoding="utf-8")
+        assert "Nearly identical images" in (tmp_path / "out.html").read_text(encoding="utf-8")
         (folder / "copy.png").unlink()
         run("index", folder)
         result = run("dedupe", folder, "--radius", "0", "--html", tmp_path / "out.html")
-        assert result.stdout == "no duplicates among 4 pictures\n"
-        assert "No two pictures are that similar." in (tmp_path / "out.html").read_text(encoding="utf-8")
+        assert result.stdout == "no duplicates among 4 images\n"
+        assert "No two images are that similar." in (tmp_path / "out.html").read_text(encoding="utf-8")
 
     def test_usage(self, folder: Path) -> None:
         run("dedupe", folder, code=3)
@@ -312,7 +312,7 @@ def test_help_teaches() -> None:
         page = run(name, "--help").stdout
         assert f"pyhash {name}" in page
         assert "Examples:\n" in page
-        assert "Exit codes:\n" in page
+        assert "Exit codes" not in page
         assert max(map(len, page.splitlines())) <= 100
     assert run("--version").stdout == f"pyhash, version {pyhash.__version__}\n"
     run("nonsense", code=2)
@@ -363,9 +363,9 @@ def test_demo_and_its_commands(tmp_path: Path) -> None:
     assert [line for line in shown.stderr.splitlines() if "searches with Numba" not in line] == []
     directory = tmp_path / "pyhash-demo"
     assert (directory / "search.html").read_text(encoding="utf-8").count("data:image") == 3 * 13
-    assert "120 pictures can be searched (120 added)" in shown.stdout
+    assert "120 images can be searched (120 added)" in shown.stdout
     again = command("demo", "--json", cwd=tmp_path)
-    assert "120 pictures can be searched (120 unchanged)" in again.stderr
+    assert "120 images can be searched (120 unchanged)" in again.stderr
     answer = json.loads(again.stdout)
     assert Path(answer["html"]) == Path("pyhash-demo", "search.html")
     assert [len(result["matches"]) for result in answer["results"]] == [12, 12, 12]
@@ -393,7 +393,7 @@ def test_demo_and_its_commands(tmp_path: Path) -> None:
     assert command("search", pictures, queries[0], "--gallery", fast).returncode == 0  # remembered
 
     shutil.copy(pictures / "hat" / "hat-03.jpg", pictures / "hat" / "twin.jpg")
-    assert command("index", pictures, "--gallery", file).stdout.startswith("121 pictures")
+    assert command("index", pictures, "--gallery", file).stdout.startswith("121 images")
     twins = json.loads(command("dedupe", pictures, "--radius", "0", "--gallery", file, "--json").stdout)
     assert ["hat-03.jpg", "twin.jpg"] in [[Path(m["path"]).name for m in group] for group in twins["groups"]]
 

@@ -336,7 +336,7 @@ def test_the_command_writes_nothing_that_is_worse(
     onnx.save_model(networks.resnet(), tmp_path / "net.onnx")
     out = tmp_path / "e.onnx"
     out.write_text("pyhash.old")
-    arguments = ["build", tmp_path / "net.onnx", "--images", folder, "-o", out, "--quantize", "int8", "--json"]
+    arguments = ["build", tmp_path / "net.onnx", folder, "-o", out, "--quantize", "int8", "--json"]
 
     def worse(*arguments: Any, **options: Any) -> Quantized:
         report = real(*arguments, **options)

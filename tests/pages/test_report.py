@@ -15,8 +15,9 @@ import pytest
 from galleries import picture
 from PIL import Image
 
-from pyhash.pages import Row, printable, write_sheet
+from pyhash.pages import Row, write_sheet
 from pyhash.pages import sheet as report
+from pyhash.support import printable
 
 
 class Reader(html.parser.HTMLParser):

@@ -1,0 +1,157 @@
+"""Types of parameters and options that several commands take."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..codes import Levels, as_levels
+from ..errors import EncoderError
+from .errors import EncoderFailed
+
+if TYPE_CHECKING:
+    from ..encoder import Encoder
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class SizeType(click.ParamType[Any]):
+    """A side, or a height and a width."""
+
+    name = "side or height x width"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:
+        """Return the side or (height, width)."""
+        sides = [part for part in str(value).lower().split("x") if part.isdecimal() and int(part) > 0]
+        if len(sides) not in (1, 2) or "x".join(sides) != str(value).lower():
+            self.fail(f"must be a side such as 224, or HEIGHTxWIDTH such as 192x256, got {value!r}", param, ctx)
+        return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+class NamesType(click.ParamType[Any]):
+    """Names with commas between them."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Return the names."""
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+class LevelsType(click.ParamType[Any]):
+    """Levels such as ``coarse=16,fine=48``, or a number of bits."""
+
+    name = "levels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Levels:
+        """Return the levels."""
+        if isinstance(value, Levels):
+            return value
+        try:
+            if value.isdecimal():
+                return as_levels(int(value))
+            pairs = [part.split("=") for part in value.split(",")]
+            return Levels({name.strip(): int(bits) for name, bits in pairs})
+        except (TypeError, ValueError) as error:
+            self.fail(f"must be like coarse=16,fine=48, or a number of bits, got {value!r}: {error}", param, ctx)
+
+
+def folder_argument(command: Command) -> Command:
+    """Take FOLDER, which must exist."""
+    return click.argument("folder", type=click.Path(exists=True, file_okay=False))(command)
+
+
+def overwrite_option(command: Command) -> Command:
+    """Take ``--overwrite``."""
+    return click.option("--overwrite", is_flag=True, help="Also replace a file that pyhash did not write.")(command)
+
+
+def gallery_option(command: Command) -> Command:
+    """Take ``--gallery``."""
+    return click.option(
+        "--gallery",
+        "file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="The gallery's file.  [default: FOLDER/.pyhash/gallery.sqlite]",
+    )(command)
+
+
+def html_option(command: Command) -> Command:
+    """Take ``--html``."""
+    return click.option(
+        "--html", type=click.Path(dir_okay=False), metavar="FILE", help="Also write a sheet with thumbnails."
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Take ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
+
+
+def encoder_options(command: Callable[..., Any], *, remembered: bool = False) -> Callable[..., Any]:
+    """Add the options that choose an encoder; the command gets `load_encoder`, which loads it.
+
+    Where the command's gallery has `remembered` its encoder, that returns None unless an option chooses another.
+    """
+
+    @click.option(
+        "--encoder",
+        "model",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="MODEL",
+        envvar="PYHASH_ENCODER",
+        show_envvar=True,
+        help="An ONNX model to use instead of the built-in one; a gallery remembers with which it was made.",
+    )
+    @click.option("--output-name", metavar="NAME", help="Which output of a plain ONNX model to read.")
+    @click.option(
+        "--preprocess",
+        metavar="NAME",
+        help="How to prepare images for a plain ONNX model: imagenet, unit, keras-caffe, tf or raw.",
+    )
+    @click.option(
+        "--size", type=SizeType(), metavar="SIDE", help="Input size in pixels, for ONNX models that accept any size."
+    )
+    @click.option(
+        "--fast-jpeg",
+        is_flag=True,
+        help="Decode large JPEGs faster, which changes some bits; a gallery remembers this, too.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        model: str | None,
+        output_name: str | None,
+        preprocess: str | None,
+        size: int | tuple[int, int] | None,
+        fast_jpeg: bool,
+        **kwargs: Any,
+    ) -> Any:
+        if model is None and (output_name or preprocess or size):
+            raise click.UsageError("--output-name, --preprocess and --size need an ONNX model: give it with --encoder")
+        if size and not preprocess:
+            raise click.UsageError("--size needs --preprocess, which says how to prepare images")
+        prepared = {"preset": preprocess, "size": size} if size else preprocess
+        if remembered and model is None and not fast_jpeg:
+            return command(*args, load_encoder=lambda: None, **kwargs)
+        load = functools.partial(load_encoder, model, output=output_name, preprocess=prepared, fast_jpeg=fast_jpeg)
+        return command(*args, load_encoder=load, **kwargs)
+
+    return wrapped
+
+
+gallery_encoder_options = functools.partial(encoder_options, remembered=True)
+
+
+def load_encoder(model: str | None = None, **options: Any) -> Encoder:
+    """Load an encoder, or say which one cannot be used and why."""
+    from ..encoder import Encoder
+
+    try:
+        return Encoder(model, **options)
+    except (EncoderError, ValueError, OSError) as error:
+        raise EncoderFailed(f"the encoder {model or 'built in'} cannot be used: {error}") from error
