@@ -103,7 +103,9 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--max-images", type=click.IntRange(min=2), metavar="N", help="Use only so many images, drawn at random.")
 @click.option("--name", help="What to call the encoder.  [default: the network's file]")
 @overwrite_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides what is drawn at random."
+)
 @json_option
 def build_command(
     backbone: str,
