@@ -224,7 +224,7 @@ def _as_json(built: Built) -> dict[str, Any]:
         "levels": dict(built.levels),
         "taps": built.taps,
         "weights": {level: of.get("taps") for level, of in built.fitted.details.items()},
-        "images": built.n_pictures,
+        "images": built.n_images,
         "classes": built.classes,
         "grouped": list(built.grouped),
         "batch": built.batch,
@@ -242,7 +242,7 @@ def _print(built: Built, folder: str) -> None:
         "encoder": built.path,
         "levels": dict(built.levels),
         "reads": built.taps,
-        "images": f"{built.n_pictures:,}",
+        "images": f"{built.n_images:,}",
     }
     if built.classes:
         facts["classes"] = built.classes

@@ -274,12 +274,13 @@ def search(
         raise click.UsageError(f"--level must be one of {', '.join(levels)}, got {level!r}")
     readable, codes = [], []
     failed: list[ImageError] = []
-    for query, result in gallery.encoder.stream(queries):  # all levels: to load a part of the network costs more
-        if isinstance(result, ImageError):
-            failed.append(result)
-        else:
+    # All levels: to load a part of the network costs more.
+    for query, encoded in zip(queries, gallery.encoder.stream(queries), strict=True):
+        if encoded.code is not None:
             readable.append(query)
-            codes.append(result)
+            codes.append(encoded.code)
+        if encoded.error is not None:
+            failed.append(encoded.error)
     if not readable:
         return [], failed
     exclude = [gallery.id_of(query) for query in readable] if exclude_self else None
