@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .bench import Bench, Row, Sizes
-from .cases import CASES, run
+from .cases import CASES, Bench, Row, Sizes
 from .report import environment, save
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "Row",
     "Sizes",
     "environment",
-    "run",
     "save",
 ]
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from .. import __version__, backend
 from ..support import require
-from .bench import Row
-from .cases import WIDTHS
+from .cases import WIDTHS, Row
 from .peers import has
 
 

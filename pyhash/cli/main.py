@@ -23,7 +23,7 @@ _HOME = {
     "demo": "demo",
     "eval": "evaluating",
     "index": "galleries",
-    "info": "info",
+    "info": "galleries",
     "search": "galleries",
     "taps": "building",
 }

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from .building import Built, build
-from .encoder import PRESETS, Encoded, Encoder
+from .building import Built, build, extract
+from .encoder import PRESETS, Encoder
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
-from .features import Extracted, extract
 from .gate import Quantized, assess
 from .trial import Trial, evaluate_folder
 
 __all__ = [
     "PRESETS",
     "Built",
-    "Encoded",
     "Encoder",
-    "Extracted",
     "Quantized",
     "Trial",
     "assess",

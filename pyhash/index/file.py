@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from ..backend import Ring
 from ..errors import CorruptIndexError
 from ..support import files
-from .store import BLOCK, Run, aligned_bytes
+from .chunks import BLOCK, Chunks, aligned_bytes, blocks_of
+from .segment import Segment
 
 MAGIC = b"PYHASHIX"
 VERSION = 1
@@ -74,7 +75,7 @@ def _padded(n: int) -> int:
 def _parts(meta: Mapping[str, Any], sections: Sequence[Section]) -> Iterator[bytes | memoryview]:
     """Yield the file's content in order."""
     if sys.byteorder != "little":
-        raise NotImplementedError("index files are little-endian, and so must be the machine")
+        raise NotImplementedError("index files need a little-endian machine")
     described = []
     for section in sections:
         crc = 0
@@ -102,29 +103,29 @@ def _bytes_of(array: Array) -> memoryview:
     return memoryview(data)
 
 
-def describe_runs(runs: Sequence[Run]) -> tuple[list[dict[str, int]], list[Section]]:
-    """Return what `meta["runs"]` is to hold, and the arrays of the runs."""
+def describe(segments: Sequence[Segment]) -> tuple[list[dict[str, int]], list[Section]]:
+    """Return what `meta["runs"]` is to hold, and the arrays of the segments."""
     sections = []
-    for i, run in enumerate(runs):
-        sections.append(Section(f"{i}.blocks", _clean_blocks(run)))
-        if run.ids is not None:
-            sections.append(Section(f"{i}.ids", [run.ids[: run.n_codes]]))
-        if run.dead is not None:
-            sections.append(Section(f"{i}.dead", [run.dead[: run.n_blocks]]))
-        if run.ring is not None:
-            sections += [Section(f"{i}.ring.{name}", [array]) for name, array in run.ring._asdict().items()]
-    return [{"codes": run.n_codes, "first_id": run.first_id} for run in runs], sections
+    for i, segment in enumerate(segments):
+        sections.append(Section(f"{i}.blocks", _clean_blocks(segment)))
+        if segment.ids is not None:
+            sections.append(Section(f"{i}.ids", [segment.ids[: segment.n_codes]]))
+        if segment.removed is not None:
+            sections.append(Section(f"{i}.dead", [segment.removed[: segment.n_blocks]]))
+        if segment.ring is not None:
+            sections += [Section(f"{i}.ring.{name}", [array]) for name, array in segment.ring._asdict().items()]
+    return [{"codes": segment.n_codes, "first_id": segment.first_id} for segment in segments], sections
 
 
-def _clean_blocks(run: Run) -> list[Array]:
+def _clean_blocks(segment: Segment) -> list[Array]:
     """Return the blocks in use, lanes after the last code zero: what a file holds does not depend on chance."""
-    chunks = list(run.used_chunks())
-    used = run.n_codes % BLOCK
+    arrays = list(segment.chunks.used(segment.n_codes))
+    used = segment.n_codes % BLOCK
     if used:
-        last = chunks[-1][-1:].copy()
+        last = arrays[-1][-1:].copy()
         last[..., used:] = 0
-        chunks[-1:] = [chunks[-1][:-1], last]
-    return chunks
+        arrays[-1:] = [arrays[-1][:-1], last]
+    return arrays
 
 
 def dump(meta: Mapping[str, Any], sections: Sequence[Section]) -> bytes:
@@ -175,27 +176,28 @@ class Reader:
                 raise CorruptIndexError(f"{path}: the file shrank while it was read")
         return cls(content, str(path))
 
-    def _fail(self, reason: str) -> CorruptIndexError:
+    def failure(self, reason: str) -> CorruptIndexError:
+        """Return the error that names the file and what is wrong with it."""
         return CorruptIndexError(f"{self._source}: {reason}")
 
     def _read_header(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         size = len(self._content)
         begin = self._content[: len(MAGIC)].tobytes()
         if not MAGIC.startswith(begin):
-            raise self._fail(f"not a pyhash index: it begins with {begin!r}")
+            raise self.failure(f"not a pyhash index: it begins with {begin!r}")
         if size < _PREFIX.size:
-            raise self._fail(f"cut short: {size} bytes cannot hold a header")
+            raise self.failure(f"cut short: {size} bytes cannot hold a header")
         prefix = self._content[: _PREFIX.size].tobytes()
         _, version, header_size, file_size = _PREFIX.unpack(prefix)
         if header_size > min(size, _MAX_HEADER) or header_size < _PREFIX.size + _CRC.size:
-            raise self._fail(f"damaged or cut short: the header says it has {header_size} bytes")
+            raise self.failure(f"damaged or cut short: the header says it has {header_size} bytes")
         header = self._content[:header_size].tobytes()
         if zlib.crc32(header[: -_CRC.size]) != _CRC.unpack(header[-_CRC.size :])[0]:
-            raise self._fail("the header is damaged (its checksum does not match)")
+            raise self.failure("the header is damaged (its checksum does not match)")
         if version != VERSION:
-            raise self._fail(f"format version {version}; this pyhash reads version {VERSION}")
+            raise self.failure(f"format version {version}; this pyhash reads version {VERSION}")
         if file_size != size:
-            raise self._fail(f"the file must have {file_size} bytes, it has {size}")
+            raise self.failure(f"the file must have {file_size} bytes, it has {size}")
         with self.expecting_sense():
             content = json.loads(header[_PREFIX.size : -_CRC.size].rstrip(b"\0"))
             offset = header_size
@@ -208,7 +210,7 @@ class Reader:
                 offset += _padded(section["nbytes"])
                 sections[section["name"]] = section
             if offset != file_size or len(sections) != len(content["sections"]):
-                raise self._fail("the sections do not fill the file")
+                raise self.failure("the sections do not fill the file")
             return content["meta"], sections
 
     @contextlib.contextmanager
@@ -219,7 +221,7 @@ class Reader:
         except CorruptIndexError:
             raise
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise self._fail(f"the header says what cannot be: {error!r}") from error
+            raise self.failure(f"the header is inconsistent: {error!r}") from error
 
     def _take(self, name: str, dtype: str, *shape: int | None) -> Array:
         """Return a section's array, read-only where the content is; it must be of this shape, None being any length."""
@@ -227,40 +229,41 @@ class Reader:
         found = tuple(section["shape"])
         fits = len(found) == len(shape) and all(want in (None, n) for n, want in zip(found, shape, strict=True))
         if section["dtype"] != dtype or not fits:
-            raise self._fail(f"section {name!r} must be {dtype} {shape}, it is {section['dtype']} {found}")
+            raise self.failure(f"section {name!r} must be {dtype} {shape}, it is {section['dtype']} {found}")
         data = self._content[section["offset"] : section["offset"] + section["nbytes"]]
         array: Array = data.view(_DTYPES[dtype]).reshape(found)
         return array
 
-    def runs(self, n_words: int) -> list[Run]:
-        """Return the runs, sharing the content's memory."""
-        runs = []
+    def segments(self, n_words: int) -> list[Segment]:
+        """Return the segments, sharing the content's memory."""
+        segments = []
         known = set()
         for i, described in enumerate(self.meta["runs"]):
             n = whole(described["codes"], 1, self._content.size)
             first_id = whole(described["first_id"], -(2**63), 2**63 - n)
-            blocks = self._take(f"{i}.blocks", "<u8", -(-n // BLOCK), n_words, BLOCK)
+            blocks = self._take(f"{i}.blocks", "<u8", blocks_of(n), n_words, BLOCK)
             ids = self._take(f"{i}.ids", "<i8", n) if f"{i}.ids" in self._sections else None
-            dead = self._take(f"{i}.dead", "<u8", len(blocks)) if f"{i}.dead" in self._sections else None
+            removed = self._take(f"{i}.dead", "<u8", len(blocks)) if f"{i}.dead" in self._sections else None
             ring = None
             if f"{i}.ring.order" in self._sections:
                 least = self._take(f"{i}.ring.least", "<u4", None)
                 ring = Ring(
                     self._take(f"{i}.ring.order", "<u4", n),
-                    self._take(f"{i}.ring.centres", "<u8", -(-len(least) // BLOCK), n_words, BLOCK),
+                    self._take(f"{i}.ring.centres", "<u8", blocks_of(len(least)), n_words, BLOCK),
                     least,
                     self._take(f"{i}.ring.first", "<u4", len(least) + 1),
                     self._take(f"{i}.ring.starts", "<u4", None),
                 )
             known |= {f"{i}.{name}" for name in ("blocks", "ids", "dead", *(f"ring.{name}" for name in Ring._fields))}
-            runs.append(Run.from_arrays(blocks, n, first_id, ids, dead, ring))
+            n_removed = 0 if removed is None else int(np.bitwise_count(removed).sum())
+            segments.append(Segment(Chunks.of_blocks(blocks), n, first_id, ids, removed, n_removed, ring))
         if strange := self._sections.keys() - known:
-            raise self._fail(f"nothing is known of section {min(strange)!r}")
-        return runs
+            raise self.failure(f"unknown section {min(strange)!r}, perhaps of a newer pyhash")
+        return segments
 
     def verify(self) -> None:
         """Check the checksum of every section."""
         for section in self._sections.values():
             data = self._content[section["offset"] : section["offset"] + _padded(section["nbytes"])]
             if zlib.crc32(_bytes_of(data)) != section["crc32"]:
-                raise self._fail(f"section {section['name']!r} is damaged (its checksum does not match)")
+                raise self.failure(f"section {section['name']!r} is damaged (its checksum does not match)")

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import backend
-from ..backend import MAX_DISTANCE, Kernel, Metric, Segment
+from ..backend import MAX_DISTANCE, PAD_ID, Kernel, Metric
 from ..backend import metric as measure
 from ..codes import Levels, as_array, check_codes, check_int, from_words, to_words, words_per_code
 from ..errors import CorruptIndexError
-from ..support import ReadWriteLock, machine, reads
 from . import file as _file
-from .results import Hits, Pairs, Ranges
-from .runs import Runs, ascending
+from .checks import MAX_ID, check_ids, check_room, check_unique, too_many
+from .chunks import Words
+from .results import Hits, IndexStats, Pairs, Ranges, SegmentStats
+from .rings import Rings, Structure
+from .search import Target, ascending, cascaded, everything, only
+from .segment import Ids, Segment
+from .sense import nonsense
+from .snapshot import Snapshot
+from .writer import Writer
 
 __all__ = ["CorruptIndexError", "Index"]
 
-_log = logging.getLogger("pyhash")
-_MAX_ID = 2**63 - 1
 _MAX_K = 2**31 - 1
 _LARGE_ANSWER = 1 << 24  # entries: from here on, ask whether they fit in memory
 _MAX_METRICS = 64  # kept: a service may weigh every query in its own way
-_MAX_CANDIDATES = 1 << 24  # of a cascade, held at once: so many queries are taken together
-_PAD_ID = -1
 _STRUCTURES = ("auto", "flat", "ring")
 
 Codes = NDArray[np.uint8]
-Ids = NDArray[np.int64]
-Distances = NDArray[np.int32]
+_T = TypeVar("_T")
 
 
 class Index:
@@ -56,8 +55,10 @@ class Index:
     Notes
     -----
     Every answer is ordered by (distance, id): ties go to the smaller id, whatever the kernel, the number of threads
-    and the batch. Searches run at the same time as one another and without the GIL; `add`, `update` and `remove` wait
-    for them and are seen whole or not at all.
+    and the batch. Searches take no lock and run without the GIL, beside one another and beside changes; `add`,
+    `update` and `remove` take turns and are seen whole or not at all, also where an exception, Ctrl-C or a fork comes
+    in between. A search sees the index as it is when it begins. An update of many codes holds the old and the new ones
+    for as long as it takes.
 
     Examples
     --------
@@ -74,7 +75,7 @@ class Index:
         bits: int | Levels | Mapping[str, int] | None = None,
         *,
         levels: Levels | Mapping[str, int] | int | None = None,
-        structure: Literal["auto", "flat", "ring"] = "auto",
+        structure: Structure = "auto",
     ) -> None:
         if (bits is None) == (levels is None):
             raise ValueError(f"exactly one of bits and levels must be given, got bits={bits!r}, levels={levels!r}")
@@ -89,12 +90,13 @@ class Index:
             self._levels = Levels.single(layout)  # type: ignore[arg-type]
         self._bits = self._levels.bits
         self._n_bytes = self._levels.n_bytes
-        self._runs = Runs(words_per_code(self._n_bytes), structure)
-        self._next_id = 0
+        self._n_words = words_per_code(self._n_bytes)
+        self._now = Snapshot()  # a reader takes it once a call; a change ends in one store of another
+        self._writer = Writer()
+        self._rings = Rings(structure)
         self._metrics: dict[tuple[type[Kernel], measure.Terms], Metric] = {}
-        self._lock = ReadWriteLock()
-        self._builder: threading.Thread | None = None  # who builds a ring at the moment
         self._reader: _file.Reader | None = None  # the mapped file, which cannot change
+        self._origin: Index | None = None  # whose snapshot this is
 
     # What there is
 
@@ -109,51 +111,41 @@ class Index:
         return self._levels
 
     @property
-    def structure(self) -> str:
+    def structure(self) -> Structure:
         """How codes are searched: what was asked for."""
-        return self._runs.structure
+        return self._rings.structure
 
     @property
     def readonly(self) -> bool:
-        """Whether the index is mapped from a file, and so cannot change."""
-        return self._reader is not None
+        """Whether the index cannot change: it is mapped from a file, or a `snapshot`."""
+        return self._reader is not None or self._origin is not None
 
     @property
-    @reads
     def ids(self) -> Ids:
         """Ids of all codes, ascending: int64 `(n,)`, a copy."""
-        with self._lock.reading():
-            return self._runs.ids()
+        return self._now.ids()
 
     @property
-    @reads
     def nbytes(self) -> int:
         """Bytes of memory in use for codes and ids."""
-        with self._lock.reading():
-            return sum(run.nbytes for run in self._runs.list)
+        return sum(segment.nbytes for segment in self._now.segments)
 
-    @reads
     def __len__(self) -> int:
-        with self._lock.reading():
-            return len(self._runs)
+        return self._now.n_codes
 
-    @reads
     def __contains__(self, id: object) -> bool:
         try:
             number = check_int(id, "id")
         except TypeError:
             return False
-        if not -_MAX_ID - 1 <= number <= _MAX_ID:
+        if not -MAX_ID - 1 <= number <= MAX_ID:
             return False
-        wanted = np.array([number], dtype=np.int64)
-        with self._lock.reading():
-            return len(self._runs.taken(wanted)) > 0
+        return len(self._now.taken(np.array([number], dtype=np.int64))) > 0
 
     def __repr__(self) -> str:
         name = f"levels={dict(self._levels)!r}" if len(self._levels) > 1 else f"bits={self._bits}"
         return f"<pyhash.Index {name}, {len(self)} codes>"
 
-    @reads
     def codes(self, ids: ArrayLike) -> Codes:
         """Return stored codes.
 
@@ -171,42 +163,40 @@ class Index:
         MissingIdError
             When an id is not in the index; it is a KeyError.
         """
-        wanted = _check_ids(ids, "ids")
-        with self._lock.reading():
-            rows = from_words(self._runs.rows(wanted), self._n_bytes)
+        rows = from_words(self._now.rows(check_ids(ids, "ids"), self._n_words), self._n_bytes)
         return rows[0] if np.ndim(ids) == 0 else rows
 
-    @reads
-    def stats(self) -> dict[str, Any]:
-        """Describe the index: sizes, structure, kernel, and how queries were answered.
-
-        A run of codes with a ring says how many clusters it has, how many queries it has answered since it was built
-        or opened, how many it handed back to a flat pass, and how many codes an answered query passed over on average.
-        """
-        runs = []
-        with self._lock.reading():
-            for run in self._runs.list:
-                described: dict[str, Any] = {"codes": len(run), "removed": run.n_dead, "clusters": 0}
-                if run.ring is not None:
-                    described["clusters"] = len(run.ring.least)
-                    kernel = backend.active()
-                    counters = run.view(kernel).ring_counters() if kernel.rings else None
-                    if counters is not None:
-                        answered, handed_back, scanned = counters
-                        described["answered"] = answered
-                        described["handed_back"] = handed_back
-                        described["codes_per_query"] = scanned / answered if answered else None
-                runs.append(described)
-        return {
-            "codes": sum(run["codes"] for run in runs),
-            "bits": self._bits,
-            "levels": dict(self._levels),
-            "structure": self.structure,
-            "runs": runs,
-            "nbytes": self.nbytes,
-            "readonly": self.readonly,
-            "kernel": backend.kernel(),
-        }
+    def stats(self) -> IndexStats:
+        """Describe the index: sizes, structure, kernel, and how queries were answered."""
+        now, kernel = self._now, backend.active()
+        segments = []
+        for segment in now.segments:
+            clusters, counters = 0, None
+            if segment.ring is not None:
+                clusters = len(segment.ring.least)
+                counters = segment.view(kernel).ring_counters() if kernel.rings else None
+            answered, handed_back, scanned = counters or (0, 0, 0)
+            segments.append(
+                SegmentStats(
+                    codes=len(segment),
+                    removed=segment.n_removed,
+                    clusters=clusters,
+                    answered=answered,
+                    handed_back=handed_back,
+                    codes_per_query=scanned / answered if answered else None,
+                )
+            )
+        return IndexStats(
+            codes=now.n_codes,
+            bits=self._bits,
+            levels=dict(self._levels),
+            structure=self.structure,
+            segments=segments,
+            nbytes=sum(segment.nbytes for segment in now.segments),
+            reserved_bytes=sum(segment.reserved_bytes for segment in now.segments),
+            readonly=self.readonly,
+            kernel=kernel.name,
+        )
 
     # Changes
 
@@ -234,37 +224,32 @@ class Index:
         rows = check_codes(codes, self._bits, "codes")
         words = to_words(np.atleast_2d(rows))
         n = len(words)
-        given = None if ids is None else _check_ids(ids, "ids")
-        if given is not None:
-            if len(given) != n:
-                raise ValueError(f"ids must have one entry a code: {n}, got {len(given)}")
-            if np.any(given == _PAD_ID):
-                raise ValueError("ids must not contain -1, which marks padding in answers")
-            order = _check_unique(given)
-            ordered = given if order is None else given[order]
-            words = words if order is None else words[order]
-        stored = self._lock.writing(self._insert, words, None if given is None else ordered)
-        return stored if given is None else given
-
-    def _insert(self, words: NDArray[np.uint64], ids: Ids | None) -> Ids:
-        """Store words whose ids ascend, or get the next free ones; return the ids."""
-        self._check_writable()
-        n, free = len(words), self._free_id()
         if ids is None:
-            if free + n - 1 > _MAX_ID:
-                raise ValueError(f"ids must be given: the next free id, {free}, leaves no room for {n}")
-            ids = np.arange(free, free + n, dtype=np.int64)
-        else:
-            taken = self._runs.taken(ids)
-            if len(taken):
-                raise ValueError(f"ids must be new, but {int(taken[0])} is in the index")
-        self._runs.insert(words, ids)
-        self._next_id = self._free_id()
-        return ids
+            return self._change(lambda now: self._appended(now, words))
+        given = check_ids(ids, "ids")
+        if len(given) != n:
+            raise ValueError(f"ids must have one entry a code: {n}, got {len(given)}")
+        if np.any(given == PAD_ID):
+            raise ValueError("ids must not contain -1, which marks padding in answers")
+        order = check_unique(given)
+        ordered, words = (given, words) if order is None else (given[order], words[order])
 
-    def _free_id(self) -> int:
-        """Return the id after the largest there ever was, also where an interrupt came before it was noted."""
-        return max([self._next_id, *(run.last_id + 1 for run in self._runs.list)])
+        def change(now: Snapshot) -> tuple[Snapshot, None]:
+            taken = now.taken(ordered)
+            if len(taken):
+                raise ValueError(f"id {int(taken[0])} is already in the index; use update() to replace its code")
+            return now.added(words, ordered), None
+
+        self._change(change)
+        return given
+
+    def _appended(self, now: Snapshot, words: Words) -> tuple[Snapshot, Ids]:
+        """Give the next free ids to words."""
+        first, n = now.next_id, len(words)
+        if first + n - 1 > MAX_ID:
+            raise ValueError(f"ids must be given: the next free id, {first}, leaves no room for {n}")
+        ids = np.arange(first, first + n, dtype=np.int64)
+        return now.added(words, ids), ids
 
     def update(self, ids: ArrayLike, codes: ArrayLike) -> None:
         """Replace the codes of ids that are in the index.
@@ -283,12 +268,13 @@ class Index:
         ValueError, TypeError
             When codes or ids do not fit. The index is unchanged whenever an error is raised.
         """
-        wanted = _check_ids(ids, "ids")
+        wanted = check_ids(ids, "ids")
         words = to_words(np.atleast_2d(check_codes(codes, self._bits, "codes")))
         if len(words) != len(wanted):
             raise ValueError(f"codes must have one row an id: {len(wanted)}, got {len(words)}")
-        _check_unique(wanted)
-        self._lock.writing(self._change, self._runs.update, wanted, words)
+        order = check_unique(wanted)
+        wanted, words = (wanted, words) if order is None else (wanted[order], words[order])
+        self._change(lambda now: (now.updated(words, wanted), None))
 
     def remove(self, ids: ArrayLike) -> None:
         """Remove codes.
@@ -303,11 +289,13 @@ class Index:
         MissingIdError
             When an id is not in the index; it is then unchanged.
         """
-        wanted = ascending(_check_ids(ids, "ids"))
-        self._lock.writing(self._change, self._runs.remove, wanted)
+        wanted = ascending(check_ids(ids, "ids"))
+        self._change(lambda now: (now.removed(wanted), None))
 
     def optimize(self, *, threads: int | None = None) -> None:
-        """Do now what is otherwise done as the index is used: one run of codes without gaps, and a ring if it pays.
+        """Compact the index now, and build the clustered search structure if it would help.
+
+        Otherwise both are done as the index is used. Codes can be searched and changed meanwhile.
 
         Parameters
         ----------
@@ -315,15 +303,44 @@ class Index:
             As in `search`.
         """
         n_threads = backend.threads(threads)
-        self._lock.writing(self._change, self._runs.optimize, backend.active(), n_threads)
+        self._change(lambda now: (now.compacted(), None))
+        if self.structure != "flat":
+            self._rings.reconsider()
+            self._build_ring(backend.active(), n_threads)
 
-    def _change(self, change: Callable[..., None], *args: Any) -> None:
-        self._check_writable()
-        change(*args)
+    def snapshot(self) -> Index:
+        """Return what is in the index now as an index that cannot change, at once: both share the memory.
 
-    def _check_writable(self) -> None:
+        Examples
+        --------
+        >>> import numpy as np, pyhash
+        >>> index = pyhash.Index(bits=8)
+        >>> before = index.snapshot()
+        >>> index.add(np.array([[7]], dtype=np.uint8))
+        array([0])
+        >>> len(before), len(index)
+        (0, 1)
+        """
+        twin = self._twin()
+        twin._now, twin._rings, twin._reader = self._now, self._rings, self._reader
+        twin._origin = self if self._origin is None else self._origin
+        return twin
+
+    def _twin(self) -> Index:
+        return type(self)(levels=self._levels, structure=self.structure)
+
+    def _change(self, change: Callable[[Snapshot], tuple[Snapshot, _T]]) -> _T:
+        """Store what a change makes of the index as it is; whatever can fail comes before the store."""
         if self._reader is not None:
             raise ValueError("the index is mapped from a file and read-only; open it with mmap=False to change it")
+        if self._origin is not None:
+            raise ValueError("the index is a snapshot and read-only; change the index it was taken from, or a copy")
+        return self._writer.alone(lambda: self._store(change))
+
+    def _store(self, change: Callable[[Snapshot], tuple[Snapshot, _T]]) -> _T:
+        now, answer = change(self._now)
+        self._now = now
+        return answer
 
     # Searches
 
@@ -371,38 +388,20 @@ class Index:
         n_threads = backend.threads(threads)
         kernel = backend.active()
         if k * len(words) >= _LARGE_ANSWER:
-            _check_room(k, len(words))
+            check_room(k, len(words))
         terms = measure.terms(self._levels, level, weights)
+        metric = None if terms is None else self._metric(kernel, terms)
         if cascade is not None:
             coarse, n_candidates = self._check_cascade(cascade)
-        elif terms is None and where is None and self._runs.wants_ring(kernel, len(words)):
-            self._build_ring(kernel, n_threads)
-        before = self._lock.held()  # not `reads`: one call less where calls count
-        try:
-            with self._lock.reading():
-                segments, allowed = self._to_search(kernel, where, len(words))
-                metric = self._metric(kernel, terms)
-                if cascade is None:
-                    distances, ids = kernel.topk(segments, words, metric, k, allowed, n_threads)
-                else:
-                    distances = np.empty((len(words), k), dtype=np.int32)
-                    ids = np.empty((len(words), k), dtype=np.int64)
-                    coarse_metric = self._metric(kernel, coarse)
-                    n_candidates = max(1, min(n_candidates, len(self._runs)))
-                    step = max(1, _MAX_CANDIDATES // n_candidates)
-                    for begin in range(0, len(words), step):
-                        batch = words[begin : begin + step]
-                        _, near = kernel.topk(segments, batch, coarse_metric, n_candidates, allowed, n_threads)
-                        for i, candidates in enumerate(near, begin):
-                            runs = self._runs.gathered(np.sort(candidates[candidates != _PAD_ID]))
-                            few = [run.view(kernel) for run in runs]
-                            distances[i], ids[i] = kernel.topk(few, words[i : i + 1], metric, k, None, 1)
-        except BaseException:
-            self._lock.give_back(before)
-            raise
+            target = self._target(kernel, self._now, where, len(words))
+            coarse_metric = None if coarse is None else self._metric(kernel, coarse)
+            distances, ids = cascaded(kernel, target, words, coarse_metric, n_candidates, metric, k, n_threads)
+        else:
+            now = self._current(kernel, len(words), n_threads) if terms is None and where is None else self._now
+            target = self._target(kernel, now, where, len(words))
+            distances, ids = kernel.topk(target.views, words, metric, k, target.allowed, n_threads)
         return Hits(distances[0], ids[0]) if single else Hits(distances, ids)
 
-    @reads
     def range_search(
         self,
         queries: ArrayLike,
@@ -438,16 +437,14 @@ class Index:
         n_threads = backend.threads(threads)
         kernel = backend.active()
         terms = measure.terms(self._levels, level, weights)
-        if terms is None and where is None and self._runs.wants_ring(kernel, len(words)):
-            self._build_ring(kernel, n_threads)
+        metric = None if terms is None else self._metric(kernel, terms)
+        now = self._current(kernel, len(words), n_threads) if terms is None and where is None else self._now
+        target = self._target(kernel, now, where, len(words))
         try:
-            with self._lock.reading():
-                segments, allowed = self._to_search(kernel, where, len(words))
-                return Ranges(*kernel.within(segments, words, self._metric(kernel, terms), radius, allowed, n_threads))
+            return Ranges(*kernel.within(target.views, words, metric, radius, target.allowed, n_threads))
         except MemoryError:
-            raise _too_many(radius) from None
+            raise too_many(radius) from None
 
-    @reads
     def pairs(self, radius: int, *, threads: int | None = None) -> Pairs:
         """Find all pairs of stored codes that are near each other: near-duplicates.
 
@@ -467,22 +464,20 @@ class Index:
         radius = min(check_int(radius, "radius", 0), MAX_DISTANCE)
         n_threads = backend.threads(threads)
         kernel = backend.active()
+        target = everything(kernel, self._now)
         try:
-            with self._lock.reading():
-                segments, _ = self._to_search(kernel, None, 0)
-                return Pairs(*kernel.pairs(segments, radius, n_threads))
+            return Pairs(*kernel.pairs(target.views, radius, n_threads))
         except MemoryError:
-            raise _too_many(radius) from None
+            raise too_many(radius) from None
 
-    def _metric(self, kernel: Kernel, terms: measure.Terms | None) -> Metric | None:
-        """Return the backend's metric for these terms, made once; None for the whole code."""
-        if terms is None:
-            return None
-        metric = self._metrics.get((type(kernel), terms))
+    def _metric(self, kernel: Kernel, terms: measure.Terms) -> Metric:
+        """Return the kernel's metric for these terms, made once."""
+        key = type(kernel), terms
+        metric = self._metrics.get(key)
         if metric is None:
             if len(self._metrics) >= _MAX_METRICS:
                 self._metrics = {}
-            metric = self._metrics[type(kernel), terms] = measure.metric(kernel, self._n_bytes, terms)
+            metric = self._metrics[key] = measure.metric(kernel, self._n_bytes, terms)
         return metric
 
     def _check_cascade(self, cascade: tuple[str, int]) -> tuple[measure.Terms | None, int]:
@@ -492,42 +487,40 @@ class Index:
         measure.check_level(self._levels, level, "cascade")
         return measure.terms(self._levels, level, None), check_int(n_candidates, "cascade's number of candidates", 1)
 
-    @reads
-    def _build_ring(self, kernel: Kernel, threads: int) -> None:
-        """Build a ring while others go on searching; changes wait for it."""
-        builder = self._builder
-        if self._reader is not None or (builder is not None and builder.is_alive()) or self._lock.reads_here():
-            return  # a mapped file does not change; another thread is at it (one that a fork left behind is not alive)
-        self._builder = threading.current_thread()
-        try:
-            with self._lock.reading():
-                plan = self._runs.plan_ring(kernel, threads)
-            self._lock.writing(self._runs.take_ring, plan)
-        except MemoryError:  # searches go on without it
-            _log.warning("no memory to build a ring for %d codes; searching without", len(self))
-            self._runs.give_up_ring()
-        finally:
-            self._builder = None
+    def _current(self, kernel: Kernel, n_queries: int, threads: int) -> Snapshot:
+        """Count a search of all codes; return what to search, with a ring if it was time to build one."""
+        if self._reader is None and self._rings.wanted(kernel, self._now, n_queries):
+            self._build_ring(kernel, threads)
+        return self._now
 
-    def _to_search(
-        self, kernel: Kernel, where: ArrayLike | None, n_queries: int
-    ) -> tuple[list[Segment], list[NDArray[np.uint64]] | None]:
-        """Return the backend's segments to search, and bit masks of what is allowed in them."""
+    def _build_ring(self, kernel: Kernel, threads: int) -> None:
+        """Build a ring, while others search and change the index."""
+        if self._writer.busy_here():  # a signal handler that searches in the middle of a change: not now
+            return
+        built = self._rings.build(kernel, self._now, threads)
+        if built is not None:
+            for index in (self, self._origin):
+                if index is not None and not index._writer.busy_here():
+                    index._install(*built)
+
+    def _install(self, first: Segment, ring: Segment) -> None:
+        self._writer.alone(lambda: self._store(lambda now: (now.with_ring(first, ring), None)))
+
+    def _target(self, kernel: Kernel, now: Snapshot, where: ArrayLike | None, n_queries: int) -> Target:
+        """Return what to search."""
         if where is None:
-            return [run.view(kernel) for run in self._runs.for_backend(kernel)], None
+            return everything(kernel, now)
         allowed = as_array(where, "where")
         if allowed.ndim != 1:
             raise ValueError(f"where must be 1-D, got {allowed.ndim}-D")
         if allowed.dtype != np.bool_:
-            allowed = _check_ids(allowed, "where")
-        elif len(allowed) != len(self):
-            raise ValueError(f"where, as a mask, must have one entry a code: {len(self)}, got {len(allowed)}")
-        runs, masks = self._runs.restricted(kernel, allowed, n_queries)
-        return [run.view(kernel) for run in runs], masks
+            allowed = check_ids(allowed, "where")
+        elif len(allowed) != len(now):
+            raise ValueError(f"where, as a mask, must have one entry a code: {len(now)}, got {len(allowed)}")
+        return only(kernel, now, allowed, n_queries)
 
     # Files, bytes, copies
 
-    @reads
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the index to a file.
 
@@ -546,8 +539,7 @@ class Index:
         OSError
             When the file cannot be written; `path` is then as it was.
         """
-        with self._lock.reading():
-            _file.save(path, *self._content(), overwrite=overwrite)
+        _file.save(path, *self._content(), overwrite=overwrite)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mmap: bool = False) -> Index:
@@ -574,11 +566,9 @@ class Index:
             reader.verify()
         return cls._from_reader(reader, readonly=mmap)
 
-    @reads
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` would write."""
-        with self._lock.reading():
-            return _file.dump(*self._content())
+        return _file.dump(*self._content())
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> Index:
@@ -590,9 +580,15 @@ class Index:
         return cls._from_reader(reader, readonly=False)
 
     def verify(self) -> None:
-        """Check the checksums of a mapped file; CorruptIndexError when it is damaged."""
+        """Check a mapped file, its checksums and what it says; CorruptIndexError when it is damaged."""
         if self._reader is not None:
             self._reader.verify()
+            self._check_sense(self._reader)
+
+    def _check_sense(self, reader: _file.Reader) -> None:
+        problem = nonsense(self._now, self._bits)
+        if problem is not None:
+            raise reader.failure(problem)
 
     def __bytes__(self) -> bytes:
         return self.to_bytes()
@@ -601,11 +597,16 @@ class Index:
         return type(self).from_bytes, (self.to_bytes(),)
 
     def __copy__(self) -> Index:
-        return type(self).from_bytes(self.to_bytes())
+        if self._reader is not None:  # a copy can change, so what it holds must be whole
+            return type(self).from_bytes(self.to_bytes())
+        twin = self._twin()
+        twin._now = self._now.copy()
+        return twin
 
     def _content(self) -> tuple[dict[str, Any], list[_file.Section]]:
-        meta = {"levels": list(self._levels.items()), "next_id": self._free_id(), "structure": self.structure}
-        described, sections = _file.describe_runs(self._runs.list)
+        now = self._now
+        meta = {"levels": list(self._levels.items()), "next_id": now.next_id, "structure": self.structure}
+        described, sections = _file.describe(now.segments)
         return {**meta, "runs": described}, sections
 
     @classmethod
@@ -613,48 +614,10 @@ class Index:
         with reader.expecting_sense():
             meta = reader.meta
             index = cls(levels=Levels(dict(meta["levels"])), structure=meta["structure"])
-            index._runs.list = reader.runs(index._runs.n_words)
-            # The ids of a mapped file are not looked at, and nothing is added to it.
-            taken = [] if readonly else [run.last_id + 1 for run in index._runs.list]
-            index._next_id = _file.whole(meta["next_id"], max([0, *taken]), _MAX_ID + 1)
-        index._reader = reader if readonly else None
+            next_id = _file.whole(meta["next_id"], 0, MAX_ID + 1)
+            index._now = Snapshot(reader.segments(index._n_words), next_id)
+        if readonly:
+            index._reader = reader
+        else:
+            index._check_sense(reader)
         return index
-
-
-def _check_room(k: int, n_queries: int) -> None:
-    if 48 * k * n_queries > machine.available_memory():
-        raise MemoryError(f"k must be smaller: {n_queries} answers of {k} entries do not fit in memory")
-
-
-def _too_many(radius: int) -> MemoryError:
-    return MemoryError(f"radius must be smaller: more lies within {radius} than fits in memory")
-
-
-def _check_ids(ids: ArrayLike, name: str) -> Ids:
-    """Return ids as int64 `(n,)`; a single id as one entry."""
-    array = np.atleast_1d(as_array(ids, name))
-    if array.size == 0 and array.dtype == np.float64:  # what NumPy makes of an empty list
-        array = array.astype(np.int64)
-    if array.dtype == np.object_:  # what NumPy makes of integers that fit in no type of its own
-        for id in array.flat:
-            if type(id) is int:
-                check_int(id, name, -_MAX_ID - 1, _MAX_ID)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, got {array.ndim}-D")
-    if array.dtype.kind == "u" and array.size:
-        check_int(array.max(), name, maximum=_MAX_ID)
-    return array.astype(np.int64)
-
-
-def _check_unique(ids: Ids) -> NDArray[np.intp] | None:
-    """Return the order in which ids ascend, None where they do as they are; ValueError when one is there twice."""
-    if np.all(ids[1:] > ids[:-1]):
-        return None
-    order = np.argsort(ids, kind="stable")
-    ordered = ids[order]
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(repeated):
-        raise ValueError(f"ids must be unique, got {int(repeated[0])} more than once")
-    return order

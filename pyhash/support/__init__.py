@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from . import files, machine
 from .extras import DISTRIBUTION, require
-from .lock import ReadWriteLock, held, hold_through_fork, locked, reads, release
+from .lock import held, hold_through_fork, locked, release
 from .text import many, printable
 
 __all__ = [
     "DISTRIBUTION",
-    "ReadWriteLock",
     "files",
     "held",
     "hold_through_fork",
@@ -17,7 +16,6 @@ __all__ = [
     "machine",
     "many",
     "printable",
-    "reads",
     "release",
     "require",
 ]

@@ -365,7 +365,7 @@ def test_default_ids_count_on_from_the_largest(kernel: str) -> None:
 
 @pytest.mark.parametrize("order", ["descending", "interleaved", "random"])
 def test_one_at_a_time_in_any_order(kernel: str, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tune(monkeypatch, small_run=16)  # so that there are several runs
+    tune(monkeypatch, small_segment=16)  # so that there are several runs
     rng = np.random.default_rng(1)
     codes, queries = sample(300, 64)
     ids = {
@@ -376,10 +376,10 @@ def test_one_at_a_time_in_any_order(kernel: str, order: str, monkeypatch: pytest
     index = Index(64)
     for code, id in zip(codes, ids.tolist(), strict=True):
         index.add(code, id)
-    assert len(index.stats()["runs"]) <= 8
+    assert len(index.stats().segments) <= 8
     check(index, codes, ids, queries)
     index.optimize()
-    assert len(index.stats()["runs"]) == 1
+    assert len(index.stats().segments) == 1
     check(index, codes, ids, queries)
 
 
@@ -403,12 +403,12 @@ def test_ids_that_are_handed_out_are_the_callers(kernel: str) -> None:
 # Changes
 
 
-@pytest.mark.parametrize("small_run", [16, 4096])
+@pytest.mark.parametrize("small_segment", [16, 4096])
 @pytest.mark.parametrize("custom", [False, True])
 def test_remove_update_and_add_again(
-    kernel: str, custom: bool, small_run: int, monkeypatch: pytest.MonkeyPatch
+    kernel: str, custom: bool, small_segment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tune(monkeypatch, small_run=small_run)
+    tune(monkeypatch, small_segment=small_segment)
     codes, queries = sample(700, 64)
     ids = np.random.default_rng(4).permutation(700) * 3 - 900 if custom else np.arange(700)
     index = filled(codes, ids)
@@ -432,7 +432,7 @@ def test_remove_update_and_add_again(
     same(index.pairs(12), oracle.pairs(now[kept], ids[kept], 12))
 
     index.optimize()
-    assert [run["removed"] for run in index.stats()["runs"]] == [0]
+    assert [run.removed for run in index.stats().segments] == [0]
     check(index, now[kept], ids[kept], queries)
     index.remove(ids[kept[:-1]])
     check(index, now[kept[-1:]], ids[kept[-1:]], queries)
@@ -565,7 +565,7 @@ def test_cascade_obeys_filters(kernel: str) -> None:
 @pytest.mark.parametrize("history", ["one run", "several runs", "removed"])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 0.97, 1.0])
 def test_filters(kernel: str, share: float, history: str, structure: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tune(monkeypatch, small_run=16)
+    tune(monkeypatch, small_segment=16)
     rng = np.random.default_rng(int(share * 100))
     codes, queries = sample(900, 64)
     ids = rng.permutation(900) * 2 - 300 if history == "several runs" else np.arange(900)
@@ -675,12 +675,12 @@ def test_default_ids_cost_nothing_and_custom_ids_eight_bytes() -> None:
     for begin in range(0, n, 100_000):
         index.add(codes[begin : begin + 100_000])
     assert index.nbytes <= 1.1 * 8 * n
-    assert sum(chunk.nbytes for run in index._runs.list for chunk in run.chunks) <= 1.1 * 8 * n  # room to grow included
+    assert index.stats().reserved_bytes <= 1.1 * 8 * n  # room to grow included
     custom = filled(codes, np.arange(n)[::-1] * 2)
     assert index.nbytes + 7 * n < custom.nbytes <= 1.1 * 8 * n + 8 * n
     custom.remove(custom.ids[::3])
     assert custom.nbytes <= 1.1 * 8 * n + 8 * n + n
-    assert index.stats()["nbytes"] == index.nbytes
+    assert index.stats().nbytes == index.nbytes
 
 
 def test_small_indexes_are_small() -> None:
@@ -688,7 +688,7 @@ def test_small_indexes_are_small() -> None:
         index = Index(bits)
         assert index.nbytes == 0
         index.add(np.zeros((1, bits // 8), dtype=np.uint8))
-        assert sum(chunk.nbytes for run in index._runs.list for chunk in run.chunks) <= 64 * (bits + 63)
+        assert index.stats().reserved_bytes <= 64 * (bits + 63)
 
 
 def test_what_there_is(kernel: str) -> None:
@@ -705,9 +705,9 @@ def test_what_there_is(kernel: str) -> None:
         False,
     )
     stats = index.stats()
-    assert (stats["codes"], stats["bits"], stats["kernel"], stats["structure"]) == (98, 64, kernel, "flat")
-    assert stats["runs"] == [{"codes": 98, "removed": 2, "clusters": 0}]
-    assert stats["levels"] == {"coarse": 16, "fine": 48}
+    assert (stats.codes, stats.bits, stats.kernel, stats.structure) == (98, 64, kernel, "flat")
+    assert [(segment.codes, segment.removed, segment.clusters) for segment in stats.segments] == [(98, 2, 0)]
+    assert stats.levels == {"coarse": 16, "fine": 48}
     assert Index(64).levels == {"code": 64}
 
 

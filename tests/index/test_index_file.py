@@ -49,7 +49,7 @@ def example(kind: str) -> Index:
     if kind == "ring":
         index.search(random_codes(rng, 1, 16))
     index.remove(ids[:7])
-    if kind == "ring" and index.stats()["runs"][0]["clusters"] == 0:
+    if kind == "ring" and index.stats().segments[0].clusters == 0:
         pytest.skip("the Numba backend builds no rings")
     return index
 
@@ -119,8 +119,8 @@ def test_what_is_saved_does_not_depend_on_chance(kernel: str) -> None:
     for scrap in (0, 255):
         index = Index(100)
         index.add(codes[:150])
-        for run in index._runs.list:
-            for chunk in run.chunks:
+        for segment in index._now.segments:
+            for chunk in segment.chunks.arrays:
                 chunk[-1, :, 40:] |= np.uint64(scrap)
         made.append(bytes(index))
     assert made[0] == made[1]
@@ -609,7 +609,7 @@ def test_a_damaged_ring_that_is_mapped_is_called_damaged(tmp_path: Path) -> None
     index = Index(64, structure="ring")
     index.add(codes)
     index.optimize()
-    if not index.stats()["runs"][0]["clusters"]:
+    if not index.stats().segments[0].clusters:
         pytest.skip("rings are native only")
     index.remove(np.arange(40))
     data = index.to_bytes()

@@ -150,12 +150,12 @@ def test_ring_equals_flat(kernel: str, kind: str) -> None:
         check(index.search(queries, k), truth(kind, k))
         for i in range(0, len(queries), 6):
             check(index.search(queries[i], k), [part[i] for part in truth(kind, k)])
-    (run,) = index.stats()["runs"]
-    assert (run["clusters"] > 0) == HAS_RINGS
+    (run,) = index.stats().segments
+    assert (run.clusters > 0) == HAS_RINGS
     if native(kernel) and "clustered" in kind:
-        assert run["answered"] > 0  # else nothing was tested
-        assert run["codes_per_query"] < N / 4
-        assert run["answered"] + run["handed_back"] == 3 * (len(queries) + len(range(0, len(queries), 6)))
+        assert run.answered > 0  # else nothing was tested
+        assert run.codes_per_query < N / 4
+        assert run.answered + run.handed_back == 3 * (len(queries) + len(range(0, len(queries), 6)))
 
 
 @pytest.mark.parametrize("kind", ["clustered", "clustered, 100 bits", "one far away", "equidistant"])
@@ -197,12 +197,12 @@ def test_ring_after_changes(kernel: str) -> None:
     known.update(zip(back.tolist(), codes[back], strict=True))
     known.update(zip((np.arange(30) * 3 + 10**6).tolist(), queries[:30], strict=True))
     compare()
-    assert len(index.stats()["runs"]) > 1 or not HAS_RINGS
-    assert (index.stats()["runs"][0]["clusters"] > 0) == HAS_RINGS
+    assert len(index.stats().segments) > 1 or not HAS_RINGS
+    assert (index.stats().segments[0].clusters > 0) == HAS_RINGS
     index = Index.from_bytes(bytes(index))
     compare()
     index.optimize()
-    assert len(index.stats()["runs"]) == 1
+    assert len(index.stats().segments) == 1
     compare()
     gone = rng.choice(np.array(list(known)), 12_000, replace=False)
     index.remove(gone)
@@ -216,9 +216,9 @@ def test_ring_with_custom_ids(kernel: str) -> None:
     ids = np.random.default_rng(1).permutation(N) * 5 - 30_000
     index = Index(64, structure="ring")
     index.add(codes, ids)
-    assert index.stats()["runs"][0]["clusters"] == 0
+    assert index.stats().segments[0].clusters == 0
     check(index.search(queries, 10), nearest(codes, ids, queries, 10))
-    assert (index.stats()["runs"][0]["clusters"] > 0) == native(kernel)
+    assert (index.stats().segments[0].clusters > 0) == native(kernel)
     check(Index.from_bytes(bytes(index)).search(queries, 10), nearest(codes, ids, queries, 10))
     assert_array_equal(index.codes(ids[:100]), codes[:100])
 
@@ -273,7 +273,7 @@ def test_longest_codes_with_a_ring_and_longer_ones_without(kernel: str, bits: in
     index = Index(bits, structure="ring")
     index.add(codes)
     check(index.search(queries, 5), nearest(codes, np.arange(6000), queries, 5))
-    assert (index.stats()["runs"][0]["clusters"] > 0) == (native(kernel) and bits == 4096)
+    assert (index.stats().segments[0].clusters > 0) == (native(kernel) and bits == 4096)
     check_within(index, codes, np.arange(6000), queries, bits // 16)
 
 
@@ -289,14 +289,14 @@ def test_auto_builds_a_ring_where_it_pays(kernel: str, kind: str, monkeypatch: p
             check(index.search(queries[j], 10), [part[j] for part in truth(kind, 10)])
         check(index.search(queries, 10), truth(kind, 10))
     ring = kind == "clustered" and native(kernel)
-    assert (auto.stats()["runs"][0]["clusters"] > 0) == ring
-    assert flat.stats()["runs"][0]["clusters"] == 0
+    assert (auto.stats().segments[0].clusters > 0) == ring
+    assert flat.stats().segments[0].clusters == 0
     flat.optimize()
-    assert flat.stats()["runs"][0]["clusters"] == 0
+    assert flat.stats().segments[0].clusters == 0
     at_once = Index(64)
     at_once.add(codes)
     at_once.optimize()
-    assert (at_once.stats()["runs"][0]["clusters"] > 0) == ring
+    assert (at_once.stats().segments[0].clusters > 0) == ring
     check(at_once.search(queries, 10), truth(kind, 10))
 
 
@@ -334,7 +334,7 @@ def test_real_codes(kernel: str, data_directory: Path) -> None:
         check(ring.search(queries[i], 10), flat.search(queries[i], 10))
     check(ring.range_search(queries, 6), flat.range_search(queries, 6))
     if native(kernel):
-        assert ring.stats()["runs"][0]["answered"] > 0
+        assert ring.stats().segments[0].answered > 0
     gone = np.unique(flat.search(queries[:20], 5)[1])
     for index in (flat, ring):
         index.remove(gone)
@@ -353,12 +353,12 @@ def test_a_ring_is_thought_of_again_when_other_codes_have_come(monkeypatch: pyte
     codes, _ = clustered(rng, 10_000, 64, 0.02, 30)
     for _ in range(3):
         index.search(codes[:10])
-    assert index.stats()["runs"][0]["clusters"] == 0
+    assert index.stats().segments[0].clusters == 0
     index.remove(ids)
     index.add(codes)
     for _ in range(3):
         index.search(codes[:10])
-    assert index.stats()["runs"][0]["clusters"] > 0
+    assert index.stats().segments[0].clusters > 0
 
     asked = Index(64, structure="ring")
     asked.add(codes)
@@ -366,7 +366,7 @@ def test_a_ring_is_thought_of_again_when_other_codes_have_come(monkeypatch: pyte
         with pyhash.use("numba"):
             asked.search(codes[:2])
     asked.search(codes[:2])
-    assert asked.stats()["runs"][0]["clusters"] > 0
+    assert asked.stats().segments[0].clusters > 0
 
 
 # What a failure leaves
@@ -390,16 +390,15 @@ def test_no_code_is_lost_where_memory_ends(structure: str, monkeypatch: pytest.M
         assert index.search(codes[:5], 3, where=np.ones(5000, dtype=np.bool_))[0].shape == (5, 3)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pyhash.index.store._allocate", failing)
+        patch.setattr("pyhash.index.chunks._allocate", failing)
         with pytest.raises(MemoryError):
             index.add(np.zeros((100_000, 8), dtype=np.uint8))
         unchanged()
-        if index.stats()["runs"][0]["clusters"]:
-            with pytest.raises(MemoryError):
-                index.update([1, 2, 3], codes[:3])
-            unchanged()
+        with pytest.raises(MemoryError):
+            index.update([1, 2, 3], codes[:3])
+        unchanged()
     with monkeypatch.context() as patch:
-        patch.setattr("pyhash.index.store.merged", failing)
+        patch.setattr("pyhash.index.snapshot.merged", failing)
         index.add(codes[:5], ids=-2 - np.arange(5))  # to be merged with the rest, which can wait
         assert (len(index), len(index.ids)) == (5005, 5005)
         index.remove(-2 - np.arange(5))
@@ -422,7 +421,7 @@ def test_a_ring_that_there_is_no_memory_for_fails_no_search(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("pyhash.index.runs.Runs.plan_ring", failing)
+        patch.setattr("pyhash.index.segment.Segment.with_ring", failing)
         for row in range(20):
             assert index.search(codes[row], 1)[0][0] == 0
     assert len(tries) == 1
@@ -432,7 +431,7 @@ def test_a_ring_that_there_is_no_memory_for_fails_no_search(
         for row in range(20):
             assert index.search(codes[row], 1)[0][0] == 0
     assert "built a ring for 6000 codes" in caplog.text
-    assert index.stats()["runs"][0]["clusters"] > 0
+    assert index.stats().segments[0].clusters > 0
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space work on Linux")

@@ -42,18 +42,20 @@ class AgainstDict(RuleBasedStateMachine):
         levels=st.sampled_from(LEVELS),
         structure=st.sampled_from(["auto", "flat", "ring"]),
         kernel=st.sampled_from(pyhash.kernels()),
-        small_run=st.sampled_from([4, 32, 4096]),
+        small_segment=st.sampled_from([4, 32, 4096]),
         chunk_bytes=st.sampled_from([4096, 2 << 20]),
     )
-    def start(self, levels: dict[str, int], structure: str, kernel: str, small_run: int, chunk_bytes: int) -> None:
+    def start(self, levels: dict[str, int], structure: str, kernel: str, small_segment: int, chunk_bytes: int) -> None:
         self.patch = pytest.MonkeyPatch()
-        tune(self.patch, small_run=small_run, ring_from=64, ring_after=20, chunk_bytes=chunk_bytes)
+        tune(self.patch, small_segment=small_segment, ring_from=64, ring_after=20, chunk_bytes=chunk_bytes)
         self.restore = pyhash.use(kernel)
         self.restore.__enter__()
         self.folder = Path(tempfile.mkdtemp())
         self.levels = pyhash.Levels(levels)
         self.index = Index(levels=self.levels, structure=structure)
         self.model: dict[int, bytes] = {}
+        self.others: list[tuple[Index, dict[int, bytes], int]] = []
+        self.kept: list[tuple[Index, dict[int, bytes]]] = []
         self.next_id = 0
 
     def teardown(self) -> None:
@@ -103,7 +105,7 @@ class AgainstDict(RuleBasedStateMachine):
         codes = self.random_codes(seed, len(ids))
         taken = [id for id in ids if id in self.model]
         if taken:
-            with pytest.raises(ValueError, match="ids must be new"):
+            with pytest.raises(ValueError, match="already in the index"):
                 self.index.add(codes, ids)
             return
         assert_array_equal(self.index.add(codes, ids), ids)
@@ -146,7 +148,7 @@ class AgainstDict(RuleBasedStateMachine):
     @rule()
     def optimize(self) -> None:
         self.index.optimize()
-        assert len(self.index.stats()["runs"]) <= 1
+        assert len(self.index.stats().segments) <= 1
 
     # The same index in another place
 
@@ -161,6 +163,33 @@ class AgainstDict(RuleBasedStateMachine):
             self.index = pickle.loads(pickle.dumps(self.index))
         else:
             self.index = getattr(copy, way)(self.index)
+
+    @rule()
+    def part(self) -> None:
+        """Make a copy that goes its own way."""
+        self.others = [*self.others[-1:], (copy.copy(self.index), dict(self.model), self.next_id)]
+
+    @precondition(lambda self: getattr(self, "others", None))
+    @rule()
+    def change_places(self) -> None:
+        other = self.others.pop(0)
+        self.others.append((self.index, self.model, self.next_id))
+        self.index, self.model, self.next_id = other
+
+    @rule()
+    def keep(self) -> None:
+        """Take a snapshot, which must stay what it is."""
+        self.kept = [*self.kept[-2:], (self.index.snapshot(), dict(self.model))]
+
+    @precondition(lambda self: getattr(self, "kept", None))
+    @rule(seed=SEEDS)
+    def search_what_was_kept(self, seed: int) -> None:
+        index, model = self.kept[0]
+        self.model, now = model, self.model
+        self.compare(index, seed, 3, 5)
+        self.model = now
+        with pytest.raises(ValueError, match="snapshot and read-only"):
+            index.remove([])
 
     @rule(seed=SEEDS)
     def map(self, seed: int) -> None:
@@ -240,6 +269,10 @@ class AgainstDict(RuleBasedStateMachine):
         assert_array_equal(self.index.ids, np.sort(ids))
         assert_array_equal(self.index.codes(ids), codes)
         assert all((id in self.index) == (id in self.model) for id in (-1, 0, 5, 399, MOST))
+        for index, model in [*self.kept, *((index, model) for index, model, _ in self.others)]:
+            assert len(index) == len(model)
+            assert_array_equal(index.ids, sorted(model))
+            assert index.codes(list(model)).tobytes() == b"".join(model.values())
 
 
 TestAgainstDict = AgainstDict.TestCase

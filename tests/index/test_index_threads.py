@@ -282,7 +282,7 @@ index.update([250, 3], codes[:2])
 index.remove([7, 5, 210])
 index.optimize()
 pyhash.Index.from_bytes(bytes(index)).codes([3, 250])
-print(index.stats()["codes"], len(index.ids), sorted(set(sys.modules) - before))
+print(index.stats().codes, len(index.ids), sorted(set(sys.modules) - before))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "197 197 []\n"
@@ -342,7 +342,7 @@ def test_fork_while_a_ring_is_built(kernel: str) -> None:
         for found, exact in zip(index.search(queries, 5), right, strict=True):
             assert_array_equal(found, exact)
         index.search(queries)
-        assert (index.stats()["runs"][0]["clusters"] > 0) == (kernel != "numba")
+        assert (index.stats().segments[0].clusters > 0) == (kernel != "numba")
 
     for _ in range(12):
         index = Index(64, structure="ring")
@@ -514,9 +514,9 @@ def test_interrupts_leave_nothing_locked() -> None:
     unlocked = []
 
     def probe(index: Index) -> None:
-        gate = index._lock._gate.acquire(timeout=5)
-        own = [lock.acquire(timeout=5) for lock in list(index._lock._readers)]
-        unlocked.append(gate and all(own))
+        lock = index._writer._lock()
+        unlocked.append(lock.acquire(timeout=5))
+        lock.release()
 
     def again(index: Index) -> None:
         index.add(codes[10:])
@@ -539,6 +539,76 @@ def test_an_interrupted_add_is_seen_whole_or_not_at_all() -> None:
         assert (n - 10) % 7 == 0
         assert_array_equal(index.codes(index.ids), np.concatenate([codes[:10], *[codes[10:]] * (n // 7)])[:n])
         assert index.add(codes[:1]).tolist() == [n]
+
+
+@needs_timer
+@pytest.mark.parametrize("change", ["add", "update", "remove", "optimize"])
+def test_an_interrupted_change_is_seen_whole_or_not_at_all(change: str) -> None:
+    """Old or new, never a mixture; the next change works. A thousand interrupts of every kind of change."""
+    codes = random_codes(np.random.default_rng(2), 40, 64)
+    fresh = random_codes(np.random.default_rng(3), 40, 64)
+    order = np.random.default_rng(4).permutation(40)
+    struck = 0
+
+    def state(index: Index) -> tuple[list[int], bytes]:
+        ids = index.ids
+        return ids.tolist(), index.codes(ids).tobytes()
+
+    def prepared() -> Index:
+        index = Index(64)
+        index.add(codes[order], order)
+        index.add(codes, range(100, 140))
+        if change == "optimize":
+            index.remove(range(5))
+            index.add(codes[:3], [-5, -3, -4])
+        return index
+
+    def run(index: Index) -> None:
+        if change == "add":
+            index.add(fresh[order], 200 + order)
+        elif change == "update":
+            index.update([*order, *range(100, 140)], np.concatenate([fresh[order], fresh]))
+        elif change == "remove":
+            index.remove(range(10, 35))
+        else:
+            index.optimize(threads=1)
+
+    armed = False
+
+    def interrupt(*_: object) -> None:
+        if armed:  # a signal that comes late interrupts nothing else
+            raise KeyboardInterrupt
+
+    index = prepared()
+    old = state(index)
+    run(index)
+    new = state(index)
+    rng = np.random.default_rng(5)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    gc.disable()
+    try:
+        for _ in range(1000):
+            index = prepared()
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(1e-5, 4e-4)))
+                run(index)
+                armed = False
+            except KeyboardInterrupt:
+                armed = False
+                struck += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            found = state(index)
+            assert found in (old, new)
+            other = threading.Thread(target=index.add, args=(codes[:1], [1000]))
+            other.start()
+            other.join(LONG)
+            assert index.ids.tolist() == [*found[0], 1000]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        gc.enable()
+        signal.signal(signal.SIGALRM, before)
+    assert struck > 50
 
 
 class Cut:
@@ -575,45 +645,53 @@ def test_what_an_interrupt_cuts_off_is_held_as_often_as_before(held: int) -> Non
     assert cut._recursion_count() == held
 
 
-def test_an_interrupt_between_lock_and_block_leaves_the_index_free() -> None:
-    """At each lock that a reader and a writer take."""
-    for name in ("gate", "own", "another"):
-        index = Index(64)
-        index.add(X[None])
-        cut = Cut()
-        if name == "gate":
-            index._lock._gate = cut
-        elif name == "own":
-            index._lock._own.lock = cut
-            index._lock._readers.add(cut)
-        else:
-            index._lock._readers.add(cut)  # of a reader in another thread
-        asks = [lambda index=index: index.add(Y[None]), lambda index=index: index.search(X, 1)]
-        for ask in asks[1:] if name == "own" else asks[:1]:
-            with pytest.raises(KeyboardInterrupt):
-                ask()
-            assert cut._recursion_count() == 0
-        cut.strikes = False
-        thread = threading.Thread(target=index.add, args=(Y[None],), daemon=True)
-        thread.start()
-        thread.join(LONG)
-        assert len(index) == 2
+def test_an_interrupt_between_lock_and_block_leaves_the_index_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Index(64)
+    index.add(X[None])
+    cut = Cut()
+    index._writer._locks = dict.fromkeys(index._writer._locks, cut)  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        index.add(Y[None])
+    assert cut._recursion_count() == 0
+    assert len(index) == 1
+    cut.strikes = False
+    thread = threading.Thread(target=index.add, args=(Y[None],), daemon=True)
+    thread.start()
+    thread.join(LONG)
+    assert len(index) == 2
 
 
-def test_a_thread_does_not_change_what_it_reads() -> None:
+def test_what_comes_in_the_middle_of_a_change_may_search_and_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler, or a finalizer."""
+    index = Index(64, structure="ring")
+    index.add(X[None])
+    added = pyhash.index.snapshot.Snapshot.added
+
+    def interfering(now: Any, *arguments: Any) -> Any:
+        after = added(now, *arguments)
+        assert index.ids.tolist() == [0]
+        assert index.search(X, 1)[1].tolist() == [0]  # with no ring yet, which is not the moment to build one
+        with pytest.raises(RuntimeError, match="cannot change what this thread is changing"):
+            index.remove([0])
+        return after
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyhash.index.snapshot.Snapshot.added", interfering)
+        index.add(Y[None])
+    assert index.ids.tolist() == [0, 1]
+
+
+def test_an_argument_that_changes_the_index_changes_no_search_under_way() -> None:
     index = Index(64, structure="ring")
     index.add(X[None])
 
     class Filter:
         def __array__(self, *_: object, **__: object) -> Any:
-            assert index.ids.tolist() == [0]  # reading while it reads is fine
-            assert index.search(X, 1)[1].tolist() == [0]  # with no ring yet, which is not the moment to build one
             index.add(Y[None])
+            return np.ones(1, dtype=np.bool_)
 
-    with pytest.raises(RuntimeError, match="cannot change what this thread is reading"):
-        index.search(X, where=Filter())  # type: ignore[arg-type]
-    assert len(index) == 1
-    index.add(Y[None])
+    assert index.search(Y, 2, where=Filter()).ids.tolist() == [0, -1]  # type: ignore[arg-type]
+    assert index.search(Y, 1).ids.tolist() == [1]
 
 
 # Rings
@@ -642,7 +720,7 @@ def test_the_first_to_look_for_ids_in_a_ring(look: str) -> None:
             right.append(all(int(id) in index for id in some))
 
     for _ in range(10):
-        index._runs.list[0]._slot_of_rank = None  # as it is after a ring was built or a file opened
+        index._now.segments[0]._slot_of_rank = None  # as it is after a ring was built or a file opened
         right: list[bool] = []
         begun = threading.Barrier(4)
         threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -653,101 +731,75 @@ def test_the_first_to_look_for_ids_in_a_ring(look: str) -> None:
         assert right == [True] * 4
 
 
-def test_searches_go_on_while_a_ring_is_built(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+class Watched:
+    """A kernel that tells when it begins to build a ring, and waits to be told to go on."""
+
+    def __init__(self) -> None:
+        self.kernel = pyhash.backend.active()
+        self.building, self.goes_on = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.kernel, name)
+
+    def build_ring(self, *arguments: Any) -> Any:
+        self.building.set()
+        assert self.goes_on.wait(LONG)
+        return self.kernel.build_ring(*arguments)
+
+
+def test_a_ring_is_built_beside_searches_and_changes_and_none_is_lost(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if kernel == "numba":
         pytest.skip("rings are native only")
-    index = background("flat")
-    index._runs.structure = "ring"
-    kernel_here = pyhash.backend.active()
-    building, goes_on = threading.Event(), threading.Event()
-
-    class Slow:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(kernel_here, name)
-
-        def choose_clusters(self, *arguments: Any) -> Any:
-            building.set()
-            assert goes_on.wait(LONG)
-            return kernel_here.choose_clusters(*arguments)
-
-    monkeypatch.setattr("pyhash.backend.choose._active", Slow())
-    builder = threading.Thread(target=lambda: index.search(X))
+    codes = random_codes(np.random.default_rng(0), 3000, 64, 0.05)
+    index, twin = Index(64, structure="ring"), Index(64, structure="flat")
+    for each in (index, twin):
+        each.add(codes[:2000])
+        each.remove(range(0, 2000, 7))
+    watched = Watched()
+    monkeypatch.setattr("pyhash.backend.active", lambda: watched)
+    before = index.snapshot()
+    builder = threading.Thread(target=index.search, args=(X,))
     builder.start()
-    assert building.wait(LONG)
-    assert index.search(X)[1].shape == (10,)
-    assert index.stats()["runs"][0]["clusters"] == 0
-    writer = threading.Thread(target=lambda: index.update([0], X[None]))  # its turn comes when the ring is made
-    writer.start()
-    goes_on.set()
-    for thread in (builder, writer):
-        thread.join(LONG)
-        assert not thread.is_alive()
-    assert index.search(X, 1)[0][0] == 0
-    index.search(X)
-    assert index.stats()["runs"][0]["clusters"] > 0
+    assert watched.building.wait(LONG)
+    for each in (index, twin):  # while it is built, from the codes that there were
+        each.add(codes[2000:2500])
+        each.remove([1, 1501, 2300])
+        each.update([2, 1502, 2301], codes[2500:2503])
+        each.add(codes[2600:2700], ids=range(-200, -100))
+    assert_array_equal(index.search(codes[:50], 20).ids, twin.search(codes[:50], 20).ids)
+    assert index.stats().segments[0].clusters == 0
+    watched.goes_on.set()
+    builder.join(LONG)
+    assert not builder.is_alive()
+    assert index.stats().segments[0].clusters > 0
+    for each in (index, twin):
+        each.add(codes[2700:2705])
+        each.remove([3, 2302, -200])
+    assert_array_equal(index.ids, twin.ids)
+    assert_array_equal(index.codes(index.ids), twin.codes(twin.ids))
+    for query in (codes[:50], codes[2500:2550]):
+        assert_array_equal(index.search(query, 20).ids, twin.search(query, 20).ids)
+        assert_array_equal(index.search(query, 20).distances, twin.search(query, 20).distances)
+    assert len(before) == len(range(2000)) - len(range(0, 2000, 7))
 
 
-def test_a_ring_of_codes_that_have_changed_since_is_dropped() -> None:
-    index = background("flat")
-    index._runs.structure = "ring"
-    plan = index._runs.plan_ring(pyhash.backend.active(), 1)
-    if plan is None:
+def test_a_ring_of_codes_that_are_no_more_is_dropped(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernel == "numba":
         pytest.skip("rings are native only")
-    index.update([0], X[None])
-    index._lock.writing(index._runs.take_ring, plan)
-    assert index.stats()["runs"][0]["clusters"] == 0
-    index.search(X)
-    assert index.stats()["runs"][0]["clusters"] > 0
-    assert index.search(X, 1)[0][0] == 0
-
-
-# Forks
-
-
-@needs_fork
-@forks
-@pytest.mark.parametrize("name", [name for name in pyhash.kernels() if name in (pyhash.kernels()[0], "numba")])
-def test_fork_while_the_backend_is_chosen(name: str) -> None:
-    """The first use of all, in another thread; in a new process, since here a backend is chosen."""
-    code = """
-import os, signal, threading, time
-import numpy as np, pyhash, pyhash.backend
-signal.alarm(60)  # ends a process that waits for ever
-find = pyhash.backend.choose.kernels
-begun = threading.Event()
-def slow():
-    begun.set()
-    time.sleep(0.3)
-    return find()
-pyhash.backend.choose.kernels = slow
-index = pyhash.Index(64)
-index.add(np.zeros((3, 8), np.uint8))
-thread = threading.Thread(target=pyhash.kernel)
-thread.start()
-begun.wait()
-child = os.fork()
-if child == 0:
-    signal.alarm(30)
-    os._exit(0 if index.search(np.zeros(8, np.uint8), 3)[0].tolist() == [0, 0, 0] else 1)
-assert os.waitpid(child, 0)[1] == 0
-thread.join()
-"""
-    environment = os.environ | {"PYHASH_KERNEL": name}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@needs_fork
-def test_a_lock_that_is_named_during_a_fork_is_not_released_by_it() -> None:
-    index = Index(64)
-    others = list(_lock._others)
-    try:
-        _lock._before_fork()
-        _lock.hold_through_fork(threading.RLock())
-        _lock._after_fork_in_parent()
-    finally:
-        _lock._others[:] = others
-    thread = threading.Thread(target=lambda: index.add(X[None]), daemon=True)
-    thread.start()
-    thread.join(LONG)
-    assert len(index) == 1
+    codes = random_codes(np.random.default_rng(0), 2000, 64, 0.05)
+    index = Index(64, structure="ring")
+    index.add(codes)
+    watched = Watched()
+    monkeypatch.setattr("pyhash.backend.active", lambda: watched)
+    builder = threading.Thread(target=index.search, args=(X,))
+    builder.start()
+    assert watched.building.wait(LONG)
+    index.remove(range(1500))  # so many that the rest is stored anew
+    watched.goes_on.set()
+    builder.join(LONG)
+    assert not builder.is_alive()
+    assert index.stats().segments[0].clusters == 0
+    assert index.search(codes[1500], 1).ids.tolist() == [1500]  # and built anew
+    assert index.stats().segments[0].clusters > 0

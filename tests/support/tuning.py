@@ -7,10 +7,10 @@ import importlib
 import pytest
 
 _PLACES = {
-    "small_run": "pyhash.index.runs._SMALL_RUN",  # codes; what is smaller is merged into the next
-    "ring_from": "pyhash.index.runs._RING_FROM",  # codes; a ring is considered from so many on
-    "ring_after": "pyhash.index.runs._RING_AFTER",  # queries; and after so many flat passes
-    "chunk_bytes": "pyhash.index.store._CHUNK_BYTES",
+    "small_segment": "pyhash.index.snapshot._SMALL_SEGMENT",  # codes; what is smaller is merged into the next
+    "ring_from": "pyhash.index.rings._RING_FROM",  # codes; a ring is considered from so many on
+    "ring_after": "pyhash.index.rings._RING_AFTER",  # queries; and after so many flat passes
+    "chunk_bytes": "pyhash.index.chunks._CHUNK_BYTES",
     "numba_work": "pyhash.backend.numba_search._WORK_PER_THREAD",
     "numba_hits": "pyhash.backend.numba_search._HITS",
     "busy_seconds": "pyhash.gallery.store._BUSY_SECONDS",
