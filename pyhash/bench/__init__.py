@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .cases import CASES, Bench, Row, Sizes
+from .bench import Bench, Row, Sizes
+from .cases import CASES, run
 from .report import environment, save
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Row",
     "Sizes",
     "environment",
+    "run",
     "save",
 ]
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from .. import __version__, backend
 from ..support import require
-from .cases import WIDTHS, Row
+from .bench import Row
+from .cases import WIDTHS
 from .peers import has
 
 

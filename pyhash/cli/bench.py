@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from ..bench import CASES, Bench, Row, Sizes, environment, save
+from ..bench import CASES, Bench, Row, Sizes, environment, run, save
 from .errors import Exit, WrongCall
 from .options import json_option
 from .output import print_json, print_wrote
@@ -44,10 +44,10 @@ def bench_command(out: str | None, real: str | None, only: str | None, quick: bo
     """
     if only is not None and not any(only in name for name in CASES):
         raise click.BadParameter(f"must be part of one of {', '.join(CASES)}; got {only!r}", param_hint="--only")
-    run = Bench(Sizes.quick() if quick else Sizes(), real)
+    measured = Bench(Sizes.quick() if quick else Sizes(), real)
     rows: list[Row] = []
     try:
-        for row in run.run(only):
+        for row in run(measured, only):
             rows.append(row)
             if not as_json:
                 goal = "" if row.goal is None else f"  (goal {'<=' if row.at_most else '>='} {row.goal:g})"
@@ -55,11 +55,11 @@ def bench_command(out: str | None, real: str | None, only: str | None, quick: bo
     except ValueError as error:
         raise WrongCall(str(error)) from error
     if as_json:
-        print_json({"environment": environment(), "rows": [asdict(row) for row in rows], "not_run": run.skipped})
+        print_json({"environment": environment(), "rows": [asdict(row) for row in rows], "not_run": measured.skipped})
     else:
-        for reason in run.skipped:
+        for reason in measured.skipped:
             click.echo(f"not run: {reason}")
     if out is not None:
-        for path in save(rows, run.skipped, out):
+        for path in save(rows, measured.skipped, out):
             print_wrote(str(path), quietly=as_json)
     return Exit.DONE

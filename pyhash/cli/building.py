@@ -103,7 +103,9 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--max-images", type=click.IntRange(min=2), metavar="N", help="Use only so many images, drawn at random.")
 @click.option("--name", help="What to call the encoder.  [default: the network's file]")
 @overwrite_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides what is drawn at random."
+)
 @json_option
 def build_command(
     backbone: str,
@@ -222,7 +224,7 @@ def _as_json(built: Built) -> dict[str, Any]:
         "levels": dict(built.levels),
         "taps": built.taps,
         "weights": {level: of.get("taps") for level, of in built.fitted.details.items()},
-        "images": built.n_pictures,
+        "images": built.n_images,
         "classes": built.classes,
         "grouped": list(built.grouped),
         "batch": built.batch,
@@ -240,7 +242,7 @@ def _print(built: Built, folder: str) -> None:
         "encoder": built.path,
         "levels": dict(built.levels),
         "reads": built.taps,
-        "images": f"{built.n_pictures:,}",
+        "images": f"{built.n_images:,}",
     }
     if built.classes:
         facts["classes"] = built.classes

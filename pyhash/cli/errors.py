@@ -24,7 +24,6 @@ class Exit(IntEnum):
     GALLERY = 3
     ENCODER = 4
     WORSE = 5
-    REFUSED = 6
     FOUND = 7
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -38,8 +37,7 @@ Exit codes of all commands:
   3    the gallery is missing, damaged, locked, or of another encoder
   4    the encoder or network cannot be used, or a package is missing
   5    quantization costs more than --tolerance allows; nothing was written
-  6    refused to drop rows of the gallery
-  7    found what was looked for (--fail-if-found)
+  7    found what must not be there (dedupe --fail-if-found)
   130  interrupted; what was finished is kept
 """
 

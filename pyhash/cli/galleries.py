@@ -1,10 +1,9 @@
-"""The commands ``pyhash index``, ``search``, ``dedupe`` and ``info``, and what ``demo`` shares with them."""
+"""The commands ``pyhash index``, ``search`` and ``dedupe``, and what ``demo`` shares with them."""
 
 # ruff: noqa: D301  (click wants a real \b before text that it must not wrap)
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from .. import __version__, backend
-from ..errors import ImageError
-from ..gallery import Changes, Gallery, Match, default_radius
+from ..errors import ImageError, PyhashError
+from ..gallery import Changes, Gallery, Match, SearchOptions, default_radius
 from ..pages import Row, check_target, write_sheet
-from ..support import machine, many, printable
-from .errors import EncoderFailed, Exit
+from ..support import many, printable
+from .errors import Exit
 from .options import (
-    encoder_options,
+    NumbersType,
     folder_argument,
     gallery_encoder_options,
     gallery_option,
@@ -28,7 +26,15 @@ from .options import (
     json_option,
     overwrite_option,
 )
-from .output import print_facts, print_json, print_skipped, print_table, print_wrote, progress_bar, skipped_as_json
+from .output import (
+    in_words,
+    print_json,
+    print_skipped,
+    print_table,
+    print_wrote,
+    progress_bar,
+    skipped_as_json,
+)
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -90,6 +96,18 @@ def index_command(
 @click.argument("queries", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(readable=False))
 @click.option("-k", type=click.IntRange(min=1), default=12, show_default=True, help="How many images to find.")
 @click.option("--level", metavar="NAME", help="Compare one level of the codes only, such as coarse or fine.")
+@click.option(
+    "--weights",
+    type=NumbersType(),
+    metavar="LEVEL=N,...",
+    help="How often a bit of each level counts, such as coarse=3,fine=1.",
+)
+@click.option(
+    "--cascade",
+    type=NumbersType(),
+    metavar="LEVEL=N",
+    help="Rank only the N best at a level by the whole code, such as coarse=1000.",
+)
 @click.option("--exclude-self", is_flag=True, help="Leave an image out of its own answer.")
 @html_option
 @overwrite_option
@@ -101,6 +119,8 @@ def search_command(
     queries: tuple[str, ...],
     k: int,
     level: str | None,
+    weights: dict[str, int] | None,
+    cascade: dict[str, int] | None,
     exclude_self: bool,
     html: str | None,
     overwrite: bool,
@@ -118,18 +138,22 @@ def search_command(
       pyhash search ~/Pictures holiday.jpg
       pyhash search ~/Pictures a.jpg b.png -k 30 --html similar.html
       pyhash search ~/Pictures shoe.jpg --level coarse --json
+      pyhash search ~/Pictures shoe.jpg --weights coarse=3,fine=1
     """
     if html is not None:
         check_target(html, overwrite=overwrite)
+    if cascade is not None and len(cascade) != 1:
+        raise click.UsageError(f"--cascade must be of one level, such as coarse=1000, got {', '.join(cascade)}")
+    options = SearchOptions(level=level, weights=weights, cascade=next(iter(cascade.items())) if cascade else None)
     with Gallery(folder, load_encoder(), file, create=False) as gallery:
-        results, failed = search(gallery, queries, k, level=level, exclude_self=exclude_self)
+        results, failed = search(gallery, queries, k, options, exclude_self=exclude_self)
         if as_json:
             print_json(results_as_json(results))
         else:
             print_results(results)
         print_skipped(failed)
         if html is not None:
-            write_search_sheet(html, gallery, results, k, level=level, overwrite=overwrite)
+            write_search_sheet(html, gallery, results, k, options, overwrite=overwrite)
             print_wrote(html)
     return Exit.UNREADABLE if failed else Exit.DONE
 
@@ -142,6 +166,7 @@ def search_command(
     help="Bits in which two codes may differ.  [default: a tenth of a code's bits]",
 )
 @click.option("--codes-only", is_flag=True, help="Do not compare the images themselves; lists more, faster.")
+@click.option("--fail-if-found", is_flag=True, help="Exit with 7 when there are duplicates.")
 @html_option
 @overwrite_option
 @gallery_option
@@ -150,6 +175,7 @@ def dedupe_command(
     folder: str,
     radius: int | None,
     codes_only: bool,
+    fail_if_found: bool,
     html: str | None,
     overwrite: bool,
     file: str | None,
@@ -207,67 +233,7 @@ def dedupe_command(
             overwrite=overwrite,
         )
         print_wrote(html)
-    return Exit.DONE
-
-
-@click.command("info", short_help="Show what pyhash runs on, and what the gallery of FOLDER holds.")
-@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
-@gallery_option
-@encoder_options
-@json_option
-def info_command(
-    folder: str | None,
-    file: str | None,
-    load_encoder: Callable[[], Encoder],
-    as_json: bool,
-) -> int:
-    """Show what pyhash runs on: version, search kernel, CPU, encoder, and the gallery of FOLDER.
-
-    \b
-    Examples:
-      pyhash info
-      pyhash info ~/Pictures --json
-    """
-    try:
-        kernel = backend.kernel()
-    except ImportError:  # neither compiled nor Numba: that is what this command is there to tell
-        kernel = None
-    facts: dict[str, Any] = {
-        "version": __version__,
-        "kernel": kernel,
-        "kernels": backend.kernels(),
-        "native": backend.why_no_native() is None,
-        "why_no_native": backend.why_no_native(),
-        "cpu_features": backend.cpu_features(),
-        "threads": backend.threads() or machine.cpus(),
-    }
-    try:
-        encoder = load_encoder()
-    except (ImportError, EncoderFailed) as error:
-        facts["encoder"] = {"error": str(error)}
-    else:
-        facts["encoder"] = {
-            "name": encoder.name,
-            "fingerprint": encoder.fingerprint,
-            "bits": encoder.bits,
-            "levels": dict(encoder.levels),
-        }
-    if folder is not None or file is not None:
-        with Gallery(folder or os.curdir, file=file, create=False) as gallery:
-            facts["gallery"] = dataclasses.asdict(gallery.stats())
-    if as_json:
-        print_json(facts)
-        return Exit.DONE
-    lines: dict[str, Any] = {
-        "version": facts["version"],
-        "native code": "yes" if facts["native"] else f"no: {facts['why_no_native']}",
-    }
-    for name in ("kernel", "kernels", "cpu_features", "threads"):
-        lines[name.replace("_", " ")] = facts[name]
-    for name in ("encoder", "gallery"):
-        lines |= {f"{name} {key}": value for key, value in facts.get(name, {}).items()}
-    print_facts(lines)
-    return Exit.DONE
+    return Exit.FOUND if groups and fail_if_found else Exit.DONE
 
 
 def update(gallery: Gallery) -> Changes:
@@ -294,24 +260,36 @@ Results = list[tuple[str, list[Match]]]
 
 
 def search(
-    gallery: Gallery, queries: Sequence[str], k: int, *, level: str | None = None, exclude_self: bool = False
+    gallery: Gallery,
+    queries: Sequence[str],
+    k: int,
+    options: SearchOptions | None = None,
+    *,
+    exclude_self: bool = False,
 ) -> tuple[Results, list[ImageError]]:
     """Search with every image that can be read; also return those that cannot."""
-    levels = gallery.encoder.levels
+    options = options or SearchOptions()
+    level, levels = options.get("level"), gallery.encoder.levels
     if level is not None and level not in levels:
         raise click.UsageError(f"--level must be one of {', '.join(levels)}, got {level!r}")
     readable, codes = [], []
     failed: list[ImageError] = []
-    for query, result in gallery.encoder.stream(queries):  # all levels: to load a part of the network costs more
-        if isinstance(result, ImageError):
-            failed.append(result)
-        else:
+    # All levels: to load a part of the network costs more.
+    for query, encoded in zip(queries, gallery.encoder.stream(queries), strict=True):
+        if encoded.code is not None:
             readable.append(query)
-            codes.append(result)
+            codes.append(encoded.code)
+        if encoded.error is not None:
+            failed.append(encoded.error)
     if not readable:
         return [], failed
     exclude = [gallery.id_of(query) for query in readable] if exclude_self else None
-    matches = gallery.search_codes(np.stack(codes), k, level=level, exclude=exclude)
+    try:
+        matches = gallery.search_codes(np.stack(codes), k, exclude=exclude, **options)
+    except PyhashError:
+        raise
+    except ValueError as error:  # levels, weights and cascade that do not fit together
+        raise click.UsageError(str(error)) from error
     return list(zip(readable, matches, strict=True)), failed
 
 
@@ -340,13 +318,17 @@ def write_search_sheet(
     gallery: Gallery,
     results: Results,
     k: int,
+    options: SearchOptions | None = None,
     *,
-    level: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write results as an HTML sheet."""
-    levels = dict(gallery.encoder.levels)
-    n_bits = levels[level] if level else gallery.encoder.bits
+    options = options or SearchOptions()
+    levels = gallery.encoder.levels
+    level, weights = options.get("level"), options.get("weights") or dict.fromkeys(levels, 1)
+    compared = {level: 1} if level else weights
+    farthest = sum(weight * levels[name] for name, weight in compared.items())
+    name = level or ("all" if len(set(weights.values())) == 1 else in_words(weights))
     write_sheet(
         path,
         [Row(query, [(match.path, match.distance) for match in matches]) for query, matches in results],
@@ -355,12 +337,12 @@ def write_search_sheet(
         facts={
             "Gallery": gallery.folder,
             "Images": f"{len(gallery):,}",
-            "Level": f"{level or 'all'} ({many(n_bits, 'bit')})",
+            "Level": f"{name} ({many(sum(levels[part] for part in compared), 'bit')})",
             "Nearest": str(k),
             "Encoder": gallery.encoder.name,
         },
         folder=gallery.folder,
-        far=n_bits / 2,  # random codes differ in half of their bits
+        far=farthest / 2,  # random codes differ in half of their bits
         note="The number on an image is its distance to the query: in how many bits their codes differ.",
         nothing="None of the images searched with could be read.",
         overwrite=overwrite,

@@ -23,7 +23,7 @@ _HOME = {
     "demo": "demo",
     "eval": "evaluating",
     "index": "galleries",
-    "info": "galleries",
+    "info": "info",
     "search": "galleries",
     "taps": "building",
 }

@@ -59,6 +59,21 @@ class LevelsType(click.ParamType[Any]):
             self.fail(f"must be like coarse=16,fine=48, or a number of bits, got {value!r}: {error}", param, ctx)
 
 
+class NumbersType(click.ParamType[Any]):
+    """Whole numbers of levels, such as ``coarse=3,fine=1``."""
+
+    name = "level=number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, int]:
+        """Return the number of each level."""
+        if isinstance(value, dict):
+            return value
+        try:
+            return {name.strip(): int(number) for name, number in (part.split("=") for part in value.split(","))}
+        except ValueError:
+            self.fail(f"must be like coarse=3 or coarse=3,fine=1, got {value!r}", param, ctx)
+
+
 def folder_argument(command: Command) -> Command:
     """Take FOLDER, which must exist."""
     return click.argument("folder", type=click.Path(exists=True, file_okay=False))(command)

@@ -62,10 +62,11 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = No
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print names and what they are."""
-    print_table([[name, _in_words(value)] for name, value in facts.items()])
+    print_table([[name, in_words(value)] for name, value in facts.items()])
 
 
-def _in_words(value: Any) -> str:
+def in_words(value: Any) -> str:
+    """Return a value as text: a mapping and a list with commas, None as a dash."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {number}" for key, number in value.items())
     if isinstance(value, list | tuple):

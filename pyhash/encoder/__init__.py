@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from .building import Built, build, extract
-from .encoder import PRESETS, Encoder
+from .building import Built, build
+from .encoder import PRESETS, Encoded, Encoder
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
+from .features import Extracted, extract
 from .gate import Quantized, assess
 from .trial import Trial, evaluate_folder
 
 __all__ = [
     "PRESETS",
     "Built",
+    "Encoded",
     "Encoder",
+    "Extracted",
     "Quantized",
     "Trial",
     "assess",

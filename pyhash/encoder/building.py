@@ -1,15 +1,14 @@
-"""From a network and a folder of labelled pictures to an encoder, in one call.
+"""From a network and a folder of labelled images to an encoder, in one call.
 
-The features of all pictures are computed with the fused network (`pyhash.networks`). What is then fitted on them,
-whitening and weights of the taps and the head (`pyhash.heads`), is affine, and is folded into one matrix and vector.
+Five steps, with a value between each two: what is asked for (`Request`), the network's features of the images
+(`Features`), the same of the quantised network, where that is asked for, a head that is fitted on them, and the file.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,37 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import backend, heads
+from .. import heads
 from ..codes import Levels, LevelsLike, as_levels
 from ..errors import GraphError, ImageError, LabelError
-from ..images import PixelBudget
-from ..labels import read_labels
-from ..networks import (
-    IMAGES,
-    Layout,
-    Session,
-    add_features,
-    add_head,
-    check_target,
-    feature_blocks,
-    int8,
-    metadata_of,
-    save,
-    serialized,
-)
-from ..support import machine
+from ..labels import Labelled, read_labels
+from ..networks import Layout, add_features, add_head, batch_of, check_target, feature_blocks, int8, save, serialized
+from .encoder import Encoder
+from .features import Progress, extract, pixels_of
 from .gate import Quantized, assess
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["Built", "build", "extract"]
+__all__ = ["Built", "build"]
 
-Floats = NDArray[np.floating[Any]]
-Progress = Callable[[str, int, int], object]
-
-_BATCH_PIXELS = 1 << 19
-_N_CALIBRATION = 128  # pictures that a quantised network's ranges are taken from
+_N_CALIBRATION = 128  # images that a quantised network's ranges are taken from
+_N_COMPARED = 8  # images that the file is tried on before it is written
 
 
 @dataclass(frozen=True)
@@ -61,14 +45,14 @@ class Built:
     levels : Levels
     taps : dict of str to int
         What is read of the network, and the length of each vector.
-    n_pictures : int
-        Pictures that the head was fitted on.
+    n_images : int
+        Images that the head was fitted on.
     classes : dict of str to int
         How many classes each level tells apart; empty without labels.
     grouped : tuple of str
         Levels without labels of their own, whose classes were found by grouping those of the next finer level.
     batch : int or None
-        The batch size that the network insists on.
+        The only batch size that the network takes; None for any.
     failed : list of ImageError
         Images that could not be read, and subfolders that could not be listed.
     fitted : Head
@@ -79,13 +63,77 @@ class Built:
     path: str
     levels: Levels
     taps: dict[str, int]
-    n_pictures: int
+    n_images: int
     classes: dict[str, int]
     grouped: tuple[str, ...]
     batch: int | None
     failed: list[ImageError]
     fitted: heads.Head
     quantized: Quantized | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `build` was asked for, as far as several steps need it."""
+
+    images: str | os.PathLike[str]
+    labels: str | os.PathLike[str] | None
+    levels: Levels
+    out: str | os.PathLike[str]
+    head: str
+    weights: Mapping[str, Sequence[float]] | None
+    max_images: int | None
+    quantize: int8.Kind | None
+    tolerance: float
+    threads: int | None
+    seed: int
+    overwrite: bool
+    progress: Progress | None
+
+    def check(self) -> None:
+        """Refuse what cannot work: better now than after all the work."""
+        folder = Path(self.out).absolute().parent
+        if not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "no such folder to write to", os.fspath(folder))
+        check_target(self.out, overwrite=self.overwrite)
+        if self.quantize not in (None, *int8.KINDS):
+            raise ValueError(f"quantize must be {', '.join(map(repr, int8.KINDS))} or None, got {self.quantize!r}")
+        if (self.labels is None) == (self.head in heads.SUPERVISED):
+            needs = "must be given" if self.labels is None else "must be None"
+            raise ValueError(f"labels {needs} for the head {self.head!r}, got {self.labels!r}")
+
+    def tell(self, step: str, done: int, total: int) -> None:
+        """Report progress."""
+        if self.progress is not None:
+            self.progress(step, done, total)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network gives for labelled images.
+
+    Attributes
+    ----------
+    network : onnx.ModelProto
+        As `add_features` returns it, perhaps quantised.
+    rows : float32 array, shape (n, dim)
+    files : list of str
+    labels : dict of str to array of shape (n,)
+        For each level that has some.
+    failed : list of ImageError
+        Images that could not be read, and subfolders that could not be listed.
+    """
+
+    network: ModelProto
+    rows: NDArray[np.float32]
+    files: list[str]
+    labels: dict[str, NDArray[Any]]
+    failed: list[ImageError]
+
+    @property
+    def blocks(self) -> dict[str, slice]:
+        """Which columns come from which tap."""
+        return feature_blocks(self.network)
 
 
 def build(
@@ -107,7 +155,7 @@ def build(
     name: str | None = None,
     training: str | None = None,
     max_images: int | None = None,
-    quantize: str | None = None,
+    quantize: int8.Kind | None = None,
     tolerance: float = 0.01,
     threads: int | None = None,
     seed: int = 0,
@@ -121,7 +169,7 @@ def build(
     backbone : path, bytes or onnx.ModelProto
         Any image network; see `pyhash.networks.taps`.
     images : path
-        A folder of pictures.
+        A folder of images.
     labels : "folders", path or None
         As `pyhash.labels.read_labels` takes them. The heads that use no labels take None. A coarse level without
         labels gets groups of the next finer level's classes, by Ward's clustering of their mean features.
@@ -135,13 +183,13 @@ def build(
         One of the kinds of `pyhash.heads.fit`. ``"sign"`` cuts the features themselves at 0, so that the levels must
         have as many bits as there are features.
     weights : mapping of level to sequence of float, optional
-        How much a level heeds each tap. What weighs 0 is not read: a level that reads early taps only needs only the
-        first part of the network (see `pyhash.networks.select_levels`). Unless given, a level with labels weighs a tap
-        by how much of its variance lies between that level's classes.
+        Weight of each tap, for a level. A tap with weight 0 is not read: a level that reads early taps only needs only
+        the first part of the network (see `pyhash.networks.select_levels`). Unless given, a level with labels weighs a
+        tap by how much of its variance lies between that level's classes.
     name, training : str, optional
         Kept in the file: what the encoder is called, and what it was trained on.
     max_images : int, optional
-        Use at most so many pictures, drawn at random.
+        Use at most so many images, drawn at random.
     quantize : "weights" or "int8", optional
         Store the weights as int8, which makes the file a quarter as large, or make the network an int8 one, which also
         runs faster on most CPUs (see `pyhash.networks.int8`). The head is fitted on what the quantised network gives.
@@ -172,173 +220,130 @@ def build(
     ImportError
         When onnx, onnxruntime, SciPy or Pillow is not installed.
     """
-    from .encoder import Encoder
-
-    levels = as_levels(levels)
-    folder = Path(out).absolute().parent
-    if not folder.is_dir():  # better said now than after all the work
-        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", os.fspath(folder))
-    check_target(out, overwrite=overwrite)
-    if quantize not in (None, *int8.KINDS):
-        raise ValueError(f"quantize must be {', '.join(map(repr, int8.KINDS))} or None, got {quantize!r}")
-    if (labels is None) == (head in heads.SUPERVISED):
-        needs = "must be given" if labels is None else "must be None"
-        raise ValueError(f"labels {needs} for the head {head!r}, got {labels!r}")
-    labelled = read_labels(images, labels, list(levels))
-    files, named = labelled.files, {level: np.array(values) for level, values in labelled.labels.items()}
-    if max_images is not None and len(files) > max_images:
-        rows = np.sort(np.random.default_rng(seed).choice(len(files), max_images, replace=False))
-        files, named = [files[row] for row in rows], {level: values[rows] for level, values in named.items()}
-
-    model = add_features(
+    request = Request(
+        images=images,
+        labels=labels,
+        levels=as_levels(levels),
+        out=out,
+        head=head,
+        weights=weights,
+        max_images=max_images,
+        quantize=quantize,
+        tolerance=tolerance,
+        threads=threads,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    request.check()
+    labelled = _drawn(read_labels(images, labels, list(request.levels)), max_images, seed)
+    network = add_features(
         backbone, taps, preprocess, n_taps=n_taps, pooling=pooling, size=size, layout=layout, input=input
     )
-    blocks = feature_blocks(model)
-    heads.check_weights(weights, levels, blocks)
-    dim = sum(columns.stop - columns.start for columns in blocks.values())
-    if head == "sign" and levels.bits != dim:
-        raise ValueError(f"levels must have {dim} bits together, one a feature, for the head 'sign', got {levels.bits}")
-    title = name or (Path(backbone).stem if isinstance(backbone, (str, os.PathLike)) else "encoder")
-    zeros = np.zeros(levels.bits, np.float32)
-    nothing = heads.Head(head, np.zeros((dim, levels.bits), np.float32), zeros, levels, zeros, False)
-    Encoder(add_head(model, nothing, levels).SerializeToString())  # better refused now than after all the work
-
-    features, kept, failed = extract(model, files, threads=threads, progress=progress)
-    if len(features) < 2:
-        raise failed[0] if failed else LabelError(f"images must hold at least 2 pictures, got {len(features)}")
-    named = {level: values[kept] for level, values in named.items()}
-    files = [files[row] for row in kept]
-
-    def fit(rows: NDArray[np.float32], of_rows: Mapping[str, NDArray[Any]] | None) -> heads.Head:
-        fitted = heads.fit_fused(rows, blocks, levels, of_rows, kind=head, weights=weights, seed=seed)
-        return replace(fitted, weight=int8.rounded(fitted.weight)) if quantize == "weights" else fitted
-
-    quantized = None
-    if quantize is not None:
-        pixels = _calibration(model, files, seed)
-        before, before_features = model, features
-        model = int8.quantize(before, pixels) if quantize == "int8" else int8.quantize_weights(before)
-        features, _, changed = extract(model, files, threads=threads, progress=progress)
-        if changed:
-            raise changed[0]
-        networks, both = (before, model), (before_features, features)
-        quantized = assess(networks, both, named, fit, pixels, tolerance, seed, kind=quantize)
-        quantized.check()
-        del before_features, both
-    sample, answers = files[:8], features[:8].copy()
-    if progress is not None:
-        progress("head", 0, 1)
-    grouped = tuple(level for level in levels if level not in named) if named else ()
-    fitted = fit(features, named or None)
-    if training is None:
-        training = f"head {head} fitted on {len(features)} pictures of {Path(images).resolve().name}"
-    encoder = add_head(model, fitted, levels, name=title, training=training)
+    _try(request, network)
+    features = _features(request, network, labelled)
+    features, report = _quantized(request, features)
+    grouped = tuple(level for level in request.levels if level not in features.labels) if features.labels else ()
+    expected = features.rows[:_N_COMPARED].copy()
+    request.tell("head", 0, 1)
+    fitted = _fit(request, features.blocks, features.rows, features.labels)
+    encoder = add_head(
+        features.network,
+        fitted,
+        request.levels,
+        name=name or (Path(backbone).stem if isinstance(backbone, (str, os.PathLike)) else "encoder"),
+        training=_training(request, features) if training is None else training,
+    )
     if quantize == "weights":
         encoder = int8.quantize_weights(encoder)
-    _compare(encoder, sample, answers @ fitted.weight + fitted.bias)
+    _compare(encoder, features.files[:_N_COMPARED], expected @ fitted.weight + fitted.bias)
     save(encoder, out, overwrite=overwrite)
-    if progress is not None:
-        progress("head", 1, 1)
+    request.tell("head", 1, 1)
+    batch = batch_of(encoder)
     return Built(
         path=os.fspath(out),
-        levels=levels,
-        taps={tap: columns.stop - columns.start for tap, columns in blocks.items()},
-        n_pictures=len(features),
-        classes={level: fitted.details[level]["classes"] for level in levels} if named else {},
+        levels=request.levels,
+        taps={tap: columns.stop - columns.start for tap, columns in features.blocks.items()},
+        n_images=len(features.rows),
+        classes={level: fitted.details[level]["classes"] for level in request.levels} if features.labels else {},
         grouped=grouped,
-        batch=encoder.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None,
-        failed=[*labelled.failed, *failed],
+        batch=batch if isinstance(batch, int) else None,
+        failed=features.failed,
         fitted=fitted,
-        quantized=quantized,
+        quantized=report,
     )
 
 
-def extract(
-    model: ModelProto,
-    files: Sequence[str | os.PathLike[str]],
-    *,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.int64], list[ImageError]]:
-    """Compute the features of pictures.
+def _training(request: Request, features: Features) -> str:
+    return f"head {request.head} fitted on {len(features.rows)} images of {Path(request.images).resolve().name}"
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        As `pyhash.networks.add_features` returns it.
-    files : sequence of path
-    threads : int, optional
-    progress : callable, optional
-        Called with ``"features"``, pictures done and pictures in all.
 
-    Returns
-    -------
-    features : float32 array, shape (n, dim)
-    kept : int64 array, shape (n,)
-        Which of the files these are: those that could be read.
-    failed : list of ImageError
-    """
-    preparation = metadata_of(model).preparation
-    fixed, shape = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value, _size_of(model)
-    size: int = fixed or max(1, min(16, _BATCH_PIXELS // (shape[0] * shape[1])))
-    opened = Session(serialized(model))
-    budget = PixelBudget()
-    features = np.empty(
-        (len(files), sum(columns.stop - columns.start for columns in feature_blocks(model).values())), np.float32
+def _drawn(labelled: Labelled, n: int | None, seed: int) -> Labelled:
+    """Draw at most so many images at random."""
+    if n is None or len(labelled.files) <= n:
+        return labelled
+    return labelled.take(np.sort(np.random.default_rng(seed).choice(len(labelled.files), n, replace=False)))
+
+
+def _try(request: Request, network: ModelProto) -> None:
+    """Refuse weights and levels that do not fit the network, and a network that makes no encoder."""
+    levels, blocks = request.levels, feature_blocks(network)
+    heads.check_weights(request.weights, levels, blocks)
+    dim = max(columns.stop for columns in blocks.values())
+    if request.head == "sign" and levels.bits != dim:
+        raise ValueError(f"levels must have {dim} bits together, one a feature, for the head 'sign', got {levels.bits}")
+    zeros = np.zeros(levels.bits, np.float32)
+    nothing = heads.Head(request.head, np.zeros((dim, levels.bits), np.float32), zeros, levels, zeros, False)
+    Encoder(serialized(add_head(network, nothing, levels)))
+
+
+def _features(request: Request, network: ModelProto, labelled: Labelled) -> Features:
+    """Compute the features of the images that can be read."""
+    rows, kept, failed = extract(network, labelled.files, threads=request.threads, progress=request.progress)
+    if len(rows) < 2:
+        raise failed[0] if failed else LabelError(f"images must hold at least 2 images, got {len(rows)}")
+    read = labelled.take(kept)
+    labels = {level: np.array(values) for level, values in read.labels.items()}
+    return Features(network, rows, read.files, labels, [*labelled.failed, *failed])
+
+
+def _quantized(request: Request, features: Features) -> tuple[Features, Quantized | None]:
+    """Quantise the network, where that is asked for; QuantizationError when it is worse than the tolerance."""
+    kind = request.quantize
+    if kind is None:
+        return features, None
+    drawn = np.sort(np.random.default_rng(request.seed).permutation(len(features.files))[:_N_CALIBRATION])
+    pixels = pixels_of(features.network, [features.files[row] for row in drawn], request.threads)
+    network = int8.quantize(features.network, pixels) if kind == "int8" else int8.quantize_weights(features.network)
+    rows, _, failed = extract(network, features.files, threads=request.threads, progress=request.progress)
+    if failed:
+        raise failed[0]
+
+    def fit(part: NDArray[np.float32], labels: Mapping[str, NDArray[Any]] | None) -> heads.Head:
+        return _fit(request, features.blocks, part, labels)
+
+    networks, both = (features.network, network), (features.rows, rows)
+    report = assess(networks, both, features.labels, fit, pixels, request.tolerance, request.seed, kind=kind)
+    report.check()
+    return replace(features, network=network, rows=rows), report
+
+
+def _fit(
+    request: Request,
+    blocks: Mapping[str, slice],
+    rows: NDArray[np.float32],
+    labels: Mapping[str, NDArray[Any]] | None,
+) -> heads.Head:
+    """Fit the head on features, which it overwrites."""
+    fitted = heads.fit_fused(
+        rows, blocks, request.levels, labels or None, kind=request.head, weights=request.weights, seed=request.seed
     )
-    good = np.zeros(len(files), bool)
-    bad: dict[int, ImageError] = {}
-
-    def work(start: int) -> int:
-        rows: list[int] = []
-        pixels = np.zeros((size, *shape, 3), np.uint8)
-        stop: int = min(start + size, len(files))
-        for row in range(start, stop):
-            try:
-                pixels[len(rows)] = preparation.load(files[row], budget)
-                rows.append(row)
-            except ImageError as error:
-                bad[row] = error
-        if rows:
-            batch = pixels if fixed else pixels[: len(rows)]
-            features[rows] = opened.run(None, {IMAGES: batch})[0][: len(rows)]
-            good[rows] = True
-        return stop - start
-
-    done = 0
-    n_threads = backend.threads(threads) or machine.cpus()
-    with ThreadPoolExecutor(n_threads, "pyhash-build") as pool:
-        try:
-            for n_done in pool.map(work, range(0, len(files), size)):
-                done += n_done
-                if progress is not None:
-                    progress("features", done, len(files))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    kept = np.flatnonzero(good)
-    if bad:
-        features = features[kept]
-    return features, kept, [bad[row] for row in sorted(bad)]
+    return replace(fitted, weight=int8.rounded(fitted.weight)) if request.quantize == "weights" else fitted
 
 
-def _calibration(model: ModelProto, files: Sequence[str | os.PathLike[str]], seed: int) -> NDArray[np.uint8]:
-    """Load pictures at random, as the model takes them."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(files))[:_N_CALIBRATION])
-    preparation = metadata_of(model).preparation
-    return np.stack([preparation.load(files[row]) for row in rows])
-
-
-def _size_of(model: ModelProto) -> tuple[int, int]:
-    _, height, width, _ = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
-    return height, width
-
-
-def _compare(encoder: ModelProto, files: Sequence[str | os.PathLike[str]], expected: Floats) -> None:
+def _compare(encoder: ModelProto, files: Sequence[str], expected: NDArray[np.float32]) -> None:
     """Raise GraphError unless the encoder gives these logits for these files."""
-    from .encoder import Encoder
-
-    found = Encoder(encoder.SerializeToString()).logits(files)
+    found = Encoder(serialized(encoder)).logits(files)
     difference = float(np.abs(found - expected).max())
     if difference > 1e-2 * max(1.0, float(np.abs(expected).max())):
         raise GraphError(f"the encoder's logits differ from those of its parts by {difference:.2g}")

@@ -1,49 +1,61 @@
-"""Pictures in, codes out.
-
-A picture is encoded by one thread from file to bits, and as many threads do so as there are CPUs. A
-convolutional network gains little from large batches, and loses when several threads share one picture;
-this way no CPU ever waits for another. Only a picture that comes alone, to a network for large ones, is run
-on all CPUs at once.
-"""
+"""Images in, codes and embeddings out."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.resources
 import json
-import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import backend
 from ..codes import MAX_BITS, Levels, check_int, pack
 from ..errors import EncoderError, ImageError
-from ..images import MAX_PIXELS, PixelBudget, decoder_identity
-from ..networks import PRESETS, Metadata, Model, Preparation
-from ..support import machine, require
+from ..images import MAX_PIXELS, Source, decoder_identity
+from ..networks import EMBEDDING, PRESETS, Metadata, Model, Preparation, select_levels
+from ..support import require
+from .pipeline import Compute, Pipeline, Row, usable_threads
 
-__all__ = ["PRESETS", "Encoder", "EncoderError"]
+__all__ = ["PRESETS", "Encoded", "Encoder", "EncoderError"]
 
-# A network for smaller pictures is done before a second thread has woken.
-_SHARED_PIXELS = 128 * 128
+OnError: TypeAlias = Literal["raise"] | Callable[[ImageError], object]
+T = TypeVar("T")
+_Row = TypeVar("_Row", bound=NDArray[Any])
+_Finish: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
+_Outcome: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
 
-_OnError: TypeAlias = Literal["raise"] | Callable[[ImageError], object]
-_Finish: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
-_Results: TypeAlias = list[tuple[Any, NDArray[Any] | ImageError]]
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image of a stream with its code, or with what is wrong with it.
+
+    Attributes
+    ----------
+    source : image
+        As it was given.
+    code : uint8 array, shape (n_bytes,), or None
+    embedding : float32 array, shape (dim,), or None
+        As the network projects it; None unless it was asked for.
+    error : ImageError or None
+        Why there is no code.
+    """
+
+    source: Source
+    code: NDArray[np.uint8] | None = None
+    embedding: NDArray[np.float32] | None = None
+    error: ImageError | None = None
 
 
 class Encoder:
-    """Turns pictures into codes.
+    """Turns images into codes and embeddings.
 
     Safe to call from several threads at once, to pickle, and to use after a fork.
 
@@ -51,7 +63,7 @@ class Encoder:
     ----------
     model : path or bytes, optional
         An ONNX model; None is the built-in one. A model made by ``pyhash build`` carries in its metadata
-        how pictures are prepared and what its levels are; any other needs ``preprocess``.
+        how images are prepared and what its levels are; any other needs ``preprocess``.
     output : str, optional
         The output to read; needed if there are several and none is called ``logits``.
     preprocess : str or dict, optional
@@ -69,10 +81,10 @@ class Encoder:
     threads : int, optional
         CPUs to use: unless given, as many as PYHASH_THREADS says or this process may run on.
     fast_jpeg : bool
-        Decode large JPEG pictures at a reduced scale (see `images.load`). Some bits then differ from those
+        Decode large JPEG images at a reduced scale (see `images.load`). Some bits then differ from those
         of the full decoding (``pytest -s bench/bench_encoder.py`` counts them), and so does the fingerprint.
     max_pixels : int
-        Larger pictures are refused.
+        Larger images are refused.
 
     Raises
     ------
@@ -101,7 +113,7 @@ class Encoder:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         require("PIL.Image", "encoder")
-        self.threads = backend.threads(threads) or machine.cpus()
+        self.threads = usable_threads(threads)
         self._fast_jpeg = fast_jpeg
         self._max_pixels = check_int(max_pixels, "max_pixels", 1)
         source: str | bytes
@@ -184,7 +196,7 @@ class Encoder:
     def fingerprint(self) -> str:
         """32 hex digits; codes can be compared only where they are the same.
 
-        They stand for the model's bytes, for how pictures are prepared, and for how this machine decodes
+        They stand for the model's bytes, for how images are prepared, and for how this machine decodes
         and resizes (see `images.decoder_identity`).
         """
         parts = {
@@ -196,12 +208,14 @@ class Encoder:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
-    def encode(self, images: Any, *, level: str | None = None, on_error: _OnError = "raise") -> NDArray[np.uint8]:
-        """Return the code of each picture.
+    def encode(
+        self, images: Source | Iterable[Source], *, level: str | None = None, on_error: OnError = "raise"
+    ) -> NDArray[np.uint8]:
+        """Return the code of each image.
 
         Parameters
         ----------
-        images : picture or iterable of pictures
+        images : image or iterable of images
             Paths, bytes of files, PIL images or uint8 arrays, as `images.load` takes them; or one array (n,
             h, w, 3).
         level : str, optional
@@ -209,24 +223,26 @@ class Encoder:
             level reads early layers only (see `pyhash.build`), just that part of the network is run; it is cut
             out at the first such call, by the package onnx.
         on_error : "raise" or callable
-            What to do about a picture that cannot be read: raise; or call this with the `ImageError`, whose
-            ``index`` is the picture's place, and leave the picture out. ``on_error=errors.append`` collects
+            What to do about an image that cannot be read: raise; or call this with the `ImageError`, whose
+            ``index`` is the image's place, and leave the image out. ``on_error=errors.append`` collects
             them.
 
         Returns
         -------
         numpy.ndarray
-            uint8, shape (n, n_bytes); (n_bytes,) for one picture, or (0, n_bytes) if that one was left out.
+            uint8, shape (n, n_bytes); (n_bytes,) for one image, or (0, n_bytes) if that one was left out.
 
         Raises
         ------
         ImageError
-            When a picture cannot be read.
+            When an image cannot be read.
         """
-        return self._all(images, on_error, *self._at(level), np.empty((0, self.levels.n_bytes), np.uint8))
+        model, finish = self._at(level)
+        pipeline = self._pipeline(lambda pixels, threads: finish(model.run(pixels, threads)[0]))
+        return _gathered(pipeline, images, on_error, np.empty((0, self.levels.n_bytes), np.uint8))
 
-    def logits(self, images: Any, *, on_error: _OnError = "raise") -> NDArray[np.float32]:
-        """Return what the model gives for each picture before it is cut to bits.
+    def logits(self, images: Source | Iterable[Source], *, on_error: OnError = "raise") -> NDArray[np.float32]:
+        """Return what the model gives for each image before it is cut to bits.
 
         Parameters
         ----------
@@ -236,42 +252,99 @@ class Encoder:
         Returns
         -------
         numpy.ndarray
-            float32, shape (n, bits); (bits,) for one picture.
+            float32, shape (n, bits); (bits,) for one image.
         """
-        return self._all(images, on_error, self._model, lambda logits: logits, np.empty((0, self.bits), np.float32))
+        pipeline = self._pipeline(lambda pixels, threads: self._model.run(pixels, threads)[0])
+        return _gathered(pipeline, images, on_error, np.empty((0, self.bits), np.float32))
 
-    def stream(
-        self, sources: Iterable[Any], *, batch_size: int | None = None, level: str | None = None
-    ) -> Iterator[tuple[Any, NDArray[np.uint8] | ImageError]]:
-        """Encode any number of pictures, in order and in bounded memory.
+    def embed(
+        self, images: Source | Iterable[Source], *, normalize: bool = True, on_error: OnError = "raise"
+    ) -> NDArray[np.float32]:
+        """Return the embedding of each image: the floats that its code is made of.
 
         Parameters
         ----------
-        sources : iterable of pictures
+        images, on_error
+            As for `encode`.
+        normalize : bool
+            Whether they are brought to length 1, so that their products are cosines; else they are as the network
+            projects them, which is what a head is fitted on.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32, shape (n, dim); (dim,) for one image.
+
+        Raises
+        ------
+        EncoderError
+            When the encoder's file gives codes alone.
+        ImageError
+            When an image cannot be read.
+        """
+        dim = self._embedding_dim()
+
+        def compute(pixels: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
+            (rows,) = self._model.run(pixels, threads, [EMBEDDING])
+            return _unit_length(rows) if normalize else rows
+
+        return _gathered(self._pipeline(compute), images, on_error, np.empty((0, dim), np.float32))
+
+    def stream(
+        self,
+        sources: Iterable[Source],
+        *,
+        batch_size: int | None = None,
+        level: str | None = None,
+        embeddings: bool = False,
+    ) -> Iterator[Encoded]:
+        """Encode any number of images, in order and in bounded memory.
+
+        Parameters
+        ----------
+        sources : iterable of images
             As for `encode`. Taken only a little ahead of what has been given back.
         batch_size : int, optional
-            Pictures that a thread takes at a time.
+            Images that a thread takes at a time.
         level : str, optional
             As for `encode`.
+        embeddings : bool
+            Whether to give the embedding of each image too, as the network projects it; the whole network is run then.
 
         Yields
         ------
-        tuple
-            Each source with its code, uint8 of shape (n_bytes,), or with the `ImageError` that says why it
-            has none.
-        """
-        size = self._model.batch_sizes[0] if batch_size is None else check_int(batch_size, "batch_size", 1)
-        return self._spread(sources, size, *self._at(level))
+        Encoded
+            Each source with its code, or with the `ImageError` that says why it has none.
 
-    def _at(self, level: str | None) -> tuple[Model, _Finish]:
+        Raises
+        ------
+        EncoderError
+            When embeddings are asked for and the encoder's file gives codes alone.
+        """
+        size = None if batch_size is None else check_int(batch_size, "batch_size", 1)
+        if embeddings:
+            self._embedding_dim()
+        model, finish = self._at(level, whole=embeddings)
+        outputs = [model.output, EMBEDDING] if embeddings else [model.output]
+
+        def compute(pixels: NDArray[np.uint8], threads: int) -> Iterable[_Outcome]:
+            logits, *rest = model.run(pixels, threads, outputs)
+            return zip(finish(logits), rest[0] if rest else repeat(None), strict=False)
+
+        return _encoded(self._pipeline(compute, size).rows(sources))
+
+    def _pipeline(self, compute: Compute[T], chunk: int | None = None) -> Pipeline[T]:
+        return Pipeline(self._preparation, compute, chunk or self._model.batch_sizes[0], self.threads)
+
+    def _at(self, level: str | None, *, whole: bool = False) -> tuple[Model, _Finish]:
         """Return what is run for a level, or for all of them, and what makes codes of its logits."""
         if level is None:
             return self._model, pack
         if level not in self.levels:
             raise ValueError(f"level must be one of {', '.join(self.levels)}, got {level!r}")
-        if level not in self._parts:
+        if level not in self._parts and not whole:
             self._parts[level] = self._cut(level)  # twice if two threads ask at once, which does no harm
-        model = self._parts[level]
+        model = self._model if whole else self._parts[level]
         bits = self.levels.bit_range(level) if model is self._model else slice(None)
 
         def finish(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -280,6 +353,14 @@ class Encoder:
             return codes
 
         return model, finish
+
+    def _embedding_dim(self) -> int:
+        """Return the length of an embedding; EncoderError when there is none."""
+        if EMBEDDING not in self._model.outputs:
+            raise self._error(
+                f"gives codes alone, it has no output {EMBEDDING!r}; its outputs are {', '.join(self._model.outputs)}"
+            )
+        return self._model.width_of(EMBEDDING)
 
     @property
     def _preparation(self) -> Preparation:
@@ -313,86 +394,54 @@ class Encoder:
         if f"{self._model.output}_{level}" not in self._model.outputs:
             return self._model
         try:
-            from ..networks import select_levels
-
             return Model(select_levels(self._source, [level]).SerializeToString(), self.name)
         except ImportError:  # without onnx it is slower, not wrong
             return self._model
-
-    def _all(
-        self, images: Any, on_error: _OnError, model: Model, finish: _Finish, nothing: NDArray[Any]
-    ) -> NDArray[Any]:
-        if on_error != "raise" and not callable(on_error):
-            raise ValueError(f"on_error must be 'raise' or a function, got {on_error!r}")
-        alone = _is_picture(images)
-        if alone:
-            threads = self.threads if math.prod(self._preparation.shape) >= _SHARED_PIXELS else 1
-            results = iter(self._chunk([images], model, finish, PixelBudget(self._max_pixels), threads))
-        else:
-            sources = list(images)
-            share = math.ceil(len(sources) / self.threads)
-            results = self._spread(sources, max(1, min(share, self._model.batch_sizes[0])), model, finish)
-        rows = []
-        for index, (_, result) in enumerate(results):
-            if not isinstance(result, ImageError):
-                rows.append(result)
-                continue
-            result.index = None if alone else index
-            if not callable(on_error):
-                raise result
-            on_error(result)
-        if not rows:
-            return nothing
-        return rows[0] if alone else np.stack(rows)
-
-    def _spread(self, sources: Iterable[Any], size: int, model: Model, finish: _Finish) -> Iterator[Any]:
-        """Encode chunks of pictures in as many threads as there are CPUs; give results back in order."""
-        budget = PixelBudget(self._max_pixels)
-        remaining = iter(sources)
-        chunks = iter(lambda: list(islice(remaining, size)), [])
-        if self.threads == 1:
-            for chunk in chunks:
-                yield from self._chunk(chunk, model, finish, budget)
-            return
-        pool = ThreadPoolExecutor(self.threads, "pyhash-encode")
-        pending: deque[Future[_Results]] = deque()
-        try:
-            for chunk in chunks:
-                pending.append(pool.submit(self._chunk, chunk, model, finish, budget))
-                if len(pending) > 2 * self.threads:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _chunk(
-        self, sources: list[Any], model: Model, finish: _Finish, budget: PixelBudget, threads: int = 1
-    ) -> _Results:
-        """Encode a few pictures in the calling thread."""
-        preparation = self._preparation
-        pixels = np.empty((len(sources), *preparation.shape, 3), np.uint8)
-        failed: dict[int, ImageError] = {}
-        for at, source in enumerate(sources):
-            try:
-                pixels[at - len(failed)] = preparation.load(source, budget)
-            except ImageError as error:
-                failed[at] = error
-        n_good = len(sources) - len(failed)
-        rows = iter(finish(model.run(pixels[:n_good], threads)[0]) if n_good else ())
-        return [(source, failed[at] if at in failed else next(rows)) for at, source in enumerate(sources)]
 
 
 def _rebuild(arguments: dict[str, Any]) -> Encoder:
     return Encoder(**arguments)
 
 
-def _is_picture(images: Any) -> bool:
-    """Whether this is one picture, and not several."""
+def _encoded(rows: Generator[Row[_Outcome]]) -> Iterator[Encoded]:
+    with closing(rows):  # at once when the stream is closed, and its threads with it
+        for row in rows:
+            code, embedding = row.value if row.value is not None else (None, None)
+            yield Encoded(row.source, code, embedding, row.error)
+
+
+def _gathered(pipeline: Pipeline[_Row], images: Any, on_error: OnError, nothing: _Row) -> _Row:
+    """Return the rows of all images that can be read as one array, or the row of a single one."""
+    if on_error != "raise" and not callable(on_error):
+        raise ValueError(f"on_error must be 'raise' or a function, got {on_error!r}")
+    alone = _is_image(images)
+    sources = [images] if alone else list(images)
+    rows = []
+    for index, row in enumerate([pipeline.one(images)] if alone else pipeline.rows(sources, len(sources))):
+        if row.value is not None:
+            rows.append(row.value)
+        if row.error is not None:
+            row.error.index = None if alone else index
+            if not callable(on_error):
+                raise row.error
+            on_error(row.error)
+    if not rows:
+        return nothing
+    return rows[0] if alone else cast(_Row, np.stack(rows))
+
+
+def _unit_length(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+    unit: NDArray[np.float32] = rows / np.maximum(lengths, np.float32(1e-30))
+    return unit
+
+
+def _is_image(images: Any) -> bool:
+    """Whether this is one image, and not several."""
     if isinstance(images, np.ndarray):
         return images.ndim != 4
     if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, require("PIL.Image", "encoder").Image)):
         return True
     if not isinstance(images, Iterable):
-        raise TypeError(f"images must be a picture or an iterable of pictures, got {type(images).__name__}")
+        raise TypeError(f"images must be an image or an iterable of images, got {type(images).__name__}")
     return False

@@ -39,11 +39,11 @@ class Quantized:
     kind : str
         One of `KINDS`.
     n_calibration : int
-        Pictures that the ranges were taken from; 0 where none are needed.
+        Images that the ranges were taken from; 0 where none are needed.
     n_bytes : (int, int)
         Size of the network.
     milliseconds : (float, float)
-        A picture in a batch, on one thread, from pixels to features.
+        An image in a batch, on one thread, from pixels to features.
     flipped : float
         Share of bits that change when the head that was fitted for the float network gets the quantised features.
     flipped_refitted : float
@@ -51,8 +51,8 @@ class Quantized:
         there it need not be small.
     mean_average_precision : dict of str to (float, float)
         For each ranking, ``"code"`` or a level of several, judged by the labels of that level, the finest for the code;
-        without labels by the ten nearest pictures by the float network's features. Held out: heads are fitted on three
-        quarters of the pictures, and the other quarter searches in them.
+        without labels by the ten nearest images by the float network's features. Held out: heads are fitted on three
+        quarters of the images, and the other quarter searches in them.
     n_queries, n_database : int
     tolerance : float
         How much lower any mean average precision may be.
@@ -105,12 +105,12 @@ def assess(
     networks : (onnx.ModelProto, onnx.ModelProto)
         The float one, and what `quantize` or `quantize_weights` made of it.
     features : (float32 array, float32 array), each of shape (n, dim)
-        What they give for the same pictures.
+        What they give for the same images.
     labels : mapping of level to array of shape (n,), or None
     fit : callable
         Fits a head on features, which it may overwrite, and labels.
     pixels : uint8 array, shape (n, height, width, 3)
-        Pictures to time the networks with; for int8 those of the calibration.
+        Images to time the networks with; for int8 those of the calibration.
     tolerance : float
     seed : int
         Draws the quarter that is held out.
@@ -204,7 +204,7 @@ def _nearest(
 
 
 def _time(networks: Sequence[ModelProto], pixels: NDArray[np.uint8]) -> tuple[float, float]:
-    """Return the milliseconds that each network takes a picture: the smallest of runs that take turns."""
+    """Return the milliseconds that each network takes an image: the smallest of runs that take turns."""
     fixed = networks[0].graph.input[0].type.tensor_type.shape.dim[0].dim_value
     batch = np.resize(pixels, (fixed or min(4, len(pixels)), *pixels.shape[1:]))
     opened = [Session(serialized(network)) for network in networks]

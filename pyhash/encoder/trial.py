@@ -151,11 +151,11 @@ def _encode(
     codes: dict[str, NDArray[np.uint8]] = {}
     failed: list[ImageError] = []
     results = encoder.stream([same[0] for same in paths.values()])
-    for done, (same, (_, result)) in enumerate(zip(paths.values(), results, strict=True), 1):
-        if isinstance(result, ImageError):
-            failed.append(result)
-        else:
-            codes |= dict.fromkeys(same, result)
+    for done, (same, encoded) in enumerate(zip(paths.values(), results, strict=True), 1):
+        if encoded.code is not None:
+            codes |= dict.fromkeys(same, encoded.code)
+        if encoded.error is not None:
+            failed.append(encoded.error)
         if progress is not None:
             progress(done, len(paths))
     return codes, failed

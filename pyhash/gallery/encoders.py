@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EncoderError, GalleryError, ImageError
+from ..errors import EncoderError, GalleryError
 from .store import Identity
 
 if TYPE_CHECKING:
     from ..codes import Levels
+    from ..encoder import Encoded
 
 
 class GalleryEncoder(Protocol):
@@ -42,7 +43,7 @@ class GalleryEncoder(Protocol):
     def encode(self, images: Any, *, level: str | None = None) -> NDArray[np.uint8]:
         """Codes of one image `(n_bytes,)` or of many `(n, n_bytes)`; with a level, only its bits are needed."""
 
-    def stream(self, sources: Iterable[Any]) -> Iterator[tuple[Any, NDArray[np.uint8] | ImageError]]:
+    def stream(self, sources: Iterable[Any]) -> Iterator[Encoded]:
         """Each source with its code, or with what is wrong with it, in order."""
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import GalleryError, ImageError
+from ..errors import GalleryError
 from ..images import FoundImage, Walk, walk
 from .encoders import GalleryEncoder, identity_of
 from .store import GalleryFile, Record
@@ -101,16 +101,16 @@ def _encode(
 
     try:
         stream = encoder.stream([join(folder, image.path) for image in todo]) if todo else ()
-        for done, (image, (source, result)) in enumerate(zip(todo, stream, strict=True), 1):
+        for done, (image, encoded) in enumerate(zip(todo, stream, strict=True), 1):
             code = reason = None
             mtime_ns = image.mtime_ns
-            if isinstance(result, ImageError):
-                reason = result.reason
-                failed.append(Failure(source, reason))
-                if not _can_be_read(source):
+            if encoded.error is not None:
+                path, reason = join(folder, image.path), encoded.error.reason
+                failed.append(Failure(path, reason))
+                if not _can_be_read(path):
                     mtime_ns = -1  # not the content's fault, and mending it changes no time: look again next time
             else:
-                code = np.asarray(result, np.uint8).tobytes()
+                code = np.asarray(encoded.code, np.uint8).tobytes()
                 counts[image.path in known] += 1
             pending.append(Record(image.path, image.size, mtime_ns, code, reason))
             if len(pending) >= _COMMIT_IMAGES or time.monotonic() - committed >= _COMMIT_SECONDS:

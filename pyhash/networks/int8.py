@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,10 @@ from .session import onnxruntime
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-__all__ = ["KINDS", "quantize", "quantize_weights", "rounded"]
+__all__ = ["KINDS", "Kind", "quantize", "quantize_weights", "rounded"]
 
-KINDS = ("weights", "int8")
+Kind = Literal["weights", "int8"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """int8 on disk and float in memory; int8 arithmetic."""
 
 _INT8 = 3  # in onnx.TensorProto

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from galleries import FakeEncoder, picture
 
-from pyhash import encoder
-from pyhash.cli import main as cli
 from pyhash.evaluation import evaluate
 from pyhash.networks import Metadata
 
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
-    """The built-in encoder is the fake one."""
-    made = FakeEncoder()
-    monkeypatch.setattr(encoder, "Encoder", lambda *args, **options: made)
-    monkeypatch.delenv("PYHASH_ENCODER", raising=False)
-    return made
+pytestmark = pytest.mark.usefixtures("fake")
 
 
 @pytest.fixture
@@ -37,9 +28,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.cli, ["eval", *map(os.fspath, arguments)], prog_name="pyhash")
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
+    return commands.run("eval", *arguments, code=code)
 
 
 def labelled(folder: Path) -> tuple[Any, dict[str, list[str]]]:
@@ -79,27 +68,12 @@ def test_what_the_encoder_was_trained_on_is_read_from_its_file(pictures: Path, f
     assert "training: a million pictures;" in run(pictures / "test", pictures / "train").stdout
 
 
-def test_a_folder_alone_searches_itself_without_itself(pictures: Path, fake: FakeEncoder) -> None:
-    answer = json.loads(run(pictures / "train", "--json").stdout)
-    codes, labels = labelled(pictures / "train")
-    expected = evaluate(codes, codes, labels, labels, levels={"coarse": 16, "fine": 48}, exclude_self=True)
-    assert answer["scores"] == json.loads(json.dumps(expected.to_dict()["scores"]))
-    assert len(fake.seen) == 15  # each picture is encoded once
-    assert json.loads(run(pictures / "train", pictures / "train", "--json").stdout) == answer
-
-
 def test_queries_that_lie_in_the_database_are_not_their_own_answers(pictures: Path) -> None:
     tree = pictures / "tree.csv"
     tree.write_text("class,coarse\nred,warm\norange,warm\nblue,cold\n")
     answer = json.loads(run(pictures / "test", pictures, "-k", "1", "--labels", tree, "--json").stdout)
     assert answer["excluded_self"]
     assert (answer["n_queries"], answer["n_database"]) == (9, 24)
-
-
-def test_queries_can_be_drawn(pictures: Path) -> None:
-    answers = [json.loads(run(pictures / "train", "--max-queries", "4", "--json").stdout) for _ in range(2)]
-    assert (answers[0]["n_queries"], answers[0]["n_database"]) == (4, 15)
-    assert answers[0] == answers[1]
 
 
 def test_labels_from_tables(pictures: Path) -> None:
@@ -129,6 +103,16 @@ def test_bad_pictures_are_skipped_and_listed(pictures: Path) -> None:
         file.write_text("not a picture")
     result = run(pictures / "test", pictures / "train", code=1)
     assert "cannot identify image file" in result.stderr
+
+
+def test_a_table_or_markdown(pictures: Path) -> None:
+    plain = run(pictures / "test", pictures / "train").stdout
+    assert run(pictures / "test", pictures / "train", "--format", "md").stdout == plain
+    statement, *rows = run(pictures / "test", pictures / "train", "--format", "table").stdout.splitlines()
+    assert statement == plain.splitlines()[0]
+    assert rows[1].startswith(" ")  # the header
+    figures = [line.replace("|", " ").split() for line in plain.splitlines() if line.startswith("| mAP ")]
+    assert [line.split() for line in rows if line.startswith("mAP ")] == figures
 
 
 @pytest.mark.parametrize("ending", [".png", ".svg"])

@@ -81,8 +81,8 @@ def test_every_head_makes_an_encoder_that_retrieves(
     onnx.checker.check_model(onnx.load(tmp_path / "e.onnx"), full_check=True)
     encoder = Encoder(tmp_path / "e.onnx")
     assert (dict(encoder.levels), encoder.name) == (LEVELS, "small resnet")
-    assert encoder.metadata.training == f"head {head} fitted on 84 pictures of train"
-    assert (built.path, built.n_pictures, built.failed, built.batch) == (str(tmp_path / "e.onnx"), 84, [], None)
+    assert encoder.metadata.training == f"head {head} fitted on 84 images of train"
+    assert (built.path, built.n_images, built.failed, built.batch) == (str(tmp_path / "e.onnx"), 84, [], None)
     assert built.taps == {"stage1": 8, "stage2": 12, "stage3": 16, "stage4": 24}
     assert built.classes == ({"coarse": 2, "fine": 6} if labels else {})
     assert built.grouped == ()
@@ -158,7 +158,7 @@ def test_pictures_that_cannot_be_read_are_left_out(backbone: Path, folder: Path,
     rows = [f"{file},{file.parts[-2]}" for file in [files[0], bad, *files[1:], tmp_path / "gone.png"]]
     table.write_text("\n".join(["path,kind", *rows]))
     built = build(backbone, folder, table, 16, tmp_path / "e.onnx")
-    assert built.n_pictures == len(files)
+    assert built.n_images == len(files)
     assert [Path(error.path).name for error in built.failed] == ["bad.png", "gone.png"]
     table.write_text(f"path,kind\n{bad},a\n{bad},b\n")
     with pytest.raises(ImageError, match=r"bad\.png"):
@@ -198,7 +198,7 @@ def test_a_level_runs_only_the_part_of_the_network_that_it_needs(
         found[:, columns] = 0
         assert not found.any()
     np.testing.assert_array_equal(encoder.encode(pictures[0], level="coarse")[0], codes[0, 0])
-    streamed = [code for _, code in encoder.stream(pictures, level="coarse")]
+    streamed = [encoded.code for encoded in encoder.stream(pictures, level="coarse")]
     np.testing.assert_array_equal(np.stack(streamed)[:, :1], codes[:, :1])
     again = pickle.loads(pickle.dumps(encoder))
     np.testing.assert_array_equal(again.encode(pictures, level="coarse")[:, :1], codes[:, :1])

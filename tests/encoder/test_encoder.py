@@ -139,7 +139,7 @@ def assert_company_does_not_matter(subject, sources):
     alone = np.stack([subject.encode(source) for source in sources])
     assert len(np.unique(alone, axis=0)) > len(alone) // 2, "these pictures have too few codes to show a difference"
     for batch_size in (1, 3, 16, 40):
-        together = [code for _, code in subject.stream(sources, batch_size=batch_size)]
+        together = [encoded.code for encoded in subject.stream(sources, batch_size=batch_size)]
         np.testing.assert_array_equal(together, alone)
     np.testing.assert_array_equal(subject.encode(sources), alone)
 
@@ -281,7 +281,7 @@ def test_shapes(tiny):
 
 @pytest.mark.parametrize("source", [3, None, 2.5])
 def test_what_is_no_picture(tiny, source):
-    with pytest.raises(TypeError, match="images must be a picture or an iterable of pictures, got"):
+    with pytest.raises(TypeError, match="images must be an image or an iterable of images, got"):
         tiny.encode(source)
     with pytest.raises(TypeError, match="an image must be a path, bytes, a PIL image or a uint8 array, got"):
         tiny.encode([source])
@@ -490,6 +490,60 @@ def test_max_pixels(files):
         small.encode(files[0])
 
 
+# Embeddings
+
+
+@pytest.fixture(scope="module")
+def embedding():
+    """An encoder whose embedding is the mean of each channel."""
+    model = onnx.load_model_from_string(plain(outputs=("logits", "means")))
+    model.graph.node.append(helper.make_node("Identity", ["means"], ["embedding"]))
+    del model.graph.output[1]
+    model.graph.output.append(helper.make_tensor_value_info("embedding", FLOAT, ("n", 3, 1, 1)))
+    return Encoder(model.SerializeToString(), preprocess="raw", threads=2)
+
+
+def test_embeddings_have_length_1_unless_they_are_wanted_as_projected(embedding):
+    expected = np.stack([images.load(picture, size=8).mean((0, 1)) for picture in pictures(9)])
+    projected = embedding.embed(pictures(9), normalize=False)
+    assert (projected.shape, projected.dtype) == ((9, 3), np.float32)
+    np.testing.assert_allclose(projected, expected, rtol=1e-5)
+    unit = embedding.embed(pictures(9))
+    assert unit.dtype == np.float32
+    np.testing.assert_allclose(unit, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_array_equal(embedding.embed(pictures(9)[0]), unit[0])
+    assert embedding.embed([]).shape == (0, 3)
+    assert np.array_equal(embedding.embed(np.zeros((5, 5, 3), np.uint8)), [0, 0, 0])
+
+
+def test_streams_can_give_embeddings_too(embedding, files):
+    streamed = list(embedding.stream(files, embeddings=True, batch_size=2))
+    assert [encoded.error is None for encoded in streamed] == [encoded.code is not None for encoded in streamed]
+    good = [encoded for encoded in streamed if encoded.error is None]
+    assert len(good) == 3
+    sources = [encoded.source for encoded in good]
+    np.testing.assert_array_equal([encoded.code for encoded in good], embedding.encode(sources))
+    np.testing.assert_array_equal([encoded.embedding for encoded in good], embedding.embed(sources, normalize=False))
+
+
+def test_an_encoder_that_gives_codes_alone(tiny, files):
+    message = "encoder 'tiny': gives codes alone, it has no output 'embedding'; its outputs are logits"
+    with pytest.raises(EncoderError, match=message):
+        tiny.embed(files[0])
+    with pytest.raises(EncoderError, match=message):
+        tiny.stream(files, embeddings=True)
+
+
+def test_the_built_in_model_has_embeddings_that_its_code_is_made_of(default):
+    vectors = default.embed(pictures(4))
+    assert (vectors.shape, vectors.dtype) == ((4, 384), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    (encoded,) = default.stream(pictures(1), level="coarse", embeddings=True)
+    np.testing.assert_allclose(encoded.embedding, default.embed(pictures(1)[0], normalize=False), atol=1e-5)
+    np.testing.assert_array_equal(encoded.code, default.encode(pictures(1)[0], level="coarse"))
+    assert not encoded.code[8:].any()
+
+
 # Streams
 
 
@@ -499,14 +553,16 @@ def test_stream_gives_codes_and_errors_in_order(files, threads, batch_size):
     subject = Encoder(build(), threads=threads)
     sources = files * 9
     results = list(subject.stream(iter(sources), batch_size=batch_size))
-    assert [source for source, _ in results] == sources
+    assert [encoded.source for encoded in results] == sources
     good = {at: subject.encode(files[at]) for at in (0, 2, 4)}
-    for at, (source, result) in enumerate(results):
+    for at, encoded in enumerate(results):
+        assert encoded.embedding is None
         if at % 5 in good:
-            np.testing.assert_array_equal(result, good[at % 5])
+            assert encoded.error is None
+            np.testing.assert_array_equal(encoded.code, good[at % 5])
         else:
-            assert isinstance(result, ImageError)
-            assert result.path == str(source)
+            assert encoded.code is None
+            assert encoded.error.path == str(encoded.source)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -660,6 +716,28 @@ def test_the_fingerprint_stands_for_everything_that_makes_a_code(tmp_path, monke
     assert all(len(text) == 32 and set(text) <= set("0123456789abcdef") for text in fingerprints)
     monkeypatch.setattr(encoder, "decoder_identity", lambda: "another")
     assert Encoder(model, preprocess="unit").fingerprint != fingerprints[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"preprocess": "unit"}, "c8a01a2bfbb0587a023aa695312ecab8"),
+        ({"preprocess": "tf"}, "bd49b365343c22cf1e34a913c6452971"),
+        ({"preprocess": "imagenet", "output": "means"}, "c4963d7f22b6c2d2348d884824bf65de"),
+        (
+            {"preprocess": {"preset": "keras-caffe", "resize": "lanczos"}, "fast_jpeg": True},
+            "5fe972f171d0edb5afb96a9bab1c8c1c",
+        ),
+        ({"preprocess": {"mean": (1, 2, 3), "std": 2}}, "2e8678f00ee3564adb71002903557847"),
+    ],
+    ids=str,
+)
+def test_fingerprints_are_those_of_galleries_there_are(monkeypatch, arguments, expected):
+    """What version 0.1.0 wrote into galleries. The model's bytes depend on the package onnx, so they count as fixed."""
+    monkeypatch.setattr(encoder, "decoder_identity", lambda: "fixed")
+    subject = Encoder(plain(outputs=("logits", "means")), **arguments)
+    subject._model.digest = "62539a39"
+    assert subject.fingerprint == expected
 
 
 def test_the_fingerprint_stands_for_nothing_else(tmp_path):

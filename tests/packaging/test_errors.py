@@ -253,17 +253,17 @@ def raises(call: Callable[[], Any], error: type[Exception], text: str) -> None:
 
 
 @pytest.mark.parametrize("structure", ["flat", "ring"])
-def test_bad_input_raises_the_same_error_and_changes_nothing(kernel: str, structure: str) -> None:
+def test_bad_input_raises_the_same_error_and_changes_nothing(
+    kernel: str, structure: str, subtests: pytest.Subtests
+) -> None:
     index = Index(levels={"coarse": 16, "fine": 48}, structure=structure)
     index.add(CODES, IDS)
     index.search(q, 3)
     before = bytes(index)
     for label, call, error, text in CASES:
-        try:
+        with subtests.test(label):
             raises(lambda call=call: call(index), error, text)  # type: ignore[misc]
-        except BaseException as wrong:
-            raise AssertionError(f"case {label!r}: {wrong}") from wrong
-        assert bytes(index) == before, label
+            assert bytes(index) == before
     assert index.add(CODES[:1]).tolist() == [50]  # nor were ids used up
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pyhash import ImageError, Levels
+from pyhash.encoder import Encoded
 from pyhash.networks import Metadata
 
 
@@ -34,13 +35,13 @@ class FakeEncoder:
             return np.array([self._code(image) for image in images], np.uint8).reshape(-1, 8)
         return self._code(images)
 
-    def stream(self, sources: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[Any, Any]]:
+    def stream(self, sources: Iterable[Any], batch_size: int = 8) -> Iterator[Encoded]:
         for source in sources:
             time.sleep(self.delay)
             try:
-                yield source, self._code(source)
+                yield Encoded(source, self._code(source))
             except ImageError as error:
-                yield source, error
+                yield Encoded(source, error=error)
 
     def _code(self, source: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
         self.seen.append(source)

@@ -1,58 +1,18 @@
-"""The command: what it prints where, and how it exits."""
+"""``pyhash index``, ``search``, ``dedupe`` and ``info``: what they print where, and how they exit."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from commands import run
 from galleries import FakeEncoder, picture
 
 import pyhash
-from pyhash import __main__, encoder
-from pyhash.cli import main as cli
-from pyhash.cli import photographs as demo
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Five pictures, two of them the same, and a bad one."""
-    root = tmp_path / "photos"
-    for number, name in enumerate(["a.png", "b.png", "sub/c.png", "sub/d.png"]):
-        picture(root / name, number)
-    shutil.copy(root / "a.png", root / "copy.png")
-    (root / "bad.jpg").write_text("not a picture")
-    return root
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The built-in encoder is the fake one; a model of any name is another fake one."""
-
-    def make(model: str | None = None, **options: Any) -> FakeEncoder:
-        if model is None:
-            return FakeEncoder()
-        if "broken" in model:
-            raise ValueError("expected an image input, found none")
-        return FakeEncoder("2222", os.path.basename(model))
-
-    monkeypatch.setattr(encoder, "Encoder", make)
-    monkeypatch.delenv("PYHASH_ENCODER", raising=False)
-
-
-def run(*arguments: str | Path, code: int = 0, **options: Any) -> Result:
-    result = CliRunner().invoke(cli.cli, [os.fspath(a) for a in arguments], prog_name="pyhash", **options)
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
+from pyhash import encoder
 
 
 @pytest.mark.usefixtures("fake")
@@ -201,6 +161,32 @@ class TestSearch:
             result = run("search", folder, query, "--level", "middle", "--html", folder / "s.html", code=2)
             assert "--level must be one of coarse, fine, got 'middle'" in result.stderr
 
+    def test_weights_and_cascade(self, folder: Path, tmp_path: Path) -> None:
+        run("index", folder)
+        query = folder / "b.png"
+
+        def distances(*options: str) -> dict[str, int]:
+            answer = json.loads(run("search", folder, query, "--json", *options).stdout)
+            return {match["path"]: match["distance"] for match in answer["results"][0]["matches"]}
+
+        coarse, fine = distances("--level", "coarse"), distances("--level", "fine")
+        weighted = distances("--weights", "coarse=3,fine=1")
+        assert weighted == {path: 3 * coarse[path] + fine[path] for path in coarse}
+        nearest = sorted(coarse, key=coarse.__getitem__)[:2]
+        assert set(distances("--cascade", "coarse=2")) <= {
+            path for path in coarse if coarse[path] <= coarse[nearest[1]]
+        }
+        run("search", folder, query, "--weights", "coarse=3,fine=1", "--html", tmp_path / "s.html")
+        assert "coarse 3, fine 1 (64 bits)" in (tmp_path / "s.html").read_text(encoding="utf-8")
+        for options, message in [
+            (["--weights", "coarse"], "must be like coarse=3"),
+            (["--weights", "coarse=0,fine=0"], "weights must"),
+            (["--weights", "middle=1"], "middle"),
+            (["--cascade", "coarse=2,fine=3"], "--cascade must be of one level"),
+            (["--cascade", "coarse=0"], "cascade"),
+        ]:
+            assert message in run("search", folder, query, *options, code=2).stderr
+
     def test_html(self, folder: Path, tmp_path: Path) -> None:
         run("index", folder)
         sheet = tmp_path / "out.html"
@@ -256,6 +242,7 @@ class TestDedupe:
         ]
         lines = run("dedupe", folder, "--radius", "0").stdout.splitlines()
         assert lines[-1] == "1 group, 1 image beyond the first of each"
+        run("dedupe", folder, "--radius", "0", "--fail-if-found", code=7)
         assert (folder / "copy.png").exists()
 
     def test_html(self, folder: Path, tmp_path: Path) -> None:
@@ -266,6 +253,7 @@ class TestDedupe:
         run("index", folder)
         result = run("dedupe", folder, "--radius", "0", "--html", tmp_path / "out.html")
         assert result.stdout == "no duplicates among 4 images\n"
+        run("dedupe", folder, "--radius", "0", "--fail-if-found")
         assert "No two images are that similar." in (tmp_path / "out.html").read_text(encoding="utf-8")
 
     def test_usage(self, folder: Path) -> None:
@@ -304,176 +292,19 @@ class TestInfo:
         assert "pip install this" in run("info").stdout
 
 
-def test_help_teaches() -> None:
-    text = run("--help").stdout
-    assert run("-h").stdout == text
-    for name in ("index", "search", "dedupe", "info", "demo"):
-        assert name in text
-        page = run(name, "--help").stdout
-        assert f"pyhash {name}" in page
-        assert "Examples:\n" in page
-        assert "Exit codes" not in page
-        assert max(map(len, page.splitlines())) <= 100
-    assert run("--version").stdout == f"pyhash, version {pyhash.__version__}\n"
-    run("nonsense", code=2)
-
-
-def test_starts_without_what_it_does_not_need(folder: Path) -> None:
-    """Each of these takes longer to import than a search takes."""
-    code = (
-        "import sys; from click.testing import CliRunner; from pyhash import cli; "
-        f"cli.cli.main(['dedupe', {os.fspath(folder)!r}, '--codes-only'], standalone_mode=False); "
-        "print(sorted({'rich', 'jinja2', 'onnxruntime', 'matplotlib', 'numba', 'pyhash.evaluate'} & {*sys.modules}))"
-    )
-    assert command("index", folder).returncode == 0
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    needed = ["numba"] if pyhash.kernel() == "numba" else []  # what searches there
-    assert child.stdout.endswith(f"{needed}\n")
-
-
-def test_missing_click_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "click", None)
-    with pytest.raises(SystemExit) as info:
-        __main__.main()
-    assert info.value.code == 4
-    assert "pip install 'pyhash-retrieval[cli]'" in capsys.readouterr().err
-
-
-# The whole, with the built-in model
-
-
-def command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([os.fspath(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", "pyhash", *map(os.fspath, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": path},
-        **options,
-    )
-
-
-def test_demo_and_its_commands(tmp_path: Path) -> None:
-    """`pyhash demo`, then every other command on what it copied, all in processes of their own."""
-    shown = command("demo", cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    assert [line for line in shown.stderr.splitlines() if "searches with Numba" not in line] == []
-    directory = tmp_path / "pyhash-demo"
-    assert (directory / "search.html").read_text(encoding="utf-8").count("data:image") == 3 * 13
-    assert "120 images can be searched (120 added)" in shown.stdout
-    again = command("demo", "--json", cwd=tmp_path)
-    assert "120 images can be searched (120 unchanged)" in again.stderr
-    answer = json.loads(again.stdout)
-    assert Path(answer["html"]) == Path("pyhash-demo", "search.html")
-    assert [len(result["matches"]) for result in answer["results"]] == [12, 12, 12]
-
-    pictures, file = directory / "photographs", directory / "gallery.sqlite"
-    queries = sorted((directory / "queries").iterdir())
-    found = command("search", pictures, *queries, "-k", "5", "--gallery", file, "--json")
-    assert found.returncode == 0, found.stderr
-    families = {
-        Path(result["query"]).stem: [Path(match["path"]).parent.name for match in result["matches"]]
-        for result in json.loads(found.stdout)["results"]
-    }
-    right = [family == name for name, near in families.items() for family in near]
-    assert sum(right) >= 0.6 * len(right), families  # by chance it would be a tenth
-
-    itself = command("search", pictures, pictures / "hat" / "hat-03.jpg", "--gallery", file, "--json")
-    (result,) = json.loads(itself.stdout)["results"]
-    assert result["matches"][0]["distance"] == 0
-    assert len(result["matches"]) == 12
-
-    assert command("search", pictures, queries[0], "--gallery", file, "--fast-jpeg").returncode == 3
-    fast = directory / "fast.sqlite"
-    assert command("index", pictures, "--gallery", fast, "--fast-jpeg").returncode == 0
-    assert command("search", pictures, queries[0], "--gallery", fast, "--fast-jpeg").returncode == 0
-    assert command("search", pictures, queries[0], "--gallery", fast).returncode == 0  # remembered
-
-    shutil.copy(pictures / "hat" / "hat-03.jpg", pictures / "hat" / "twin.jpg")
-    assert command("index", pictures, "--gallery", file).stdout.startswith("121 images")
-    twins = json.loads(command("dedupe", pictures, "--radius", "0", "--gallery", file, "--json").stdout)
-    assert ["hat-03.jpg", "twin.jpg"] in [[Path(m["path"]).name for m in group] for group in twins["groups"]]
-
-    facts = json.loads(command("info", pictures, "--gallery", file, "--json").stdout)
-    assert facts["gallery"]["images"] == 121
-    assert facts["gallery"]["fingerprint"] == facts["encoder"]["fingerprint"]
-
-
-def test_demo_with_a_folder(tmp_path: Path) -> None:
-    for number in range(6):
-        picture(tmp_path / "mine" / f"{number}.png", number, size=(96, 64))
-    shown = command("demo", tmp_path / "mine", "--out", tmp_path / "try")
-    assert shown.returncode == 0, shown.stderr
-    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == [f"{n}.png" for n in range(6)]
-    assert (tmp_path / "try" / "search.html").read_text(encoding="utf-8").count("data:image") == 3 * 6
-    (tmp_path / "empty").mkdir()
-    assert command("demo", tmp_path / "empty", "--out", tmp_path / "try2").returncode == 1
-
-
 @pytest.mark.usefixtures("fake")
-def test_demo_that_another_encoder_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(3):
-        picture(tmp_path / "mine" / f"{number}.png", number)
-    run("demo", tmp_path / "mine", "--out", tmp_path / "try")
-    monkeypatch.setattr(encoder, "Encoder", lambda *_, **__: FakeEncoder("2222", "newer"))
-    assert "(3 changed)" in run("demo", tmp_path / "mine", "--out", tmp_path / "try").stdout
-
-
 def test_what_pyhash_did_not_write_is_not_written_over(folder: Path) -> None:
-    command("index", folder)
-    picture_of_mine = folder / "a.png"
-    before = picture_of_mine.read_bytes()
-    for arguments in (("search", folder, picture_of_mine, "--html"), ("dedupe", folder, "--html")):
-        refused = command(*arguments, picture_of_mine)
-        assert refused.returncode == 2
+    run("index", folder)
+    mine = folder / "a.png"
+    before = mine.read_bytes()
+    for arguments in (("search", folder, mine, "--html"), ("dedupe", folder, "--html")):
+        refused = run(*arguments, mine, code=2)
         assert "a.png: a file that pyhash did not write is there" in refused.stderr
-        assert picture_of_mine.read_bytes() == before
+        assert mine.read_bytes() == before
         sheet = folder / "sheet.html"
         for _ in range(2):  # one of its own it replaces
-            assert command(*arguments, sheet).returncode == 0
+            run(*arguments, sheet)
         sheet.write_text("<html>mine</html>")
-        assert command(*arguments, sheet).returncode == 2
-        assert command(*arguments, sheet, "--overwrite").returncode == 0
+        run(*arguments, sheet, code=2)
+        run(*arguments, sheet, "--overwrite")
         assert "pyhash" in sheet.read_text(encoding="utf-8")
-
-
-def test_reader_that_goes_away(folder: Path) -> None:
-    command("index", folder)
-    path = os.pathsep.join([os.fspath(ROOT), os.environ.get("PYTHONPATH", "")])
-    child = subprocess.Popen(
-        [sys.executable, "-m", "pyhash", "search", os.fspath(folder), *[os.fspath(folder / "a.png")] * 300],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    child.stdout.readline()
-    child.stdout.close()
-    assert [line for line in child.stderr if b"searches with Numba" not in line] == []
-    child.stderr.close()
-    assert child.wait() == 141
-
-
-def test_photographs_that_are_there_are_left_alone(tmp_path: Path) -> None:
-    queries = demo.copy_photographs(tmp_path / "photographs", tmp_path / "queries")
-    assert [path.name for path in queries] == ["pants.jpg", "shirt.jpg", "shoes.jpg"]
-    files = sorted((tmp_path / "photographs").rglob("*.jpg"))
-    assert len({path.read_bytes() for path in (*files, *queries)}) == 123
-    assert {path.parent.name for path in files} == {path.stem.rpartition("-")[0] for path in files}
-    files[0].write_bytes(b"mine")
-    files[1].unlink()
-    assert demo.copy_photographs(tmp_path / "photographs", tmp_path / "queries") == queries
-    assert files[0].read_bytes() == b"mine"
-    assert sorted((tmp_path / "photographs").rglob("*")) == sorted({*files, *(path.parent for path in files)})
-
-
-def test_command_is_installed_under_its_name() -> None:
-    points = importlib.metadata.entry_points(group="console_scripts", name="pyhash")
-    if not points:
-        pytest.skip("pyhash runs from its source folder, it is not installed")
-    (point,) = points
-    assert point.load() is __main__.main

@@ -1,0 +1,82 @@
+"""The command ``pyhash info``."""
+
+# ruff: noqa: D301  (click wants a real \b before text that it must not wrap)
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__, backend
+from ..gallery import Gallery
+from ..support import machine
+from .errors import EncoderFailed, Exit
+from .options import encoder_options, gallery_option, json_option
+from .output import print_facts, print_json
+
+if TYPE_CHECKING:
+    from ..encoder import Encoder
+
+
+@click.command("info", short_help="Show what pyhash runs on, and what the gallery of FOLDER holds.")
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
+@gallery_option
+@encoder_options
+@json_option
+def info_command(
+    folder: str | None,
+    file: str | None,
+    load_encoder: Callable[[], Encoder],
+    as_json: bool,
+) -> int:
+    """Show what pyhash runs on: version, search kernel, CPU, encoder, and the gallery of FOLDER.
+
+    \b
+    Examples:
+      pyhash info
+      pyhash info ~/Pictures --json
+    """
+    try:
+        kernel = backend.kernel()
+    except ImportError:  # neither compiled nor Numba: that is what this command is there to tell
+        kernel = None
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "kernel": kernel,
+        "kernels": backend.kernels(),
+        "native": backend.why_no_native() is None,
+        "why_no_native": backend.why_no_native(),
+        "cpu_features": backend.cpu_features(),
+        "threads": backend.threads() or machine.cpus(),
+    }
+    try:
+        encoder = load_encoder()
+    except (ImportError, EncoderFailed) as error:
+        facts["encoder"] = {"error": str(error)}
+    else:
+        facts["encoder"] = {
+            "name": encoder.name,
+            "fingerprint": encoder.fingerprint,
+            "bits": encoder.bits,
+            "levels": dict(encoder.levels),
+        }
+    if folder is not None or file is not None:
+        with Gallery(folder or os.curdir, file=file, create=False) as gallery:
+            facts["gallery"] = dataclasses.asdict(gallery.stats())
+    if as_json:
+        print_json(facts)
+        return Exit.DONE
+    lines: dict[str, Any] = {
+        "version": facts["version"],
+        "native code": "yes" if facts["native"] else f"no: {facts['why_no_native']}",
+    }
+    for name in ("kernel", "kernels", "cpu_features", "threads"):
+        lines[name.replace("_", " ")] = facts[name]
+    for name in ("encoder", "gallery"):
+        lines |= {f"{name} {key}": value for key, value in facts.get(name, {}).items()}
+    print_facts(lines)
+    return Exit.DONE

@@ -1,0 +1,36 @@
+"""Tables: for people on a terminal, a line each for scripts."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pyhash.cli.output import print_facts, print_table
+
+ROWS = [["7", "a [red]b[/red].jpg"], ["12", "x" * 300 + "\n.jpg"]]
+
+
+def test_in_a_pipe_each_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(ROWS, ["distance", "image"], right=[0])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["distance  image", "       7  a [red]b[/red].jpg", "      12  " + "x" * 300 + "\\n.jpg"]
+
+
+def test_on_a_terminal_nothing_is_lost(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    print_table(ROWS, ["distance", "image"], right=[0])
+    text = capsys.readouterr().out
+    assert "a [red]b[/red].jpg" in text
+    assert text.count("x") == 300
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_facts(terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    print_facts({"levels": {"coarse": 16, "fine": 48}, "kernels": ["avx2", "scalar"], "encoder": None})
+    lines = [line.rstrip().split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["levels", "coarse 16, fine 48"], ["kernels", "avx2, scalar"], ["encoder", "-"]]
