@@ -1,7 +1,7 @@
 """What a folder costs beside its two halves, decoding and network; and what scaled JPEG decoding changes.
 
-``pytest -s bench/bench_encoder.py`` prints two tables. Rates are pictures a second; every ratio is of medians over
-rounds that took turns within this run. PYHASH_DATA names a folder with real pictures, in ``clothing/validation``;
+``pytest -s bench/bench_encoder.py`` prints two tables. Rates are images a second; every ratio is of medians over
+rounds that took turns within this run. PYHASH_DATA names a folder with real images, in ``clothing/validation``;
 without it they are drawn.
 """
 
@@ -27,7 +27,7 @@ CHUNK = 16
 
 
 def drawn(n, side=256):
-    """Pictures of smooth colours, as arrays."""
+    """Images of smooth colours, as arrays."""
     rng = np.random.default_rng(0)
     for _ in range(n):
         shapes = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).resize(
@@ -44,12 +44,12 @@ def jpeg(pixels):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Paths of the pictures."""
+    """Paths of the images."""
     pattern = os.path.join(glob.escape(os.environ.get("PYHASH_DATA", "")), "clothing", "validation", "*", "*.jpg")
     real = sorted(glob.glob(pattern)) if os.environ.get("PYHASH_DATA") else []
     if real:
         return list(itertools.islice(itertools.cycle(real), N_PICTURES))
-    path = tmp_path_factory.mktemp("pictures")
+    path = tmp_path_factory.mktemp("images")
     for at, pixels in enumerate(drawn(N_PICTURES)):
         (path / f"{at}.jpg").write_bytes(jpeg(pixels))
     return sorted(map(str, path.iterdir()))
@@ -105,20 +105,20 @@ def test_folder(benchmark, folder):
     benchmark.extra_info.update(rates | ratios)
     results = benchmark.pedantic(lambda: list(encoder.stream(folder)), rounds=1)
     np.testing.assert_array_equal([code for _, code in results[:50]], [encoder.encode(path) for path in folder[:50]])
-    print(f"\n\n{len(folder)} pictures, {n_cpus} CPUs, encoder {encoder.name}")
+    print(f"\n\n{len(folder)} images, {n_cpus} CPUs, encoder {encoder.name}")
     for name, value in rates.items():
-        print(f"  {name:<66}{value:>9.0f} pictures/s")
+        print(f"  {name:<66}{value:>9.0f} images/s")
     for name, value in ratios.items():
         print(f"  {name:<66}{value:>9.2f}")
 
 
 def test_fast_jpeg(benchmark, folder):
-    """Bits that scaled decoding turns, on pictures enlarged to 1024 pixels with the grain of a sensor."""
+    """Bits that scaled decoding turns, on images enlarged to 1024 pixels with the grain of a sensor."""
     rng = np.random.default_rng(0)
     large = []
     for path in folder[:: max(1, len(folder) // N_LARGE)][:N_LARGE]:
-        with Image.open(path) as picture:
-            enlarged = picture.convert("RGB").resize((1024, 768), Image.Resampling.LANCZOS)
+        with Image.open(path) as image:
+            enlarged = image.convert("RGB").resize((1024, 768), Image.Resampling.LANCZOS)
         large.append(jpeg(np.uint8(np.clip(np.asarray(enlarged) + rng.normal(0, 6, (768, 1024, 3)), 0, 255))))
     exact, fast = Encoder(), Encoder(fast_jpeg=True)
     rates = median_rates(
@@ -137,11 +137,11 @@ def test_fast_jpeg(benchmark, folder):
         "bits turned, of all": turned.sum() / (len(large) * exact.bits),
         "codes with a bit turned, of all": float((turned > 0).mean()),
         "most bits turned in a code": float(turned.max()),
-        "codes nearest to the full code of their own picture, of all": float((turned == distances.min(axis=1)).mean()),
+        "codes nearest to the full code of their own image, of all": float((turned == distances.min(axis=1)).mean()),
     }
     benchmark.extra_info.update(rates | ratios)
-    print(f"\n\n{len(large)} JPEG pictures of 1024 x 768, one thread, encoder {exact.name}")
+    print(f"\n\n{len(large)} JPEG images of 1024 x 768, one thread, encoder {exact.name}")
     for name, value in rates.items():
-        print(f"  {name:<66}{value:>9.0f} pictures/s")
+        print(f"  {name:<66}{value:>9.0f} images/s")
     for name, value in ratios.items():
         print(f"  {name:<66}{value:>9.3f}")

@@ -4,7 +4,7 @@
     python bench/bench_levels.py --encoder encoder.onnx
 
 Without an encoder, a ResNet-18 with random weights is made (224 x 224 pixels), once for each depth to which the level
-``coarse`` may read; ``fine`` always reads all four stages. With one, its own levels are timed. Pictures are arrays of
+``coarse`` may read; ``fine`` always reads all four stages. With one, its own levels are timed. Images are arrays of
 the network's size, so that no decoding is timed. One thread; runs take turns; medians; and the bits of each level alone
 are compared with those of the whole code.
 """
@@ -70,33 +70,33 @@ def encoders(given: str | None) -> Iterator[tuple[str, Encoder]]:
         yield f"ResNet-18, coarse reads {depth} of 4 stages", Encoder(model.SerializeToString(), threads=1)
 
 
-def timed(encoder: Encoder, pictures: npt.NDArray[np.uint8], rounds: int) -> dict[str | None, float]:
-    """Milliseconds a picture, of the whole code (None) and of each level."""
+def timed(encoder: Encoder, images: npt.NDArray[np.uint8], rounds: int) -> dict[str | None, float]:
+    """Milliseconds an image, of the whole code (None) and of each level."""
     asked: list[str | None] = [None, *encoder.levels]
     times: dict[str | None, list[float]] = {level: [] for level in asked}
     codes = {}
     for turn in range(rounds + 1):
         for level in asked:
             start = time.perf_counter()
-            codes[level] = encoder.encode(pictures, level=level)
+            codes[level] = encoder.encode(images, level=level)
             if turn:  # the first cuts the network and plans memory
                 times[level].append(time.perf_counter() - start)
     together = np.bitwise_or.reduce([codes[level] for level in encoder.levels])
     np.testing.assert_array_equal(together, codes[None])
-    return {level: statistics.median(values) / len(pictures) * 1e3 for level, values in times.items()}
+    return {level: statistics.median(values) / len(images) * 1e3 for level, values in times.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder")
-    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     for title, encoder in encoders(arguments.encoder):
-        shape = (arguments.pictures, *as_shape(encoder.size), 3)
-        pictures = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-        found = timed(encoder, pictures, arguments.rounds)
-        print(f"{title}: the whole code {found[None]:.2f} ms a picture")
+        shape = (arguments.images, *as_shape(encoder.size), 3)
+        images = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+        found = timed(encoder, images, arguments.rounds)
+        print(f"{title}: the whole code {found[None]:.2f} ms an image")
         for level in encoder.levels:
             print(f"  {level:12}{found[level]:8.2f} ms, {found[None] / found[level]:.2f} times as fast")
 

@@ -68,7 +68,7 @@ Features = NDArray[np.float32]
 
 
 class Pair(NamedTuple):
-    """Codes of the held-out pictures and of those that the heads were fitted on."""
+    """Codes of the held-out images and of those that the heads were fitted on."""
 
     held: NDArray[np.uint8]
     train: NDArray[np.uint8]
@@ -76,7 +76,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """Features and labels of some pictures."""
+    """Features and labels of some images."""
 
     features: Features
     labels: dict[str, NDArray[Any]]
@@ -102,7 +102,7 @@ class Case:
 
 
 def features_of(model: Any, folder: Path, limit: int, cache: Path) -> tuple[Features, NDArray[np.str_]]:
-    """Features and class of the pictures of a folder, of `limit` drawn at random; kept in `cache`."""
+    """Features and class of the images of a folder, of `limit` drawn at random; kept in `cache`."""
     found = read_labels(folder, "folders", ["fine"])
     files, classes = found.files, np.array(found.labels["fine"])
     if limit < len(files):
@@ -117,9 +117,9 @@ def features_of(model: Any, folder: Path, limit: int, cache: Path) -> tuple[Feat
     start = time.monotonic()
     features, kept, failed = extract(model, files)
     if failed:
-        print(f"{len(failed)} pictures could not be read, the first: {failed[0]}", file=sys.stderr)
+        print(f"{len(failed)} images could not be read, the first: {failed[0]}", file=sys.stderr)
     print(
-        f"  {folder.parent.name}/{folder.name}: {len(features):,} pictures in {time.monotonic() - start:.0f} s",
+        f"  {folder.parent.name}/{folder.name}: {len(features):,} images in {time.monotonic() - start:.0f} s",
         flush=True,
     )
     cache.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,7 @@ def faiss_lsh(faiss: Any, case: Case, bits: int, seed: int) -> Pair:
 
 
 def judge(case: Case, codes: Pair, database: str, levels: Any, queries: int, **options: Any) -> Report:
-    """Search with held-out pictures, among the other held-out ones or among the training pictures."""
+    """Search with held-out images, among the other held-out ones or among the training images."""
     n = len(codes.held)
     rows = np.sort(np.random.default_rng(1).permutation(n)[:queries])
     held = database == "held out"
@@ -449,11 +449,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--backbone", action="append", default=[], metavar="FILE", help="a network to measure; repeat it"
     )
-    parser.add_argument("--preprocess", choices=list(PRESETS), default="imagenet", help="how those want their pictures")
+    parser.add_argument("--preprocess", choices=list(PRESETS), default="imagenet", help="how those want their images")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
-    parser.add_argument("--train", type=int, default=8000, help="fit heads on at most this many pictures of a set")
+    parser.add_argument("--train", type=int, default=8000, help="fit heads on at most this many images of a set")
     parser.add_argument(
-        "--held", type=int, default=5000, help="search among at most this many held-out pictures of a set"
+        "--held", type=int, default=5000, help="search among at most this many held-out images of a set"
     )
     parser.add_argument("--queries", type=int, default=1000, help="search with at most this many of those")
     parser.add_argument("--out", type=Path, required=True, help="folder for quality.json, quality.md and the features")

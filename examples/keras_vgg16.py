@@ -55,7 +55,7 @@ def textbook(base: Any) -> Any:
 
 
 def export(model: Any, path: Path, pixels: npt.NDArray[np.uint8]) -> float:
-    """Write a model; return how far ONNX Runtime is from Keras on real pictures, in units of the outputs' spread."""
+    """Write a model; return how far ONNX Runtime is from Keras on real images, in units of the outputs' spread."""
     values = keras.applications.vgg16.preprocess_input(pixels.astype(np.float32))
     expected = np.asarray(model.predict(values, verbose=0))  # a model must have been called before it is exported
     with warnings.catch_warnings():
@@ -70,7 +70,7 @@ def export(model: Any, path: Path, pixels: npt.NDArray[np.uint8]) -> float:
 
 
 def show(encoder: pyhash.Encoder, files: list[str]) -> None:
-    """Search among some pictures with one of them."""
+    """Search among some images with one of them."""
     start = time.perf_counter()
     codes = encoder.encode(files)
     seconds = time.perf_counter() - start
@@ -80,7 +80,7 @@ def show(encoder: pyhash.Encoder, files: list[str]) -> None:
     classes = np.array([Path(file).parent.name for file in files])
     _, near = index.search(codes, k=2)
     right = float((classes[near[:, 1]] == classes).mean())
-    print(f"{encoder.bits} bits, {seconds / len(files) * 1e3:.0f} ms a picture; nearest is of the class: {right:.0%}")
+    print(f"{encoder.bits} bits, {seconds / len(files) * 1e3:.0f} ms an image; nearest is of the class: {right:.0%}")
     for distance, number in zip(distances.tolist(), ids.tolist(), strict=True):
         print(f"{distance:8}  {files[number]}")
 

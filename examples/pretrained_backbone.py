@@ -40,9 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     ).eval()
     files = sorted(file for kind in ("jpg", "jpeg", "png") for file in args.images.rglob(f"*.{kind}"))
     if len(files) < 2:
-        parser.error(f"--images must hold two pictures or more, got {len(files)}")
-    pictures = np.stack([load(file, size=args.size) for file in files[:: len(files) // 16 + 1]])
-    pixels = torch.from_numpy((pictures / 127.5 - 1).transpose(0, 3, 1, 2).astype(np.float32))
+        parser.error(f"--images must hold two images or more, got {len(files)}")
+    images = np.stack([load(file, size=args.size) for file in files[:: len(files) // 16 + 1]])
+    pixels = torch.from_numpy((images / 127.5 - 1).transpose(0, 3, 1, 2).astype(np.float32))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports that torchvision is not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # raised by PyTorch's own code
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     with torch.no_grad():
         worst = float(np.abs(found - network(pixels).numpy()).max())
     size = f"{args.out.stat().st_size / 1e6:.1f} MB"
-    print(f"{args.out}: {size}, largest difference from PyTorch on {len(pictures)} pictures {worst:.1e}")
+    print(f"{args.out}: {size}, largest difference from PyTorch on {len(images)} images {worst:.1e}")
     if worst > 1e-3:
         raise SystemExit("the exported model does not agree with the network")
 

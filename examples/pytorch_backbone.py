@@ -1,4 +1,4 @@
-"""From a PyTorch network to a search: export, check, build an encoder, find similar pictures.
+"""From a PyTorch network to a search: export, check, build an encoder, find similar images.
 
     python examples/pytorch_backbone.py resnet50 --images DIR --out backbone
 
@@ -113,7 +113,7 @@ class VisionTransformer(nn.Module):
         self.norm, self.head = nn.LayerNorm(width, eps=1e-6), nn.Linear(width, 1000)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map pictures to scores."""
+        """Map images to scores."""
         x = self.patches(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.places
         return self.head(self.norm(self.blocks(x))[:, 0])
@@ -179,7 +179,7 @@ NETWORKS = {
 
 
 def random_network(name: str, pixels: Tensor) -> nn.Module:
-    """Make a network whose batch norms know the statistics of some pictures, as after training."""
+    """Make a network whose batch norms know the statistics of some images, as after training."""
     torch.manual_seed(0)
     net = NETWORKS[name]()
     for module in net.modules():
@@ -193,7 +193,7 @@ def random_network(name: str, pixels: Tensor) -> nn.Module:
 
 
 def prepared(files: list[str]) -> npt.NDArray[np.float32]:
-    """Load pictures as torchvision prepares them."""
+    """Load images as torchvision prepares them."""
     pixels = np.stack([load(file, size=SIZE, crop="center") for file in files])
     return np.ascontiguousarray(((pixels / 255 - MEAN) / STD).transpose(0, 3, 1, 2), np.float32)
 

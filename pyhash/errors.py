@@ -27,16 +27,16 @@ class PyhashError(Exception):
 
 
 class ImageError(PyhashError, ValueError):
-    """A picture that cannot be read.
+    """An image that cannot be read.
 
     Attributes
     ----------
     path : str
-        The file; ``<bytes>``, ``<array>`` or ``<image>`` for a picture that is none.
+        The file; ``<bytes>``, ``<array>`` or ``<image>`` for what is no file.
     reason : str
         What is wrong with it.
     index : int or None
-        Its place among the pictures given together.
+        Its place among the images given together.
     """
 
     def __init__(self, path: str, reason: str, index: int | None = None) -> None:
@@ -48,7 +48,7 @@ class ImageError(PyhashError, ValueError):
 
 
 class LabelError(PyhashError, ValueError):
-    """Labels that do not fit the pictures or the levels."""
+    """Labels that do not fit the images or the levels."""
 
 
 class CorruptIndexError(PyhashError, ValueError):

@@ -23,7 +23,7 @@ from .output import print_facts, print_json, print_skipped, print_table, progres
 
 
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how a network takes its pictures."""
+    """Add the options that say how a network takes its images."""
 
     @click.argument("backbone", metavar="MODEL", type=click.Path(exists=True, dir_okay=False))
     @click.option(

@@ -72,7 +72,7 @@ def evaluate(
     queries, database : uint8 arrays, shapes (q, n_bytes) and (n, n_bytes)
         Packed codes.
     query_labels, database_labels : array or mapping of level name to array
-        One label a picture (integers or strings), for each label level; a bare array is the level ``"label"``. With
+        One label an image (integers or strings), for each label level; a bare array is the level ``"label"``. With
         several levels, give them from coarse to fine: nDCG and mAHP are reported too.
     levels : Levels, mapping, int or None
         How the code is divided; None is one level of all the bytes' bits.
@@ -89,7 +89,7 @@ def evaluate(
         The queries are part of the database: leave each out of its own ranking. True means query i is row i of the
         database; an array gives each query's row, -1 for a query that is not in it.
     protocol : Protocol, optional
-        What the pictures were, for the report.
+        What the images were, for the report.
 
     Returns
     -------

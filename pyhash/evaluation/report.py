@@ -16,9 +16,9 @@ class Protocol:
     Attributes
     ----------
     queries, database, training : str
-        Which pictures each was, for example ``"CIFAR-10 test"``.
+        Which images each was, for example ``"CIFAR-10 test"``.
     database_in_training : bool or None
-        Whether the head or encoder was fitted on the database's pictures; None is "not stated".
+        Whether the head or encoder was fitted on the database's images; None is "not stated".
     """
 
     queries: str = "not stated"
@@ -101,7 +101,7 @@ class Report:
         """The protocol in one sentence."""
         seen = {
             None: "whether the database was trained on is not stated",
-            True: "database = training pictures",
+            True: "database = training images",
             False: "database held out from training",
         }[self.protocol.database_in_training]
         levels = " | ".join(f"{name} {bits}" for name, bits in self.levels.items())

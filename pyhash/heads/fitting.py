@@ -1,18 +1,4 @@
-"""Hash heads: what turns features into bits, fitted in closed form or in seconds on a CPU.
-
-Every head is one affine map, ``bit = features @ weight + bias > 0``, so it fits into a network as a single Gemm.
-Each level of the code is fitted on its own: a supervised head with the labels of that level, an unsupervised one
-without. What every function takes:
-
-features : array, shape (n, dim)
-    Floating point, n pictures. It is read in blocks of rows; only a block at a time is held in float64.
-levels : Levels, mapping of name to bits, or int
-    What the code is made of; an int is the single level ``"code"``.
-seed : int
-    Equal arguments give equal heads.
-
-Notation below: X the centred features, one row a picture; C classes; n_c the pictures of class c.
-"""
+"""Heads by the names of their kinds."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def fit_fused(
     except that those with less than a hundredth of the mean variance are damped; otherwise early taps are ruled by a
     few directions such as brightness. The heads that use no labels need the variances, which are all
     they go by, so there a tap is only scaled. Either way the mean squared length is 1, times the weight of the tap.
-    Without labels and without ``weights``, a tap weighs as much as its vectors of unit length varied over the pictures.
+    Without labels and without ``weights``, a tap weighs as much as its vectors of unit length varied over the images.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def _whitening(covariance: Floats, square: float) -> tuple[NDArray[np.float64], 
 def _weigh(features: NDArray[np.float32], blocks: Mapping[str, slice], labels: NDArray[Any]) -> list[float]:
     """Return for each block the root of the share of its variance that lies between classes; the largest is 1.
 
-    n pictures without any difference between their C classes still have a share of (C - 1) / n, which is taken off.
+    n images without any difference between their C classes still have a share of (C - 1) / n, which is taken off.
     """
     _, of_row, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     means = class_means(features, of_row)

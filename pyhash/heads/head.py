@@ -26,7 +26,7 @@ class Head:
         ``bit = features @ weight + bias > 0``.
     levels : Levels
     rates : float32 array, shape (bits,)
-        Share of the training pictures whose bit is one.
+        Share of the training images whose bit is one.
     supervised : bool
         Whether labels were used.
     details : dict of str to dict
@@ -77,7 +77,7 @@ class Head:
 
 
 def recenter(head: Head, features: NDArray[Any], rates: ArrayLike | None = None) -> Head:
-    """Move the thresholds of a head to suit a gallery whose pictures differ from those it was fitted on.
+    """Move the thresholds of a head to suit a gallery whose images differ from those it was fitted on.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def fitted(
     *,
     supervised: bool,
 ) -> Head:
-    """Join the weights and biases of levels to a head, and count which share of the pictures has each bit."""
+    """Join the weights and biases of levels to a head, and count which share of the images has each bit."""
     weight = np.ascontiguousarray(np.concatenate(weights, axis=1), np.float32)
     bias = np.concatenate(biases).astype(np.float32)
     head = Head(kind, weight, bias, levels, np.zeros(levels.bits, np.float32), supervised, details)

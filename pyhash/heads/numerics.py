@@ -49,7 +49,7 @@ def spectrum(features: NDArray[Any], mean: Floats, row_weights: Floats) -> Spect
     values, vectors = np.linalg.eigh(gram)
     values, vectors = values[::-1], vectors[:, ::-1]
     if values[0] <= 1e-26 * n * (mean @ mean):
-        raise ValueError("features must differ between pictures, got equal rows only")
+        raise ValueError("features must differ between images, got equal rows only")
     rank = int((values > 1e-10 * values[0]).sum())
     values, vectors = values[:rank], vectors[:, :rank]
     if dim > n:

@@ -1,4 +1,4 @@
-"""Heads fitted with labels: of pictures that show the same class the codes are near."""
+"""Heads fitted with labels: of images that show the same class the codes are near."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def hadamard_ridge(
 
     Each class gets a target code from a Hadamard matrix (`target_codes`), as in central similarity quantization (Yuan
     et al., CVPR 2020) and Hadamard codebook learning (Lin et al., ACM MM 2018). The map to the targets is ridge
-    regression, ``W = (X'DX + rI)^-1 X'DT``: T holds the target of each picture and the diagonal D its weight; with
+    regression, ``W = (X'DX + rI)^-1 X'DT``: T holds the target of each image and the diagonal D its weight; with
     `balance` all classes weigh the same. The strength r is the one of a grid with the least generalised
     cross-validation error of the regression onto class indicators, ``RSS(r) / (1 - df(r)/n)^2`` (Golub, Heath and
     Wahba, Technometrics 1979), which is free once X'DX is decomposed. The threshold of a bit is midway between the
@@ -41,7 +41,7 @@ def hadamard_ridge(
     get near ones, which matters much for the ranking. There `laplacian` tends to retrieve better still.
 
     C classes can be split in two in ``2^(C-1) - 1`` ways only. A level with more bits repeats splits with other
-    thresholds, spread evenly between the two groups: Hamming distance then also says how sure a picture's side is.
+    thresholds, spread evenly between the two groups: Hamming distance then also says how sure an image's side is.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def hadamard_ridge(
     ------
     ValueError
         When the levels of labels and code differ, a level has one class or too few bits for its classes, there are too
-        few pictures, or features are not finite.
+        few images, or features are not finite.
     """
     features, levels = as_features(features), as_levels(levels)
     named = _labels_of_levels(labels, levels, len(features))
@@ -100,7 +100,7 @@ def laplacian(
     rotation: Literal["itq", "random"] = "itq",
     seed: int = 0,
 ) -> Head:
-    """Supervised: keep similar pictures close, the objective of Laplacian eigenmaps, solved under its constraints.
+    """Supervised: keep similar images close, the objective of Laplacian eigenmaps, solved under its constraints.
 
     ``min over h of sum_ij s_ij |h(x_i) - h(x_j)|^2 + r |h|^2`` for ``h(x) = W'x`` is least at W = 0. As in spectral
     hashing (Weiss, Torralba and Fergus, NeurIPS 2008) and locality preserving projections (He and Niyogi, NeurIPS
@@ -108,11 +108,11 @@ def laplacian(
     variance, ``W'X'XW = nI``, where r is added to X'X so that it can be inverted: ``W'(X'X + rI)W = nI``. With L the
     Laplacian of S this is the generalised eigenproblem ``X'LX w = m (X'X + rI) w``, the smallest m first.
 
-    The similarity of two pictures is ``1/n_c`` where both have class c and 0 elsewhere, summed over the labellings
+    The similarity of two images is ``1/n_c`` where both have class c and 0 elsewhere, summed over the labellings
     given. Every labelling gives S row sums of one, so X'LX is X'X, once for each, minus the scatter B of the class
     means, and the directions are those of the largest ``w'Bw / w'(X'X + rI)w``: for one labelling exactly linear
     discriminant analysis. `balance` weighs every class the same, as equal priors do there: X'X and B are
-    then of weighted pictures. The strength r is chosen
+    then of weighted images. The strength r is chosen
     as for `hadamard_ridge`: the regression onto class indicators spans the same directions (Hastie, Buja and
     Tibshirani, Annals of Statistics 1995).
 
@@ -142,7 +142,7 @@ def laplacian(
     Raises
     ------
     ValueError
-        When the levels of labels and code differ, there is one class only, there are too few pictures, or features are
+        When the levels of labels and code differ, there is one class only, there are too few images, or features are
         not finite.
     """
     features, levels = as_features(features), as_levels(levels)
@@ -195,17 +195,17 @@ def _repeated(distinct: int, bits: int) -> tuple[NDArray[np.intp], Floats]:
 
 
 def _classes(level: str, labels: NDArray[Any]) -> tuple[NDArray[np.intp], int]:
-    """The class of each picture as an integer, and how many classes there are."""
+    """The class of each image as an integer, and how many classes there are."""
     values, of_row = np.unique(labels, return_inverse=True)
     if len(values) < 2:
         raise ValueError(f"labels of level {level!r} must have at least 2 classes, got only {values[0].item()!r}")
     if len(of_row) <= len(values):
-        raise ValueError(f"labels of level {level!r} must repeat: {len(of_row)} pictures have {len(values)} classes")
+        raise ValueError(f"labels of level {level!r} must repeat: {len(of_row)} images have {len(values)} classes")
     return of_row.astype(np.intp), len(values)
 
 
 def _row_weights(of_row: NDArray[np.intp], balance: bool) -> Floats:
-    """Weight of each picture; they sum to the number of pictures."""
+    """Weight of each image; they sum to the number of images."""
     sizes = np.bincount(of_row)
     return (len(of_row) / len(sizes) / sizes)[of_row] if balance else np.ones(len(of_row))
 

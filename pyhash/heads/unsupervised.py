@@ -15,12 +15,12 @@ from .head import Head, as_features, fitted
 def pca_itq(features: NDArray[Any], levels: LevelsLike, *, iterations: int = 50, seed: int = 0) -> Head:
     """Unsupervised: principal components, rotated so that their signs lose least (iterative quantization).
 
-    Gong, Lazebnik, Gordo and Perronnin, "Iterative Quantization", TPAMI 2013: with Z the pictures on the leading
+    Gong, Lazebnik, Gordo and Perronnin, "Iterative Quantization", TPAMI 2013: with Z the images on the leading
     components, find the orthogonal R that minimises ``|B - ZR|_F`` with ``B = sign(ZR)``, by turns: B from R, then R
     from the singular value decomposition of Z'B (the orthogonal Procrustes problem). R is fitted on at most 20,000
-    pictures.
+    images.
 
-    With fewer components than bits (few dimensions, or few pictures) R has orthonormal rows instead of being square,
+    With fewer components than bits (few dimensions, or few images) R has orthonormal rows instead of being square,
     and the same two steps still descend: the components are lifted to all the bits. Every level of a code of several
     is a head of its own on the leading components, so each can be searched alone.
 

@@ -1,4 +1,4 @@
-"""An HTML sheet of pictures: thumbnails, distances and paths in one file that needs nothing else."""
+"""An HTML sheet of images: thumbnails, distances and paths in one file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ THUMBNAIL_SIZE = 300
 
 
 class Row(NamedTuple):
-    """One picture and those beside it."""
+    """One image and those beside it."""
 
-    picture: str
-    """Path of the picture that stands in front."""
+    image: str
+    """Path of the image that stands in front."""
     others: Sequence[tuple[str, int]]
     """Paths with their distances, nearest first."""
 
@@ -57,24 +57,24 @@ def write_sheet(
     date: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write pictures and those beside them as one HTML file.
+    """Write images and those beside them as one HTML file.
 
     Parameters
     ----------
     path : path
         The file to write; it appears whole or not at all.
     rows : sequence of Row
-        What to show. A picture that cannot be read is shown as an empty tile.
+        What to show. An image that cannot be read is shown as an empty tile.
     title : str
         The heading.
     label : str
-        What the first picture of each row is called.
+        What the first image of each row is called.
     facts : mapping of str to str
         Shown under the heading.
     folder : str, optional
         Of paths under it only the part inside is shown.
     far : float
-        The distance of pictures that have nothing in common: there a bar is empty; it is full at 0.
+        The distance of images that have nothing in common: there a bar is empty; it is full at 0.
     note, nothing : str
         A sentence about the distances, and one to show when there are no rows.
     date : str, optional
@@ -91,22 +91,22 @@ def write_sheet(
     OSError
         When the file cannot be written.
     """
-    check_target(path, overwrite=overwrite)  # better said before the pictures are read
+    check_target(path, overwrite=overwrite)  # better said before the images are read
     target = os.path.abspath(Path(path).parent)
     images: dict[str, str | None] = {}
 
-    def tile(picture: str, distance: int | None = None) -> _Tile:
-        if picture not in images:
-            images[picture] = thumbnail(picture)
-        inside = picture.removeprefix(os.path.join(folder, "")) if folder else picture
+    def tile(image: str, distance: int | None = None) -> _Tile:
+        if image not in images:
+            images[image] = thumbnail(image)
+        inside = image.removeprefix(os.path.join(folder, "")) if folder else image
         where, name = os.path.split(inside)
         share = None if distance is None else round(100 * max(0.0, 1 - distance / max(1.0, far)))
         return _Tile(
-            path=printable(picture),
+            path=printable(image),
             name=printable(name),
             where=printable(where),
-            link=_link(picture, target),
-            image=images[picture],
+            link=_link(image, target),
+            image=images[image],
             distance=distance,
             share=share,
         )
@@ -119,7 +119,7 @@ def write_sheet(
         title=title,
         label=label,
         facts={name: printable(value) for name, value in facts.items()},
-        rows=[{"head": tile(row.picture), "tiles": [tile(*other) for other in row.others]} for row in rows],
+        rows=[{"head": tile(row.image), "tiles": [tile(*other) for other in row.others]} for row in rows],
         note=note,
         nothing=nothing,
         date=date or datetime.datetime.now().strftime("%d %B %Y, %H:%M").lstrip("0"),
@@ -128,7 +128,7 @@ def write_sheet(
 
 
 def thumbnail(path: str | os.PathLike[str]) -> str | None:
-    """Return a small JPEG of a picture as a ``data:`` URI, or None when it cannot be read."""
+    """Return a small JPEG of an image as a ``data:`` URI, or None when it cannot be read."""
     from ..images import load
 
     image_module: Any = require("PIL.Image", "encoder")
@@ -141,11 +141,11 @@ def thumbnail(path: str | os.PathLike[str]) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _link(picture: str, target: str) -> str:
+def _link(image: str, target: str) -> str:
     """A link from the sheet's folder, so that a folder moved as a whole keeps its links."""
-    picture = os.path.abspath(picture)
+    image = os.path.abspath(image)
     try:
-        relative = os.path.relpath(picture, target).replace(os.sep, "/")
+        relative = os.path.relpath(image, target).replace(os.sep, "/")
     except ValueError:  # another drive
-        return Path(picture).as_uri()
+        return Path(image).as_uri()
     return "./" + quote(os.fsencode(relative))

@@ -51,7 +51,7 @@ def test_the_figures_are_those_of_evaluate(pictures: Path) -> None:
     [
         ([], "training: not stated; whether the database was trained on is not stated"),
         (["--held-out", "--training", "other pictures"], "training: other pictures; database held out from training"),
-        (["--trained-on"], "database = training pictures"),
+        (["--trained-on"], "database = training images"),
     ],
 )
 def test_the_table_states_its_protocol(pictures: Path, options: list[str], expected: str) -> None:

@@ -271,7 +271,7 @@ def test_report_states_its_protocol_and_can_be_written(example: Example) -> None
     report = evaluate(*example, levels=LEVELS, ks=[1, 10], protocol=protocol)
     assert json.loads(json.dumps(report.to_dict()))["scores"][0]["values"]["mAP"] == report.value("mAP")
     text = report.markdown()
-    for part in ("23 queries (nice test)", "140 codes (nice train)", "24 bits", "database = training pictures", "ties"):
+    for part in ("23 queries (nice test)", "140 codes (nice train)", "24 bits", "database = training images", "ties"):
         assert part in text
     tables = [part for part in text.split("\n\n") if part.startswith("|")]
     assert len(tables) == 2

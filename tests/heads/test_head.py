@@ -16,6 +16,11 @@ from pyhash import heads
 from pyhash.codes import Levels
 
 
+@pytest.fixture(scope="module")
+def clusters() -> Clusters:
+    return Clusters()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_affine_map_gives_the_codes(kind: str, clusters: Clusters) -> None:
     head = fit(kind, clusters)
@@ -98,12 +103,12 @@ HALVES = np.arange(40) % 2
         ("lsh", GOOD, HALVES, {}, ValueError, "labels must be None for the head 'lsh'"),
         ("lsh", GOOD.astype(int), None, {}, TypeError, "features must be floating point, got int64"),
         ("lsh", GOOD[:1], None, {}, ValueError, r"features must have shape \(n, dim\) .*, got \(1, 8\)"),
-        ("pca-itq", np.ones((5, 3)), None, {}, ValueError, "features must differ between pictures"),
+        ("pca-itq", np.ones((5, 3)), None, {}, ValueError, "features must differ between images"),
         ("pca-itq", GOOD, None, {"iterations": -1}, ValueError, "iterations must be at least 0, got -1"),
         ("hadamard-ridge", GOOD, HALVES[:-1], {}, ValueError, r"labels of level 'code' must have shape \(40,\)"),
         ("hadamard-ridge", GOOD, GOOD[:, 0], {}, TypeError, "labels of level 'code' must be integers or strings"),
         ("hadamard-ridge", GOOD, HALVES * 0, {}, ValueError, "'code' must have at least 2 classes, got only"),
-        ("hadamard-ridge", GOOD, np.arange(40), {}, ValueError, "'code' must repeat: 40 pictures have 40 classes"),
+        ("hadamard-ridge", GOOD, np.arange(40), {}, ValueError, "'code' must repeat: 40 images have 40 classes"),
         (
             "hadamard-ridge",
             GOOD,

@@ -14,6 +14,11 @@ from pyhash.evaluation import evaluate
 from pyhash.heads import numerics
 
 
+@pytest.fixture(scope="module")
+def clusters() -> Clusters:
+    return Clusters()
+
+
 def test_supervised_heads_retrieve_much_better_than_lsh_and_itq_no_worse(clusters: Clusters) -> None:
     found = {kind: retrieval(fit(kind, clusters), clusters) for kind in KINDS}
     for kind in heads.SUPERVISED:

@@ -14,6 +14,11 @@ from pyhash import heads
 from pyhash.heads import numerics
 
 
+@pytest.fixture(scope="module")
+def clusters() -> Clusters:
+    return Clusters()
+
+
 def test_itq_is_as_good_as_that_of_faiss(clusters: Clusters) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its SWIG wrapper

@@ -103,7 +103,7 @@ def test_needs_nothing_else(tmp_path: Path) -> None:
     assert not re.search(r"(?i)https?:|@import|url\(|<script|<link|<iframe|srcset", text)
     assert {tag for tag, attrs in page.tags if "src" in attrs} == {"img"}
     assert "default-src 'none'" in page.all("meta", "content")[-1]
-    assert "No pictures." in page.text
+    assert "No images." in page.text
 
 
 def test_names_cannot_do_anything(tmp_path: Path) -> None:

@@ -1,21 +1,23 @@
-"""Fixtures of the tests of commands."""
+"""Fixtures of the tests of commands; what they need is imported when one is used."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from galleries import FakeEncoder, picture
 
-from pyhash import encoder
+if TYPE_CHECKING:
+    from galleries import FakeEncoder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Five images, two of them the same, and a bad one."""
+    from galleries import picture
+
     root = tmp_path / "photos"
     for number, name in enumerate(["a.png", "b.png", "sub/c.png", "sub/d.png"]):
         picture(root / name, number)
@@ -27,6 +29,10 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
     """The built-in encoder is the fake one, which this returns; a model of any name is another fake one."""
+    from galleries import FakeEncoder
+
+    from pyhash import encoder
+
     built_in = FakeEncoder()
 
     def make(model: str | None = None, **options: Any) -> FakeEncoder:
