@@ -44,6 +44,18 @@ def check_ids(ids: ArrayLike, name: str) -> Ids:
     return array.astype(np.int64)
 
 
+def check_where(where: ArrayLike, n_codes: int) -> NDArray[np.bool_] | Ids:
+    """Return which codes are allowed: ids, or a mask of so many."""
+    allowed = as_array(where, "where")
+    if allowed.ndim != 1:
+        raise ValueError(f"where must be 1-D, got {allowed.ndim}-D")
+    if allowed.dtype != np.bool_:
+        return check_ids(allowed, "where")
+    if len(allowed) != n_codes:
+        raise ValueError(f"where, as a mask, must have one entry a code: {n_codes}, got {len(allowed)}")
+    return allowed
+
+
 def check_unique(ids: Ids) -> NDArray[np.intp] | None:
     """Return the order in which ids ascend, None where they do as they are; ValueError when one is there twice."""
     if np.all(ids[1:] > ids[:-1]):

@@ -27,10 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import Ring
+from ..codes import Levels, words_per_code
 from ..errors import CorruptIndexError
 from ..support import files
 from .chunks import BLOCK, Chunks, aligned_bytes, blocks_of
 from .segment import Segment
+from .snapshot import Snapshot
 
 MAGIC = b"PYHASHIX"
 VERSION = 1
@@ -103,10 +105,10 @@ def _bytes_of(array: Array) -> memoryview:
     return memoryview(data)
 
 
-def describe(segments: Sequence[Segment]) -> tuple[list[dict[str, int]], list[Section]]:
-    """Return what `meta["runs"]` is to hold, and the arrays of the segments."""
+def content(levels: Levels, structure: str, now: Snapshot) -> tuple[dict[str, Any], list[Section]]:
+    """Return the meta of an index file, and its sections."""
     sections = []
-    for i, segment in enumerate(segments):
+    for i, segment in enumerate(now.segments):
         sections.append(Section(f"{i}.blocks", _clean_blocks(segment)))
         if segment.ids is not None:
             sections.append(Section(f"{i}.ids", [segment.ids[: segment.n_codes]]))
@@ -114,7 +116,9 @@ def describe(segments: Sequence[Segment]) -> tuple[list[dict[str, int]], list[Se
             sections.append(Section(f"{i}.dead", [segment.removed[: segment.n_blocks]]))
         if segment.ring is not None:
             sections += [Section(f"{i}.ring.{name}", [array]) for name, array in segment.ring._asdict().items()]
-    return [{"codes": segment.n_codes, "first_id": segment.first_id} for segment in segments], sections
+    described = [{"codes": segment.n_codes, "first_id": segment.first_id} for segment in now.segments]
+    meta = {"levels": list(levels.items()), "next_id": now.next_id, "structure": structure, "runs": described}
+    return meta, sections
 
 
 def _clean_blocks(segment: Segment) -> list[Array]:
@@ -234,8 +238,14 @@ class Reader:
         array: Array = data.view(_DTYPES[dtype]).reshape(found)
         return array
 
-    def segments(self, n_words: int) -> list[Segment]:
-        """Return the segments, sharing the content's memory."""
+    def index(self) -> tuple[Levels, Any, Snapshot]:
+        """Return levels, structure and what the index holds, sharing the content's memory."""
+        with self.expecting_sense():
+            levels = Levels(dict(self.meta["levels"]))
+            next_id = whole(self.meta["next_id"], 0, 2**63)
+            return levels, self.meta["structure"], Snapshot(self._segments(words_per_code(levels.n_bytes)), next_id)
+
+    def _segments(self, n_words: int) -> list[Segment]:
         segments = []
         known = set()
         for i, described in enumerate(self.meta["runs"]):

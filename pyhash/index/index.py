@@ -12,17 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 from .. import backend
 from ..backend import MAX_DISTANCE, PAD_ID, Kernel, Metric
 from ..backend import metric as measure
-from ..codes import Levels, as_array, check_codes, check_int, from_words, to_words, words_per_code
+from ..codes import Levels, check_codes, check_int, from_words, to_words, words_per_code
 from ..errors import CorruptIndexError
 from . import file as _file
-from .checks import MAX_ID, check_ids, check_room, check_unique, too_many
+from .checks import MAX_ID, check_ids, check_room, check_unique, check_where, too_many
 from .chunks import Words
-from .results import Hits, IndexStats, Pairs, Ranges, SegmentStats
+from .results import Hits, Pairs, Ranges
 from .rings import Rings, Structure
 from .search import Target, ascending, cascaded, everything, only
 from .segment import Ids, Segment
 from .sense import nonsense
 from .snapshot import Snapshot
+from .stats import IndexStats, SegmentStats
 from .writer import Writer
 
 __all__ = ["CorruptIndexError", "Index"]
@@ -169,29 +170,12 @@ class Index:
     def stats(self) -> IndexStats:
         """Describe the index: sizes, structure, kernel, and how queries were answered."""
         now, kernel = self._now, backend.active()
-        segments = []
-        for segment in now.segments:
-            clusters, counters = 0, None
-            if segment.ring is not None:
-                clusters = len(segment.ring.least)
-                counters = segment.view(kernel).ring_counters() if kernel.rings else None
-            answered, handed_back, scanned = counters or (0, 0, 0)
-            segments.append(
-                SegmentStats(
-                    codes=len(segment),
-                    removed=segment.n_removed,
-                    clusters=clusters,
-                    answered=answered,
-                    handed_back=handed_back,
-                    codes_per_query=scanned / answered if answered else None,
-                )
-            )
         return IndexStats(
             codes=now.n_codes,
             bits=self._bits,
             levels=dict(self._levels),
             structure=self.structure,
-            segments=segments,
+            segments=[SegmentStats.of(segment, kernel) for segment in now.segments],
             nbytes=sum(segment.nbytes for segment in now.segments),
             reserved_bytes=sum(segment.reserved_bytes for segment in now.segments),
             readonly=self.readonly,
@@ -508,16 +492,7 @@ class Index:
 
     def _target(self, kernel: Kernel, now: Snapshot, where: ArrayLike | None, n_queries: int) -> Target:
         """Return what to search."""
-        if where is None:
-            return everything(kernel, now)
-        allowed = as_array(where, "where")
-        if allowed.ndim != 1:
-            raise ValueError(f"where must be 1-D, got {allowed.ndim}-D")
-        if allowed.dtype != np.bool_:
-            allowed = check_ids(allowed, "where")
-        elif len(allowed) != len(now):
-            raise ValueError(f"where, as a mask, must have one entry a code: {len(now)}, got {len(allowed)}")
-        return only(kernel, now, allowed, n_queries)
+        return everything(kernel, now) if where is None else only(kernel, now, check_where(where, len(now)), n_queries)
 
     # Files, bytes, copies
 
@@ -604,18 +579,14 @@ class Index:
         return twin
 
     def _content(self) -> tuple[dict[str, Any], list[_file.Section]]:
-        now = self._now
-        meta = {"levels": list(self._levels.items()), "next_id": now.next_id, "structure": self.structure}
-        described, sections = _file.describe(now.segments)
-        return {**meta, "runs": described}, sections
+        return _file.content(self._levels, self.structure, self._now)
 
     @classmethod
     def _from_reader(cls, reader: _file.Reader, *, readonly: bool) -> Index:
+        levels, structure, now = reader.index()
         with reader.expecting_sense():
-            meta = reader.meta
-            index = cls(levels=Levels(dict(meta["levels"])), structure=meta["structure"])
-            next_id = _file.whole(meta["next_id"], 0, MAX_ID + 1)
-            index._now = Snapshot(reader.segments(index._n_words), next_id)
+            index = cls(levels=levels, structure=structure)
+        index._now = now
         if readonly:
             index._reader = reader
         else:

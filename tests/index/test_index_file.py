@@ -17,6 +17,7 @@ import struct
 import sys
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+import pyhash
 from pyhash import CorruptIndexError, Index
 from pyhash.index import file as _file
+from pyhash.index.segment import Segment
+from pyhash.index.snapshot import Snapshot
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
@@ -373,6 +377,72 @@ def test_damaged_mapped_file_never_crashes(data: Any, tmp_path_factory: pytest.T
     for way in ways:
         with contextlib.suppress(ValueError, KeyError, IndexError):
             way()
+
+
+def strange(segment: Segment, **changes: Any) -> Segment:
+    """A segment of which something is otherwise than it can be."""
+    names = ("chunks", "n_codes", "first_id", "ids", "removed", "n_removed", "ring")
+    return Segment(**({name: getattr(segment, name) for name in names} | changes))
+
+
+def beyond(array: Any, **places: Any) -> Any:
+    """A copy of an array with some entries changed: ``_3=5`` sets entry 3 to 5."""
+    changed = array.copy()
+    for place, value in places.items():
+        changed[int(place[1:])] = value
+    return changed
+
+
+SENSELESS: list[tuple[str, str, Callable[[Segment], Any]]] = [
+    ("ids do not ascend", "custom", lambda s: strange(s, ids=beyond(s.ids, _3=int(s.ids[2])))),
+    ("ids do not ascend", "custom", lambda s: strange(s, ids=s.ids[::-1].copy())),
+    ("-1 is an id", "custom", lambda s: strange(s, ids=np.append(s.ids[:-1] - 10**6, -1))),
+    ("-1 is an id", "plain", lambda s: strange(s, first_id=-5)),
+    ("marked as removed", "plain", lambda s: strange(s, removed=np.full(s.n_blocks, 1 << 63, np.uint64))),
+    ("the next id is not beyond", "plain", lambda s: strange(s, first_id=s.first_id + 5)),
+    ("bits beyond its length", "plain", lambda s: s.chunks.write(3, np.full((1, 1), 1 << 40, np.uint64))),
+    ("its ring refers to codes beyond", "ring", lambda s: strange(s, ring=s.ring._replace(order=s.ring.order + 1))),
+    ("its ring leaves codes out", "ring", lambda s: strange(s, ring=s.ring._replace(order=s.ring.order * 0))),
+    ("codes in the wrong place", "ring", lambda s: strange(s, ring=s.ring._replace(least=beyond(s.ring.least, _0=9)))),
+    ("codes in the wrong place", "ring", lambda s: strange(s, ring=s.ring._replace(centres=~s.ring.centres))),
+    ("hold every code once", "ring", lambda s: strange(s, ring=s.ring._replace(starts=beyond(s.ring.starts, _0=1)))),
+    ("without an end", "ring", lambda s: strange(s, ring=s.ring._replace(first=s.ring.first * 0))),
+]
+
+
+@pytest.mark.parametrize(("reason", "kind", "change"), SENSELESS)
+def test_what_is_whole_and_cannot_be_is_refused(
+    reason: str, kind: str, change: Callable[[Segment], Any], tmp_path: Path
+) -> None:
+    """Files with right checksums that no index would have written."""
+    if kind == "ring" and "numba" in pyhash.kernels()[:1]:
+        pytest.skip("rings are native only")
+    codes = random_codes(np.random.default_rng(0), 300, 16, 0.1)
+    index = Index(16, structure="ring" if kind == "ring" else "flat")
+    index.add(codes, None if kind != "custom" else np.arange(300) * 3 + 100)
+    if kind == "ring":
+        index.optimize()
+    assert Index.from_bytes(bytes(index)).ids.tolist() == index.ids.tolist()
+    changed = change(index._now.segments[0])
+    index._now = Snapshot([changed or index._now.segments[0]], index._now.next_id)
+    index.save(tmp_path / "index")
+    with pytest.raises(CorruptIndexError, match=reason):
+        Index.from_bytes(bytes(index))
+    with pytest.raises(CorruptIndexError, match=reason):
+        Index.open(tmp_path / "index")
+    mapped = Index.open(tmp_path / "index", mmap=True)
+    with pytest.raises(CorruptIndexError, match=reason):
+        mapped.verify()
+
+
+def test_an_id_that_is_there_twice_is_refused() -> None:
+    codes = random_codes(np.random.default_rng(0), 2000, 16)
+    index = Index(16)
+    index.add(codes)
+    (segment,) = index._now.segments
+    index._now = Snapshot([segment, Segment.of_rows(segment.rows(np.arange(2)), np.array([5, 3000]))], 4000)
+    with pytest.raises(CorruptIndexError, match="an id is there twice"):
+        Index.from_bytes(bytes(index))
 
 
 def test_another_version_is_refused_by_name() -> None:
