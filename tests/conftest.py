@@ -22,9 +22,21 @@ settings.register_profile("pyhash", deadline=None, max_examples=50)
 settings.load_profile("pyhash")
 
 
-@pytest.fixture(params=pyhash.kernels())
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests of kernels on every one; tests of the index, which stands on them, on the best one and Numba.
+
+    tests/backend/test_backend.py says which cannot run here.
+    """
+    if "kernel" in metafunc.fixturenames:
+        names = pyhash.kernels()
+        if metafunc.definition.path.parent.name == "index":
+            names = sorted({names[0], names[-1]})
+        metafunc.parametrize("kernel", names, indirect=True)
+
+
+@pytest.fixture
 def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test on one kernel after the other; tests/backend/test_backend.py says which cannot run here."""
+    """Use a kernel for the test."""
     with pyhash.use(request.param):
         yield request.param
 
