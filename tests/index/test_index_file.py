@@ -200,7 +200,7 @@ def test_every_flipped_bit_is_noticed(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "ring"])
 def test_every_flipped_bit_of_a_file_is_noticed(kind: str, tmp_path: Path) -> None:
-    """Opened: one bit of every third byte of the header, at once, and of some others, by verify() where the file is mapped.
+    """Opened: one bit of every third byte of the header, at once, and of some others, by verify() where it is mapped.
 
     The test before this one flips every bit there is.
     """
