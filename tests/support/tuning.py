@@ -17,6 +17,7 @@ _PLACES = {
     "duplicate_rows": "pyhash.gallery.duplicates._ROWS",
     "evaluation_queries": "pyhash.evaluation.evaluating._CHUNK_QUERIES",
     "evaluation_cells": "pyhash.evaluation.evaluating._CHUNK_CELLS",
+    "gate_seconds": "pyhash.encoder.gate._SECONDS",  # how long networks are timed
     "fitting_bytes": "pyhash.heads.numerics._BLOCK_BYTES",
 }
 

@@ -1,12 +1,11 @@
-"""Graph surgery: what is read of networks of every kind, and that one file gives what its parts give one by one."""
+"""Networks that give features: one file gives what its parts give one by one, and what does not fit says why."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,171 +17,34 @@ import networks
 import onnx
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from network_cases import (
+    CASES,
+    CONV,
+    KERNEL,
+    STAGES,
+    Case,
+    batch_of,
+    dim_of,
+    features_of,
+    part_by_part,
+    pictures,
+    pooled,
+    prepared,
+    random_head,
+    run,
+    tiny,
+)
 from networks import FLOAT, Net
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pyhash import networks as graph
 from pyhash.encoder import Encoder
 from pyhash.errors import GraphError
-from pyhash.networks import onnxruntime
-
-NEWEST = min(onnx.defs.onnx_opset_version(), 26)  # what onnxruntime 1.20 and later run
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A network, the taps that shall be chosen in it with their meaning, and how its pictures are prepared."""
-
-    make: Callable[[], ModelProto]
-    taps: Mapping[str, str]
-    preprocess: Any = "imagenet"
-    size: int = 32
-    batch: int | None = None  # the batch that the encoder has to insist on
-    input: str = "nchw"
-
-
-STAGES = {"stage1": "nchw", "stage2": "nchw", "stage3": "nchw", "stage4": "nchw"}
-MOBILE = {"block2_expanded": "nchw", "block4_expanded": "nchw", "last_map": "nchw", "hidden": "nchw"}
-BLOCKS = {"block2": "tokens", "block4": "tokens", "block6": "tokens", "block8": "tokens"}
-CONVS = {"block1_conv2": "nhwc", "block2_conv2": "nhwc", "block3_conv2": "nhwc"}
-CASES = {
-    "resnet": Case(networks.resnet, STAGES),
-    "resnet-opset-11": Case(lambda: networks.resnet(opset=11), STAGES),
-    "resnet-newest-opset": Case(lambda: networks.resnet(opset=NEWEST), STAGES),
-    "resnet-float16": Case(lambda: networks.resnet(dtype=np.float16), STAGES),
-    "resnet-batch-1": Case(lambda: networks.resnet(batch=1), STAGES),
-    "resnet-batch-4": Case(lambda: networks.resnet(batch=4), STAGES),
-    "resnet-two-outputs": Case(lambda: networks.resnet(two_outputs=True), STAGES),
-    "resnet-any-size": Case(lambda: networks.resnet(size="side"), STAGES, size=40),
-    "mobilenet": Case(networks.mobilenet, MOBILE, "tf"),
-    "mobilenet-opset-11": Case(lambda: networks.mobilenet(opset=11), MOBILE, "tf"),
-    "efficientnet": Case(
-        networks.efficientnet,
-        {"block2_expanded": "nchw", "block3_expanded": "nchw", "last_map": "nchw"},
-        {"preset": "unit", "size": 48},
-        size=48,
-    ),
-    "vgg-channels-last": Case(networks.vgg_channels_last, {**CONVS, "fc2": "vector"}, "keras-caffe", input="nhwc"),
-    "vgg-without-top": Case(lambda: networks.vgg_channels_last(top=False), CONVS, "keras-caffe", input="nhwc"),
-    "vit": Case(networks.vit, BLOCKS),
-    "vit-opset-11": Case(lambda: networks.vit(opset=11), BLOCKS),
-    "vit-newest-opset": Case(lambda: networks.vit(opset=NEWEST), BLOCKS),
-    "vit-batch-1": Case(lambda: networks.vit(batch=1), BLOCKS, batch=1),
-    "swin": Case(networks.swin, {f"stage{number}_block2": "nhwc" for number in (1, 2, 3)}),
-    "padded": Case(networks.padded, {"stage2_1": "nchw", "stage3_1": "nchw", "stage4_1": "nchw", "stage4_2": "nchw"}),
-    "padded-by-reflection": Case(
-        lambda: networks.padded(opset=11, mode="reflect"),
-        {"stage2_1": "nchw", "stage3_1": "nchw", "stage4_1": "nchw", "stage4_2": "nchw"},
-    ),
-    "unet": Case(networks.unet, {"down1": "nchw", "down2": "nchw", "down3": "nchw", "bottom": "nchw"}),
-    "reshape-insists-on-batch-1": Case(networks.dense_with_batch, {"map": "nchw", "hidden": "vector"}, batch=1),
-    "reshape-insists-on-batch-4": Case(
-        lambda: networks.dense_with_batch(4), {"map": "nchw", "hidden": "vector"}, batch=4
-    ),
-}
-ONE_BY_ONE = {  # (pixel * scale - mean) / std, and the channel order, by the words of those who trained with them
-    "imagenet": (1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "rgb"),
-    "unit": (1 / 255, 0, 1, "rgb"),
-    "keras-caffe": (1, (103.939, 116.779, 123.68), 1, "bgr"),
-    "tf": (1 / 127.5, 1, 1, "rgb"),
-}
 
 
 @pytest.fixture(params=CASES)
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
-
-
-def pictures(n: int, side: int, seed: int = 0) -> np.ndarray:
-    """Smooth pictures with some noise."""
-    rng = np.random.default_rng(seed)
-    coarse = np.kron(rng.integers(0, 256, (n, 4, 4, 3)), np.ones((1, side // 4, side // 4, 1)))
-    return np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
-
-
-def run(model: ModelProto, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> list[Any]:
-    session = onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(outputs, feeds)
-
-
-def prepared(case: Case, pixels: np.ndarray) -> np.ndarray:
-    name = case.preprocess if isinstance(case.preprocess, str) else case.preprocess["preset"]
-    scale, mean, std, order = ONE_BY_ONE[name]
-    values = (pixels[..., ::-1] if order == "bgr" else pixels) * scale
-    values = (values - np.array(mean)) / std
-    return values if case.input == "nhwc" else values.transpose(0, 3, 1, 2)
-
-
-def pooled(array: np.ndarray, kind: str, pooling: str) -> np.ndarray:
-    array = array.astype(np.float64)
-    axes = {"nchw": (2, 3), "nhwc": (1, 2), "tokens": (1,), "vector": ()}[kind]
-    if pooling == "gem":
-        return np.mean(np.maximum(array, 1e-6) ** 3, axis=axes) ** (1 / 3)
-    assert pooling == ("none" if kind == "vector" else "gap")
-    return array.mean(axis=axes) if axes else array
-
-
-def part_by_part(case: Case, pixels: np.ndarray, poolings: Sequence[str]) -> np.ndarray:
-    """Features: preparation and pooling in NumPy, and the network as it came, in the batches that it came for."""
-    model = case.make()
-    inputs = model.graph.input[0]
-    step = inputs.type.tensor_type.shape.dim[0].dim_value or len(pixels)
-    dtype = np.float16 if inputs.type.tensor_type.elem_type == TensorProto.FLOAT16 else np.float32
-    values = prepared(case, pixels).astype(dtype)
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in case.taps)
-    maps = [run(model, {inputs.name: values[at : at + step]}, list(case.taps)) for at in range(0, len(values), step)]
-    vectors = []
-    for parts, kind, pooling in zip(zip(*maps, strict=True), case.taps.values(), poolings, strict=True):
-        vector = pooled(np.concatenate(parts), kind, pooling)
-        vectors.append(vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-12))
-    return np.concatenate(vectors, axis=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Affine:
-    weight: np.ndarray
-    bias: np.ndarray
-
-
-def random_head(dim: int, bits: int) -> Affine:
-    rng = np.random.default_rng(1)
-    return Affine(rng.normal(size=(dim, bits)).astype(np.float32), rng.normal(size=bits).astype(np.float32) / 10)
-
-
-def features_of(model: Any, **options: Any) -> ModelProto:
-    return graph.add_features(model, **{"preprocess": {"preset": "imagenet"}, **options})
-
-
-def dim_of(model: ModelProto) -> int:
-    return max(columns.stop for columns in graph.feature_blocks(model).values())
-
-
-def batch_of(model: ModelProto) -> int | None:
-    return model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None
-
-
-# What is read, and that the whole gives what the parts give
-
-
-def test_taps_are_chosen_at_the_ends_of_stages(case: Case) -> None:
-    chosen = graph.choose_taps(case.make(), size=case.size)
-    assert {tap.name: tap.kind for tap in chosen} == dict(case.taps)
-    assert [tap.stage for tap in chosen] == sorted(tap.stage for tap in chosen)
-    for n in (1, 2, 3):
-        fewer = graph.choose_taps(case.make(), n, size=case.size)
-        assert len(fewer) <= n
-        assert fewer[-1] == chosen[-1]
-
-
-def test_every_tap_that_is_listed_can_be_read(case: Case) -> None:
-    model = case.make()
-    listed = graph.taps(model, size=case.size)
-    names = [tap.name for tap in listed]
-    assert set(case.taps) <= set(names)
-    assert len(set(names)) == len(names)
-    for tap in listed[:: max(1, len(listed) // 6)]:
-        result = graph.add_features(model, [tap.name], case.preprocess, size=case.size)
-        assert dim_of(result) == tap.channels
 
 
 def test_the_encoder_is_its_parts(case: Case) -> None:
@@ -319,100 +181,6 @@ def test_an_encoder_can_be_read_again() -> None:
     np.testing.assert_allclose(run(again, {"images": pixels})[0], run(first, {"images": pixels})[0], atol=1e-5)
 
 
-# Heads and levels
-
-
-def test_a_level_that_reads_early_taps_only_can_be_run_alone() -> None:
-    features = features_of(networks.resnet())
-    blocks = graph.feature_blocks(features)
-    head = random_head(60, 32)
-    head.weight[blocks["stage3"].start :, :8] = 0  # coarse reads the first two
-    encoder = graph.add_head(features, head, {"coarse": 8, "fine": 24})
-    assert [value.name for value in encoder.graph.output] == ["logits", "logits_coarse", "logits_fine"]
-    pixels = pictures(5, 32)
-    expected = run(features, {"images": pixels})[0] @ head.weight + head.bias
-    np.testing.assert_allclose(run(encoder, {"images": pixels}, ["logits"])[0], expected, atol=1e-4)
-    coarse = graph.select_levels(encoder, ["coarse"])
-    assert len(coarse.graph.node) < len(encoder.graph.node) / 1.5
-    assert "stage3" not in {name for node in coarse.graph.node for name in node.output}
-    for levels, columns in ((["coarse"], slice(0, 8)), (["fine"], slice(8, 32)), (["fine", "coarse"], slice(0, 32))):
-        part = Encoder(graph.select_levels(encoder, levels).SerializeToString())
-        assert list(part.levels) == [level for level in ("coarse", "fine") if level in levels]
-        np.testing.assert_allclose(part.logits(pixels), expected[:, columns], atol=1e-4)
-
-
-def test_levels_that_read_every_tap_can_be_selected_too() -> None:
-    head = random_head(60, 32)
-    encoder = graph.add_head(features_of(networks.resnet()), head, {"coarse": 8, "fine": 24})
-    assert [value.name for value in encoder.graph.output] == ["logits"]
-    whole = Encoder(encoder.SerializeToString()).logits(pictures(3, 32))
-    for level, columns in (("coarse", slice(0, 8)), ("fine", slice(8, 32))):
-        part = Encoder(graph.select_levels(encoder, [level]).SerializeToString())
-        np.testing.assert_allclose(part.logits(pictures(3, 32)), whole[:, columns], atol=1e-5)
-    with pytest.raises(ValueError, match=r"levels must be some of coarse, fine, got \['middle'\]"):
-        graph.select_levels(encoder, ["middle"])
-    with pytest.raises(ValueError, match=r"levels must be some of coarse, fine, got \[\]"):
-        graph.select_levels(encoder, [])
-    with pytest.raises(GraphError, match=r"not an encoder: its metadata lacks pyhash\.levels"):
-        graph.select_levels(networks.resnet(), ["coarse"])
-
-
-def test_a_projection_before_the_head_is_an_output() -> None:
-    """Also where the network has a tensor of that name already."""
-    model = networks.resnet()
-    assert "embedding" in {name for node in model.graph.node for name in node.output}
-    features = features_of(model)
-    projection, head = random_head(60, 20), random_head(20, 32)
-    encoder = graph.add_head(features, head, {"coarse": 8, "fine": 24}, embedding=projection)
-    assert [value.name for value in encoder.graph.output] == ["logits", "embedding"]
-    pixels = pictures(5, 32)
-    (given,) = run(features, {"images": pixels})
-    logits, embedding = run(encoder, {"images": pixels}, ["logits", "embedding"])
-    np.testing.assert_allclose(embedding, given @ projection.weight + projection.bias, atol=1e-4)
-    np.testing.assert_allclose(logits, embedding @ head.weight + head.bias, atol=1e-4)
-    np.testing.assert_array_equal(Encoder(encoder.SerializeToString()).logits(pixels), logits)
-    coarse = graph.select_levels(encoder, ["coarse"])
-    assert [value.name for value in coarse.graph.output] == ["logits"]
-    np.testing.assert_allclose(run(coarse, {"images": pixels})[0], logits[:, :8], atol=1e-5)
-
-
-def test_a_head_must_fit() -> None:
-    features = features_of(networks.resnet())
-    with pytest.raises(
-        ValueError, match=r"embedding must have a weight of \(60, 9\) and a bias of \(9,\), got \(61, 9\)"
-    ):
-        graph.add_head(features, random_head(9, 8), {"code": 8}, embedding=random_head(61, 9))
-    with pytest.raises(ValueError, match=r"head must have a weight of \(9, 8\) and a bias of \(8,\), got \(60, 8\)"):
-        graph.add_head(features, random_head(60, 8), {"code": 8}, embedding=random_head(60, 9))
-    with pytest.raises(ValueError, match=r"head must have a weight of \(60, 16\) and a bias of \(16,\), got \(60, 8\)"):
-        graph.add_head(features, random_head(60, 8), {"code": 16})
-    broken = random_head(60, 8)
-    broken.weight[3, 3] = np.nan
-    with pytest.raises(ValueError, match="head must have finite weights"):
-        graph.add_head(features, broken, {"code": 8})
-
-
-# What does not fit says why
-
-
-def tiny(shape: Sequence[Any], element: int = FLOAT, **weights: np.ndarray) -> Callable[..., ModelProto]:
-    """Return what makes a network with this input out of nodes."""
-
-    def make(*nodes: Any, output: str = "y", opset: int = 17, inputs: Sequence[Any] = ()) -> ModelProto:
-        body = helper.make_graph(
-            list(nodes),
-            "tiny",
-            [helper.make_tensor_value_info("x", element, shape), *inputs],
-            [onnx.ValueInfoProto(name=output)],
-            [numpy_helper.from_array(value, name) for name, value in weights.items()],
-        )
-        return helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-
-    return make
-
-
-KERNEL = np.random.default_rng(0).normal(size=(8, 3, 3, 3)).astype(np.float32)
-CONV = helper.make_node("Conv", ["x", "w"], ["y"], name="the_conv", strides=[2, 2])
 EXTRA = helper.make_tensor_value_info("gain", FLOAT, ["n", 8, 15, 15])
 
 
@@ -534,24 +302,6 @@ def test_what_does_not_fit_says_why(name: str) -> None:
         features_of(make(), **options)
 
 
-@pytest.mark.parametrize("taps", [[], "stage1", ["stage1", "stage1"]])
-def test_taps_must_be_names(taps: Any) -> None:
-    with pytest.raises(ValueError, match="taps must be one or more names, each once, got"):
-        features_of(networks.resnet(), taps=taps)
-
-
-def test_arguments() -> None:
-    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
-        graph.choose_taps(networks.resnet(), 0)
-    with pytest.raises(ValueError, match="layout must be 'nchw' or 'nhwc', got 'hwc'"):
-        graph.taps(networks.resnet(), layout="hwc")
-    with pytest.raises(ValueError, match="preprocess"):
-        graph.add_features(networks.resnet(), preprocess="nonsense")
-
-
-# Networks nobody has seen
-
-
 def odd_old() -> ModelProto:
     """Opset 9, from before pyhash's oldest: Squeeze has its axes as an attribute, Pad its numbers."""
     pad = helper.make_node("Pad", ["y"], ["z"], pads=[0, 0, 1, 1, 0, 0, 1, 1])
@@ -616,24 +366,6 @@ def test_odd_networks_can_be_read(name: str) -> None:
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     result = features_of(make(), taps=[tap], pooling=["gap"])
     np.testing.assert_allclose(run(result, {"images": pixels})[0], expected, atol=1e-4)
-
-
-LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-
-
-@pytest.mark.parametrize("name", ["bvlc_alexnet", "densenet121", "inception_v1", "shufflenet", "squeezenet"])
-def test_famous_networks_of_opset_9(name: str) -> None:
-    """Those that the package onnx brings along: real graphs whose weights are all alike."""
-    path = LIGHT / f"light_{name}.onnx"
-    if not path.exists():
-        pytest.skip(f"this version of the package onnx has no {path.name}")
-    chosen = graph.choose_taps(path)
-    areas = [int(np.prod(tap.positions)) for tap in chosen]
-    assert len(chosen) == 4
-    assert areas == sorted(areas, reverse=True)
-    assert len(set(areas)) == 4
-    features = graph.add_features(path, [tap.name for tap in chosen[:2]])
-    assert dim_of(features) == sum(tap.channels for tap in chosen[:2])
 
 
 @settings(max_examples=150)

@@ -1,0 +1,75 @@
+"""The fingerprint stands for everything that makes a code, and for nothing else."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("PIL")
+import onnx
+from tiny_networks import pictures, plain
+
+from pyhash.encoder import Encoder, encoder
+
+
+def test_the_fingerprint_stands_for_everything_that_makes_a_code(tmp_path, monkeypatch):
+    model = plain(outputs=("logits", "means"))
+    variants = [
+        Encoder(model, preprocess="unit"),
+        Encoder(plain(outputs=("logits", "means"), scale=1.01), preprocess="unit"),
+        Encoder(model, preprocess="unit", output="means"),
+        Encoder(model, preprocess="tf"),
+        Encoder(model, preprocess={"preset": "unit", "crop": "center"}),
+        Encoder(model, preprocess={"preset": "unit", "resize": "lanczos"}),
+        Encoder(model, preprocess={"preset": "unit", "channel_order": "bgr"}),
+        Encoder(model, preprocess="unit", fast_jpeg=True),
+    ]
+    fingerprints = [variant.fingerprint for variant in variants]
+    assert len(set(fingerprints)) == len(fingerprints)
+    assert all(len(text) == 32 and set(text) <= set("0123456789abcdef") for text in fingerprints)
+    monkeypatch.setattr(encoder, "decoder_identity", lambda: "another")
+    assert Encoder(model, preprocess="unit").fingerprint != fingerprints[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"preprocess": "unit"}, "c8a01a2bfbb0587a023aa695312ecab8"),
+        ({"preprocess": "tf"}, "bd49b365343c22cf1e34a913c6452971"),
+        ({"preprocess": "imagenet", "output": "means"}, "c4963d7f22b6c2d2348d884824bf65de"),
+        (
+            {"preprocess": {"preset": "keras-caffe", "resize": "lanczos"}, "fast_jpeg": True},
+            "5fe972f171d0edb5afb96a9bab1c8c1c",
+        ),
+        ({"preprocess": {"mean": (1, 2, 3), "std": 2}}, "2e8678f00ee3564adb71002903557847"),
+    ],
+    ids=str,
+)
+def test_fingerprints_are_those_of_galleries_there_are(monkeypatch, arguments, expected):
+    """What version 0.1.0 wrote into galleries. The model's bytes depend on the package onnx, so they count as fixed."""
+    monkeypatch.setattr(encoder, "decoder_identity", lambda: "fixed")
+    subject = Encoder(plain(outputs=("logits", "means")), **arguments)
+    subject._model.digest = "62539a39"
+    assert subject.fingerprint == expected
+
+
+def test_the_fingerprint_stands_for_nothing_else(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(plain())
+    expected = Encoder(path, preprocess="unit", threads=1).fingerprint
+    assert Encoder(path.read_bytes(), preprocess="unit", threads=2).fingerprint == expected
+    assert Encoder(path, preprocess={"scale": 1 / 255, "size": 8, "layout": "nchw"}).fingerprint == expected
+    assert Encoder(path, preprocess="unit", levels={"a": 8, "b": 16}).fingerprint == expected
+    assert Encoder(path, preprocess="unit", output="logits").fingerprint == expected
+
+
+def test_weights_outside_the_model_count(tmp_path):
+    path = tmp_path / "model.onnx"
+    model = onnx.load_model_from_string(plain())
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    before = Encoder(path, preprocess="unit")
+    np.testing.assert_array_equal(before.encode(pictures(3)), Encoder(plain(), preprocess="unit").encode(pictures(3)))
+    weights = bytearray((tmp_path / "weights.bin").read_bytes())
+    weights[3] ^= 1
+    (tmp_path / "weights.bin").write_bytes(weights)
+    assert Encoder(path, preprocess="unit").fingerprint != before.fingerprint
