@@ -392,11 +392,11 @@ class Gallery:
             cascade=cascade,
             threads=threads,
         )
-        found = iter(self._joined(now, ids[ids >= 0]))
         answers = []
-        for near, numbers, omit in zip(distances.tolist(), ids.tolist(), left_out, strict=True):
-            matches = [Match(next(found), d, i) for d, i in zip(near, numbers, strict=True) if i >= 0]
-            answers.append([match for match in matches if match.id != omit][:k])
+        for near, numbers, omit in zip(distances, ids, left_out, strict=True):
+            kept = numbers >= 0 if omit is None else (numbers >= 0) & (numbers != omit)
+            near, numbers = near[kept][:k], numbers[kept][:k]
+            answers.append([*map(Match, self._joined(now, numbers), near.tolist(), numbers.tolist())])
         return answers
 
     def duplicates(
@@ -493,7 +493,8 @@ class Gallery:
 
     def _joined(self, now: Snapshot, ids: NDArray[np.int64]) -> list[str]:
         """The paths of ids, joined with the gallery's folder."""
-        return [join(self.folder, os.fsdecode(path)) for path in now.paths.of(ids)]
+        folder = join(self.folder, "")
+        return [folder + path.replace("/", os.sep) for path in map(os.fsdecode, now.paths.of(ids))]
 
 
 def default_radius(bits: int) -> int:

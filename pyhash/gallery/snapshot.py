@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 from collections.abc import Callable
@@ -34,15 +33,11 @@ class Paths:
     def of(self, ids: NDArray[np.int64]) -> list[bytes]:
         """The paths of ids that there are."""
         slots = np.searchsorted(self._ids, ids)
+        begins, ends = self._ends[slots].tolist(), self._ends[np.minimum(slots + 1, len(self._ids))].tolist()
+        paths = [self._text[begin:end] for begin, end in zip(begins, ends, strict=True)]
         if self._fresh:
-            return [
-                self._fresh[number] if number in self._fresh else self._at(slot)
-                for number, slot in zip(ids.tolist(), slots.tolist(), strict=True)
-            ]
-        return [self._at(slot) for slot in slots.tolist()]
-
-    def _at(self, slot: int) -> bytes:
-        return self._text[self._ends[slot] : self._ends[slot + 1]]
+            paths = [self._fresh.get(number, path) for number, path in zip(ids.tolist(), paths, strict=True)]
+        return paths
 
     def changed(self, rows: Rows, index: Index) -> Paths:
         """Return the paths with those of some rows changed or added; only those in the index are still needed."""
@@ -83,9 +78,7 @@ class Snapshots:
         return now
 
     def _renew(self) -> Snapshot:
-        version = (
-            self._file.version()
-        )  # before anything is read: what is read may be newer, and is then looked at again
+        version = self._file.version()  # before anything is read: if that is newer, it is looked at once more
         now = self._now
         if now is not None and now.version == version:
             return now  # another thread was first
@@ -104,7 +97,7 @@ class Snapshots:
                     _log.info("loaded the gallery %s: %d codes", self._file.path, len(index))
             except ValueError as error:
                 raise self._file.damaged(str(error)) from error
-        now = Snapshot(version, revision, _read_only(index), paths)
+        now = Snapshot(version, revision, index.snapshot(), paths)
         self._growing, self._now = index, now
         return now
 
@@ -132,7 +125,3 @@ def _are_in(ids: NDArray[np.int64], index: Index) -> NDArray[np.bool_]:
     held = index.ids
     slots = np.minimum(np.searchsorted(held, ids), max(0, len(held) - 1))
     return held[slots] == ids if len(held) else np.zeros(len(ids), bool)
-
-
-def _read_only(index: Index) -> Index:
-    return copy.copy(index)

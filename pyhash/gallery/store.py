@@ -23,8 +23,9 @@ from ..support import DISTRIBUTION, files, held, locked, release
 from .schema import APPLICATION_ID, FROM_1, SCHEMA, TABLES
 
 _BUSY_SECONDS = 30.0
-_LOAD_ROWS = 65536
+_LOAD_ROWS = 4096
 _LOGGED_REVISIONS = 1024  # kept in the table of changes
+_BITS = 0xFFFFFFFF  # of a checksum
 _LOGGED_ROWS = 65536  # of one revision; a larger change is no smaller than the whole
 
 
@@ -267,17 +268,21 @@ class GalleryFile:
         return Difference(self._checked([row for row in found if row[1] is not None], n_bytes), gone)
 
     def _checked(self, batch: Sequence[tuple[Any, ...]], n_bytes: int) -> Rows:
-        ids, codes, sums, images, paths, sums_of_paths = zip(*batch, strict=True) if batch else [()] * 6
-        for number, code in zip(ids, codes, strict=True):
-            if type(number) is not int or type(code) is not bytes or len(code) != n_bytes:
-                raise self.damaged(f"the code of row {number} must be {n_bytes} bytes, got {code!r:.80}")
-        for path in paths:
-            self._inside(path)
+        """What was read, once its types, lengths and checksums are right: all at once, as there may be millions."""
+        ids, codes, sums, images, paths, sums_of_paths = map(list, zip(*batch, strict=True)) if batch else ([],) * 6
+        if not ({*map(type, ids)} <= {int} and {*map(type, codes)} <= {bytes} and {*map(len, codes)} <= {n_bytes}):
+            number, code = next(
+                (n, c) for n, c, *_ in batch if type(n) is not int or type(c) is not bytes or len(c) != n_bytes
+            )
+            raise self.damaged(f"the code of row {number} must be {n_bytes} bytes, got {code!r:.80}")
+        if not {*map(type, paths)} <= {bytes} or b".." in b"/".join(paths):
+            for path in paths:
+                self._inside(path)
         for what, numbers, values, stored in (("code", ids, codes, sums), ("path", images, paths, sums_of_paths)):
-            if tuple(map(_checksum, numbers, values)) != stored:
+            if [*map(crc32, values, (np.array(numbers, np.int64) & _BITS).tolist())] != stored:
                 wrong = next(n for n, v, s in zip(numbers, values, stored, strict=True) if _checksum(n, v) != s)
                 raise self.damaged(f"the {what} of {wrong} does not match its checksum")
-        return Rows(np.array(ids, np.int64), np.frombuffer(b"".join(codes), np.uint8).reshape(-1, n_bytes), list(paths))
+        return Rows(np.array(ids, np.int64), np.frombuffer(b"".join(codes), np.uint8).reshape(-1, n_bytes), paths)
 
     def ids_of(self, paths: Iterable[str]) -> list[int | None]:
         """The ids of paths inside the folder, None where there is no such image."""
@@ -359,7 +364,7 @@ class GalleryFile:
 
 
 def _checksum(number: int, value: bytes) -> int:
-    return crc32(value, number & 0xFFFFFFFF)
+    return crc32(value, number & _BITS)
 
 
 # Opening

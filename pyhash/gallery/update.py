@@ -66,7 +66,7 @@ def update(file: GalleryFile, folder: str, encoder: GalleryEncoder, progress: Pr
 
 def join(folder: str, path: str) -> str:
     """Return the path in the file system of one inside the folder."""
-    return os.path.join(folder, *path.split("/"))
+    return os.path.join(folder, "") + path.replace("/", os.sep)
 
 
 def _look(folder: str) -> Walk:

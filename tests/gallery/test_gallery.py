@@ -94,6 +94,52 @@ def test_exclude(folder: Path) -> None:
             pictures.search_codes(codes, 0, exclude=[1, 2])
 
 
+def test_where(folder: Path) -> None:
+    a, b, c = folder / "a.png", folder / "b.PNG", folder / "sub" / "c.png"
+    with Gallery(folder, FakeEncoder()) as pictures:
+        pictures.update()
+        ids = [pictures.id_of(b), pictures.id_of(c)]
+        expected = [match for match in pictures.search(a) if match.id in ids]
+        assert len(expected) == 2
+        for where in (
+            [b, c],
+            ["b.PNG", os.fspath(c)],
+            iter([b, c]),
+            ids,
+            np.array(ids),
+            np.isin(pictures.index.ids, ids),
+        ):
+            assert pictures.search(a, where=where) == expected
+        assert pictures.search([a, b], where=[a, b], exclude=[a, b], k=3) == [
+            pictures.search(a, where=[b]),
+            pictures.search(b, where=[a]),
+        ]
+        assert pictures.search(a, 3, exclude=a) == pictures.search(a, 4)[1:]
+        assert pictures.search(a, where=[]) == []
+        with pytest.raises(ValueError, match=r"where must name images of the gallery, but .*nowhere\.png is not one"):
+            pictures.search(a, where=[b, folder / "nowhere.png"])
+        with pytest.raises(TypeError, match="where must be a sequence"):
+            pictures.search(a, where=os.fspath(b))
+
+
+def test_the_index_cannot_be_changed(folder: Path) -> None:
+    with Gallery(folder, FakeEncoder()) as pictures:
+        pictures.update()
+        index, before = pictures.index, pictures.search(folder / "a.png")
+        for change in (
+            lambda: index.remove(index.ids[:3]),
+            lambda: index.update(index.ids[:1], np.zeros((1, 8), np.uint8)),
+            lambda: index.add(np.zeros((1, 8), np.uint8)),
+        ):
+            with pytest.raises(ValueError, match="is a snapshot and read-only"):
+                change()
+        assert pictures.search(folder / "a.png") == before
+        (folder / "b.PNG").unlink()
+        pictures.update()
+        assert len(index) == 6  # as it was
+        assert len(pictures.index) == 5
+
+
 def test_bad_arguments(folder: Path) -> None:
     with Gallery.open(folder, FakeEncoder()) as pictures:
         pictures.update()
@@ -155,6 +201,12 @@ def test_a_gallery_as_a_container(folder: Path) -> None:
             assert other not in pictures
         assert repr(pictures) == f"<pyhash.Gallery {os.fspath(folder)!r}, 6 images>"
         assert pictures.levels == FakeEncoder().levels
+        encoder = FakeEncoder()
+        for path in (folder / "a.png", "sub/c.png", os.fspath(folder / "z.webp")):
+            assert pictures[path].tolist() == encoder.encode(folder / path).tolist()
+        for other in (folder / "none.png", "broken.png"):
+            with pytest.raises(KeyError, match="the gallery has no code of"):
+                pictures[other]
     assert "is closed" in repr(pictures)
 
 

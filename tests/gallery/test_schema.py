@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from galleries import FakeEncoder, execute, photos, picture, python_path, rows
+from children import Child, open_gallery
+from galleries import FakeEncoder, execute, photos, picture, rows
 
 from pyhash.errors import GalleryError
 from pyhash.gallery import Gallery, schema, store
@@ -138,38 +136,10 @@ def dump(folder: Path) -> list[str]:
         db.close()
 
 
-OPEN = """
-import sys
-from pyhash.gallery import Gallery
-print("ready", flush=True)
-sys.stdin.readline()
-Gallery(sys.argv[1]).close()
-"""
-
-
-def start(folder: Path) -> subprocess.Popen[str]:
-    child = subprocess.Popen(
-        [sys.executable, "-c", OPEN, os.fspath(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": python_path()},
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    return child
-
-
-def go(child: subprocess.Popen[str]) -> None:
-    assert child.stdin is not None
-    child.stdin.write("\n")
-    child.stdin.flush()
-
-
 def test_killed_while_migrating(tmp_path: Path) -> None:
     """The old gallery or the new one, whole: for kills spread over the time that it takes."""
     original = tmp_path / "original.sqlite"
-    make_schema_1(original, 20_000)
+    make_schema_1(original, 4_000)
     folder = tmp_path / "photos"
     (folder / ".pyhash").mkdir(parents=True)
     file = folder / ".pyhash" / "gallery.sqlite"
@@ -180,20 +150,20 @@ def test_killed_while_migrating(tmp_path: Path) -> None:
         query = gallery.index.codes(7)[None]
         expected = gallery.search_codes(query, 50)
     seen = set()
-    for delay in np.linspace(0.02, 1.2 * took, 8):
+    for delay in np.linspace(0, 1.2 * took, 12):
         for path in file.parent.iterdir():
             path.unlink()
         shutil.copy(original, file)
-        child = start(folder)
-        go(child)
+        child = Child(open_gallery, folder)
+        child.go()
         time.sleep(delay)
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        child.kill()
+        child.wait()
         db = sqlite3.connect(file)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             table = {0: "pictures", schema.SCHEMA: "images"}[version]
-            assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (20_000,)
+            assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (4_000,)
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         finally:
             db.close()
@@ -203,15 +173,13 @@ def test_killed_while_migrating(tmp_path: Path) -> None:
     assert 0 in seen
 
 
-def test_two_processes_migrate_at_once(tmp_path: Path) -> None:
+def test_three_processes_migrate_at_once(tmp_path: Path) -> None:
     (tmp_path / ".pyhash").mkdir()
     make_schema_1(tmp_path / ".pyhash" / "gallery.sqlite", 5_000)
-    children = [start(tmp_path) for _ in range(3)]
+    children = [Child(open_gallery, tmp_path) for _ in range(3)]
     for child in children:
-        go(child)
-    for child in children:
-        child.communicate()
-        assert child.returncode == 0
+        child.go()
+    assert [child.wait() for child in children] == [0, 0, 0]
     with Gallery(tmp_path) as gallery:
         assert len(gallery) == 5_000
         assert len(gallery.index) == 5_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -103,12 +102,6 @@ def store(file: Path, images: Iterable[tuple[int, bytes, bytes]]) -> None:
             )
     finally:
         db.close()
-
-
-def python_path() -> str:
-    """The PYTHONPATH of a child process that imports this module, and pyhash as this process does."""
-    support = Path(__file__).parent
-    return os.pathsep.join([os.fspath(support), os.fspath(support.parents[1]), os.environ.get("PYTHONPATH", "")])
 
 
 def execute(file: Path, statement: str, *values: tuple[Any, ...]) -> None:
