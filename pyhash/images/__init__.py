@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .decode import CROPS, MAX_PIXELS, RESIZES, Crop, PixelBudget, Resize, Source, as_shape, decoder_identity, load
+from .budget import MAX_PIXELS, PixelBudget
+from .decode import CROPS, RESIZES, Crop, Resize, Source, as_shape, decoder_identity, load
 from .folder import SUFFIXES, UNREADABLE, FoundImage, Walk, walk
 
 __all__ = [

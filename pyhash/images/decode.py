@@ -14,11 +14,9 @@ import importlib
 import io
 import os
 import stat
-import struct
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -26,6 +24,8 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..support import require
+from .budget import MAX_PIXELS, PixelBudget
+from .orientation import jpeg_exif, upright
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,9 +45,6 @@ __all__ = [
 ]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
-
-MAX_PIXELS = 178_956_970
-"""Largest image that is decoded, in pixels: twice Pillow's warning limit, where Pillow refuses, too."""
 
 MAX_JPEG_BYTES = 1 << 29
 """Largest JPEG file, in bytes: JPEG is read into memory as a whole, the other formats are streamed."""
@@ -81,17 +78,6 @@ _FORMATS = (
     *((b"P%d" % kind, b"", "PpmImagePlugin.PpmImageFile") for kind in range(1, 7)),
 )
 
-# EXIF orientation (EXIF 2.3, tag 0x0112) -> Pillow's transposition that turns the image upright.
-_UPRIGHT = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-
 # A 21x13 JPEG whose pixels show how this machine decodes: chroma at half resolution and odd sides, where
 # decoders differ.
 _PROBE = base64.b64decode(
@@ -108,36 +94,6 @@ _silence = threading.Lock()
 
 class _Refused(Exception):
     """A reason in our own words, before the name of the image is put to it."""
-
-
-class PixelBudget:
-    """Bounds the pixels decoded at one time by all threads, so that huge images do not meet in memory.
-
-    An image larger than the whole budget is decoded alone.
-
-    Parameters
-    ----------
-    pixels : int
-        The bound.
-    """
-
-    def __init__(self, pixels: int = MAX_PIXELS) -> None:
-        self.pixels = pixels
-        self._held = 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
-        """Wait until ``pixels`` more fit, and keep them taken while the block runs."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._held == 0 or self._held + pixels <= self.pixels)
-            self._held += pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held -= pixels
-                self._changed.notify_all()
 
 
 def load(
@@ -287,7 +243,7 @@ def _decode(
             data = stream.read()
             turbo = _turbo(data, max_pixels, budget, held) if draft is None else None
             if turbo is not None:
-                return _upright(turbo, _jpeg_exif(data))
+                return upright(turbo, jpeg_exif(data))
             stream = io.BytesIO(data)
         image = held.enter_context(plugin(stream))
     _check_pixels(image.width, image.height, max_pixels)
@@ -295,7 +251,7 @@ def _decode(
     if draft is not None and image is not source:
         image.draft(image.mode, (2 * draft[1], 2 * draft[0]))
     image.load()
-    return _upright(image, image.info.get("exif"))
+    return upright(image, image.info.get("exif"))
 
 
 def _stream(source: Any) -> IO[bytes]:
@@ -353,49 +309,6 @@ def _turbo(data: bytes, max_pixels: int, budget: PixelBudget, held: ExitStack) -
     frombuffer = require("PIL.Image", "encoder").frombuffer
     image: Image.Image = frombuffer(mode, (width, height), pixels, "raw", mode, 0, 1)  # shares the memory
     return image
-
-
-def _jpeg_exif(data: bytes) -> bytes | None:
-    """Return the EXIF block of a JPEG, found by walking its segments up to the first scan."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == 0xDA:
-            break
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return data[at + 4 : end]
-        at = end
-    return None
-
-
-def _upright(image: Image.Image, exif: Any) -> Image.Image:
-    name = _UPRIGHT.get(_orientation(exif)) if isinstance(exif, bytes) else None
-    return image if name is None else image.transpose(require("PIL.Image", "encoder").Transpose[name])
-
-
-def _orientation(exif: bytes) -> int:
-    """Return tag 0x0112 of an EXIF block; 1 (upright) when there is none or the block is damaged.
-
-    Pillow's reader would parse every tag of the block and warn about each that is damaged.
-    """
-    block = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
-    if order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(order + "I", block, 4)
-        (n_tags,) = struct.unpack_from(order + "H", block, start)
-        for at in range(start + 2, start + 2 + 12 * n_tags, 12):
-            tag, kind, count, value = struct.unpack_from(order + "HHIH", block, at)
-            if tag == 0x0112:
-                return int(value) if (kind, count) == (3, 1) else 1
-    except struct.error:
-        pass
-    return 1
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
