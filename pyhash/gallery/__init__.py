@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .duplicates import default_radius
 from .encoders import GalleryEncoder
-from .gallery import Gallery, GalleryStats, Match, SearchOptions, default_radius
+from .gallery import Gallery, GalleryStats, Match, SearchOptions
 from .update import Changes, Failure
 
 __all__ = [

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend import hamming
 from ..errors import ImageError
 from ..images import PixelBudget, load
 from ..index import Index
 from ..support import machine
+from .update import Progress
 
 _Slots = NDArray[np.intp]
-_Pairs = Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]
+_Pairs = Iterator[tuple[_Slots, _Slots]]
+_Near = Callable[[_Slots], _Pairs]
 
 _SIDE = 16
 _NOISE = 3.0  # levels of brightness: contrast below it says nothing
@@ -24,13 +28,26 @@ _SAME = 0.97
 _ROWS = 1024
 
 
-def near_codes(index: Index, codes: NDArray[np.uint8], radius: int) -> list[_Slots]:
-    """Group the codes of an index, given in the order of its ids: any two that differ in at most `radius` bits are in
-    one group.
+class Group(NamedTuple):
+    """Near-duplicates: the smallest id, then the others by their distance to it and id."""
 
-    Returns the slots, ascending, of each group of two or more.
+    ids: NDArray[np.int64]
+    distances: NDArray[np.int32]
+    """To the code of the first."""
+
+
+def default_radius(bits: int) -> int:
+    """Return in how many bits the codes of near-duplicates may differ, unless the user says: a tenth of all."""
+    return bits // 10
+
+
+def near_codes(index: Index, radius: int) -> list[Group]:
+    """Group the codes of an index: any two that differ in at most `radius` bits are in one group.
+
+    Returns the groups of two or more, by their smallest ids.
     """
     ids = index.ids
+    codes = index.codes(ids)
 
     def near(first: _Slots) -> _Pairs:
         where = None if len(first) == len(ids) else ids[first]
@@ -40,18 +57,32 @@ def near_codes(index: Index, codes: NDArray[np.uint8], radius: int) -> list[_Slo
             rows = np.repeat(np.arange(start, start + len(offsets) - 1), np.diff(offsets))
             yield rows, np.searchsorted(first, np.searchsorted(ids, found))
 
-    return _groups(codes, near)
+    return [_by_distance(ids[slots], codes[slots]) for slots in _groups(codes, near)]
 
 
-def same_looks(images: Sequence[NDArray[np.uint8]]) -> list[_Slots]:
-    """Group small images, as `thumbnails` yields them, that look the same.
+def same_looks(index: Index, groups: list[Group], paths: dict[int, str], progress: Progress | None) -> list[Group]:
+    """Part groups by what the images look like; `paths` are those of all ids. What cannot be read is in no group.
 
     Two look the same when their pixels correlate: brightness and contrast do not matter, position does.
     """
-    if len(images) < 2:
-        return []
-    pixels = np.stack(images)
+    looks: dict[int, NDArray[np.uint8]] = {}
+    for done, (number, look) in enumerate(zip(paths, _thumbnails(list(paths.values())), strict=True), 1):
+        if look is not None:
+            looks[number] = look
+        if progress is not None:
+            progress(done, len(paths))
+    parts = []
+    for group in groups:
+        ids = np.array(sorted(looks.keys() & set(group.ids.tolist())), np.int64)
+        if len(ids) > 1:
+            pixels = np.stack([looks[number] for number in ids.tolist()])
+            parts += [
+                _by_distance(ids[slots], index.codes(ids[slots])) for slots in _groups(pixels, _correlated(pixels))
+            ]
+    return sorted(parts, key=lambda part: int(part.ids[0]))
 
+
+def _correlated(pixels: NDArray[np.uint8]) -> _Near:
     def near(first: _Slots) -> _Pairs:
         values = pixels[first].astype(np.float32)
         values -= values.mean(axis=1, keepdims=True)
@@ -60,10 +91,10 @@ def same_looks(images: Sequence[NDArray[np.uint8]]) -> list[_Slots]:
             i, j = np.nonzero(values[start : start + _ROWS] @ values.T >= _SAME)
             yield i + start, j
 
-    return _groups(pixels, near)
+    return near
 
 
-def thumbnails(paths: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
+def _thumbnails(paths: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
     """Yield each image at 16 x 16 pixels, uint8 `(768,)`, or None where it cannot be read."""
     budget = PixelBudget()
 
@@ -77,7 +108,14 @@ def thumbnails(paths: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
         yield from pool.map(small, paths)
 
 
-def _groups(rows: NDArray[np.uint8], near: Callable[[_Slots], _Pairs]) -> list[_Slots]:
+def _by_distance(ids: NDArray[np.int64], codes: NDArray[np.uint8]) -> Group:
+    """Make a group of ascending ids and their codes."""
+    distances = hamming(codes[0], codes)
+    order = [0, *(np.argsort(distances[1:], kind="stable") + 1).tolist()]
+    return Group(ids[order], distances[order])
+
+
+def _groups(rows: NDArray[np.uint8], near: _Near) -> list[_Slots]:
     """Group rows: equal ones, and those that `near` pairs, given the slots of distinct rows and counting in them."""
     # Equal rows are joined first: n of them would be n * (n - 1) / 2 pairs.
     values = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel()

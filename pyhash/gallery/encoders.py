@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncoderError, GalleryError
-from .store import Identity
+from .records import Identity
 
 if TYPE_CHECKING:
     from ..codes import Levels

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import hamming
 from ..codes import Levels
 from ..errors import GalleryError
 from ..index import Index
+from .duplicates import default_radius, near_codes, same_looks
 from .encoders import GalleryEncoder, identity_of, open_remembered
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
@@ -425,30 +425,19 @@ class Gallery:
             Groups of two or more, by their smallest id. Each begins with that image; the others follow by
             their distance to it (which exceeds the radius where only a chain joins them), then by id.
         """
-        from .duplicates import near_codes, same_looks, thumbnails
-
         now = self._filled()
-        ids, codes = now.index.ids, now.index.codes(now.index.ids)
-        groups = near_codes(now.index, codes, default_radius(now.index.bits) if radius is None else radius)
-        slots = [slot for group in groups for slot in group.tolist()]
-        paths = dict(zip(slots, self._joined(now, ids[slots]), strict=True))
+        if radius is None:
+            radius = default_radius(now.index.bits)
+        groups = near_codes(now.index, radius)
         if check:
-            looks: dict[int, NDArray[np.uint8]] = {}
-            for done, (slot, look) in enumerate(zip(paths, thumbnails(list(paths.values())), strict=True), 1):
-                if look is not None:
-                    looks[slot] = look
-                if progress is not None:
-                    progress(done, len(paths))
-            readable = [np.array([slot for slot in group.tolist() if slot in looks], np.intp) for group in groups]
-            groups = [
-                group[part] for group in readable for part in same_looks([looks[slot] for slot in group.tolist()])
-            ]
-        answer = []
-        for group in groups:
-            distances = hamming(codes[group[0]], codes[group])
-            order = [0, *(np.argsort(distances[1:], kind="stable") + 1).tolist()]
-            answer.append([Match(paths[int(group[n])], int(distances[n]), int(ids[group[n]])) for n in order])
-        return sorted(answer, key=lambda matches: matches[0].id)
+            ids = np.array([number for group in groups for number in group.ids.tolist()], np.int64)
+            groups = same_looks(
+                now.index, groups, dict(zip(ids.tolist(), self._joined(now, ids), strict=True)), progress
+            )
+        return [
+            [*map(Match, self._joined(now, group.ids), group.distances.tolist(), group.ids.tolist())]
+            for group in groups
+        ]
 
     # Inside
 
@@ -495,8 +484,3 @@ class Gallery:
         """The paths of ids, joined with the gallery's folder."""
         folder = join(self.folder, "")
         return [folder + path.replace("/", os.sep) for path in map(os.fsdecode, now.paths.of(ids))]
-
-
-def default_radius(bits: int) -> int:
-    """Return in how many bits the codes of near-duplicates may differ, unless the user says: a tenth of all."""
-    return bits // 10

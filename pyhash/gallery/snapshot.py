@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..index import Index
 from ..support import locked
-from .store import Difference, GalleryFile, Rows
+from .records import Difference, Rows
+from .store import GalleryFile
 
 _log = logging.getLogger("pyhash")
 _FRESH_PATHS = 1024  # and an eighth of all: so many lie beside the others before they are put together

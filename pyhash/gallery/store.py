@@ -4,86 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import __version__
 from ..errors import GalleryError, GalleryMismatchError
 from ..support import DISTRIBUTION, files, held, locked, release
+from .records import Counts, Difference, Identity, Known, Record, Rows
 from .schema import APPLICATION_ID, FROM_1, SCHEMA, TABLES
 
+_log = logging.getLogger("pyhash")
 _BUSY_SECONDS = 30.0
+# Whether threads may ask one connection at once: SQLite was built for it, and the GIL guards Python's part of it.
+_SHARED = sqlite3.threadsafety == 3 and getattr(sys, "_is_gil_enabled", lambda: True)()
 _LOAD_ROWS = 4096
 _LOGGED_REVISIONS = 1024  # kept in the table of changes
 _BITS = 0xFFFFFFFF  # of a checksum
 _LOGGED_ROWS = 65536  # of one revision; a larger change is no smaller than the whole
-
-
-class Identity(NamedTuple):
-    """Whose codes a file holds."""
-
-    name: str
-    fingerprint: str
-    levels: dict[str, int]
-    opened: dict[str, Any] | None = None
-    """How the encoder was opened, where that can be written down."""
-
-
-class Record(NamedTuple):
-    """What is stored of one image; the path is inside the folder, with forward slashes."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    code: bytes | None
-    error: str | None
-
-
-class Known(NamedTuple):
-    """What a stored image was when it was last looked at."""
-
-    id: int
-    size: int
-    mtime_ns: int
-    error: str | None
-    has_code: bool
-
-
-class Counts(NamedTuple):
-    """How many images can be searched, are known to be bad, and wait to be encoded."""
-
-    images: int
-    failed: int
-    waiting: int
-
-
-class Rows(NamedTuple):
-    """Rows to search, by ascending id."""
-
-    ids: NDArray[np.int64]
-    codes: NDArray[np.uint8]
-    """``(n, n_bytes)``."""
-    paths: list[bytes]
-    """Of their images, inside the folder, as the file system encodes them."""
-
-
-class Difference(NamedTuple):
-    """What became of the rows since an earlier revision."""
-
-    rows: Rows
-    """Those that are new or changed."""
-    gone: NDArray[np.int64]
-    """Ids of those that can no longer be searched, or never could."""
 
 
 class GalleryFile:
@@ -106,10 +54,13 @@ class GalleryFile:
         locked(self._lock, close)
 
     def version(self) -> int:
-        """Return a number that differs after every change of the file, by whomever; asked without any lock.
+        """Return a number that differs after every change of the file, by whomever; asked without a lock.
 
         It holds for this object only: `revision` is what the file says.
         """
+        return self._version() if _SHARED else locked(self._lock, self._version)
+
+    def _version(self) -> int:
         try:
             ((number,),) = self._watch.execute("PRAGMA data_version").fetchall()
         except sqlite3.Error as error:
@@ -395,6 +346,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
                     opened.append(_connect(":memory:"))
                     opened[0].backup(opened[1])
                     opened.pop(0).close()
+                _log.info("bringing the gallery %s to format %d", path, SCHEMA)
                 _migrate(opened[0])
                 opened[0].execute(f"PRAGMA query_only = {'mode=ro' in uri}")
             opened.append(_connect(uri))

@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import GalleryError
 from ..images import FoundImage, Walk, walk
 from .encoders import GalleryEncoder, identity_of
-from .store import GalleryFile, Record
+from .records import Record
+from .store import GalleryFile
 
 _COMMIT_IMAGES = 64
 _COMMIT_SECONDS = 2.0

@@ -17,9 +17,9 @@ from children import Child, update_gallery
 from galleries import FakeEncoder, execute, photos, picture
 from tuning import tune
 
+from pyhash import Index
 from pyhash.errors import GalleryError
-from pyhash.gallery import Changes, Gallery, encoders, update
-from pyhash.gallery import store as _gallery_file
+from pyhash.gallery import Changes, Gallery, encoders, records, update
 from pyhash.support import files
 
 
@@ -169,6 +169,34 @@ def test_threads(folder: Path) -> None:
     assert errors == []
 
 
+@pytest.mark.parametrize("method", ["remove", "update", "add", "snapshot"])
+def test_interrupted_while_loading(folder: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next search loads again, and answers from no index that is half changed."""
+    with Gallery(folder, FakeEncoder()) as pictures:
+        pictures.update()
+        before = pictures.index
+        (folder / "z.webp").unlink()
+        picture(folder / "a.png", 50, size=(50, 50))
+        picture(folder / "new.png", 51)
+        pictures.update()
+        real = getattr(Index, method)
+
+        def interrupted(*arguments: object, **options: object) -> None:
+            real(*arguments, **options)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Index, method, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pictures.search(folder / "a.png")
+        assert len(before) == 6
+        assert pictures.search(folder / "a.png", 1)[0].distance == 0
+        assert pictures.search(folder / "new.png", 1)[0].distance == 0
+        assert {Path(path).name for path in pictures} == {"a.png", "b.PNG", "c.png", "d.png", "e.jpeg", "new.png"}
+        with Gallery(folder, FakeEncoder()) as again:
+            assert again.search(folder / "a.png") == pictures.search(folder / "a.png")
+
+
 def test_locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Gallery.open(folder, FakeEncoder()).close()
     tune(monkeypatch, busy_seconds=0.05)
@@ -198,7 +226,7 @@ def test_writers_wait_for_one_another(folder: Path) -> None:
     with Gallery.open(folder, FakeEncoder()) as pictures:
         thread = threading.Thread(target=second)
         with pictures._file.writing(identity):
-            pictures._file.put([_gallery_file.Record("x.png", 1, 1, bytes(8), None)])
+            pictures._file.put([records.Record("x.png", 1, 1, bytes(8), None)])
             thread.start()
             assert entered.wait(10)
             time.sleep(0.1)
