@@ -113,7 +113,7 @@ def build_command(
     labels: str | None,
     levels: Levels,
     out: str,
-    head: str,
+    head: heads.Kind,
     tap_names: list[str] | None,
     weights: tuple[str, ...],
     max_images: int | None,

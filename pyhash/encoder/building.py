@@ -80,7 +80,7 @@ class Request:
     labels: str | os.PathLike[str] | None
     levels: Levels
     out: str | os.PathLike[str]
-    head: str
+    head: heads.Kind
     weights: Mapping[str, Sequence[float]] | None
     max_images: int | None
     quantize: int8.Kind | None
@@ -145,7 +145,7 @@ def build(
     *,
     taps: Sequence[str] | None = None,
     preprocess: str | Mapping[str, Any] = "imagenet",
-    head: str = "hadamard-ridge",
+    head: heads.Kind = "hadamard-ridge",
     size: int | tuple[int, int] | None = None,
     layout: Layout | None = None,
     input: str | None = None,

@@ -16,7 +16,7 @@ Notation of the functions: X the centred features, one row an image; C classes; 
 
 from __future__ import annotations
 
-from .fitting import SUPERVISED, UNSUPERVISED, fit
+from .fitting import SUPERVISED, UNSUPERVISED, Kind, fit
 from .fusion import check_weights, fit_fused
 from .head import Head, recenter
 from .supervised import hadamard_ridge, laplacian
@@ -27,6 +27,7 @@ __all__ = [
     "SUPERVISED",
     "UNSUPERVISED",
     "Head",
+    "Kind",
     "check_weights",
     "fit",
     "fit_fused",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -12,11 +12,14 @@ from .head import Head
 from .supervised import hadamard_ridge, laplacian
 from .unsupervised import lsh, pca_itq, sign
 
+Kind = Literal["hadamard-ridge", "laplacian", "pca-itq", "lsh", "sign"]
 SUPERVISED = {"hadamard-ridge": hadamard_ridge, "laplacian": laplacian}
 UNSUPERVISED = {"pca-itq": pca_itq, "lsh": lsh, "sign": sign}
 
 
-def fit(kind: str, features: NDArray[Any], labels: Labels | None = None, *, levels: LevelsLike, **options: Any) -> Head:
+def fit(
+    kind: Kind, features: NDArray[Any], labels: Labels | None = None, *, levels: LevelsLike, **options: Any
+) -> Head:
     """Fit the head of a kind.
 
     Parameters

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..codes import Levels, LevelsLike, as_levels
 from ..errors import LabelError
 from ..support import require
-from .fitting import SUPERVISED, fit
+from .fitting import SUPERVISED, Kind, fit
 from .head import Head
 from .numerics import blocks as row_blocks
 from .numerics import class_means
@@ -32,7 +32,7 @@ def fit_fused(
     levels: LevelsLike,
     labels: Mapping[str, NDArray[Any]] | None,
     *,
-    kind: str = "hadamard-ridge",
+    kind: Kind = "hadamard-ridge",
     weights: Mapping[str, Sequence[float]] | None = None,
     seed: int = 0,
     **options: Any,
