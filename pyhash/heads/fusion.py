@@ -72,44 +72,36 @@ def fit_fused(
     supervised = kind in SUPERVISED
     mean, maps = _standardize(features, blocks, whiten=supervised)
     named = _group_classes(features, dict(labels), list(levels)) if labels else {}
-    taps = list(blocks)
-    if not supervised:
-        varied = np.array([1 / maps[tap][0, 0] for tap in taps])  # what scaling took off
-    chosen: dict[str, list[float]] = {}
-    for level in levels:
-        if weights is not None and level in weights:
-            chosen[level] = list(weights[level])
-        else:
-            chosen[level] = _weigh(features, blocks, named[level]) if supervised else (varied / varied.max()).tolist()
-    runs = [list(run) for _, run in itertools.groupby(levels, key=chosen.__getitem__)]  # these share a decomposition
-
+    varied = np.array([1.0 if supervised else 1 / maps[tap][0, 0] for tap in blocks])  # what scaling took off
+    chosen = {
+        level: list(weights[level])
+        if weights and level in weights
+        else (_weigh(features, blocks, named[level]) if supervised else (varied / varied.max()).tolist())
+        for level in levels
+    }
+    widths = [columns.stop - columns.start for columns in blocks.values()]
     weight, bias = np.zeros((features.shape[1], levels.bits)), np.zeros(levels.bits)
     rates = np.zeros(levels.bits, np.float32)
-    scale = np.ones(features.shape[1])
     details: dict[str, dict[str, Any]] = {}
-    for run_levels in runs:
-        wanted = np.concatenate(
-            [
-                np.full(blocks[tap].stop - blocks[tap].start, w)
-                for tap, w in zip(taps, chosen[run_levels[0]], strict=True)
-            ]
-        )
+    scale = np.ones(features.shape[1])
+    for _, group in itertools.groupby(levels, key=chosen.__getitem__):  # those of equal weights share a decomposition
+        alike = list(group)
+        wanted = np.repeat(chosen[alike[0]], widths)
         read = wanted > 0
         factor = np.where(read, wanted / scale, 1).astype(np.float32)
         features *= factor
         scale *= factor
         part = features if read.all() else np.ascontiguousarray(features[:, read])
-        given = {level: named[level] for level in run_levels} if supervised else None
-        sizes = {level: levels[level] for level in run_levels}
-        head = fit(kind, part, given, levels=sizes, seed=seed, **options)
-        columns = slice(levels.bit_range(run_levels[0]).start, levels.bit_range(run_levels[-1]).stop)
+        given = {level: named[level] for level in alike} if supervised else None
+        head = fit(kind, part, given, levels={level: levels[level] for level in alike}, seed=seed, **options)
+        columns = slice(levels.bit_range(alike[0]).start, levels.bit_range(alike[-1]).stop)
         weight[np.flatnonzero(read), columns] = head.weight * wanted[read, None]
-        bias[columns] = head.bias
-        rates[columns] = head.rates
-        for level in run_levels:
-            of_taps = dict(zip(taps, map(float, chosen[level]), strict=True))
-            classes = {"classes": len(np.unique(named[level]))} if named else {}
-            details[level] = {**head.details.get(level, {}), **classes, "taps": of_taps}
+        bias[columns], rates[columns] = head.bias, head.rates
+        details |= {level: head.details.get(level, {}) for level in alike}
+    for level in levels:
+        if named:
+            details[level]["classes"] = len(np.unique(named[level]))
+        details[level]["taps"] = dict(zip(blocks, map(float, chosen[level]), strict=True))
     for tap, matrix in maps.items():
         weight[blocks[tap]] = matrix @ weight[blocks[tap]]
     bias -= mean @ weight

@@ -1,6 +1,8 @@
 """The package as a whole: what importing it costs, what a missing extra says, what is public."""
 
+import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -66,6 +68,17 @@ def test_everything_public_is_there_and_documented():
     assert set(pyhash.__all__) <= set(dir(pyhash))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         pyhash.nothing  # noqa: B018
+
+
+PACKAGES = [found.name for found in pkgutil.iter_modules(pyhash.__path__, "pyhash.") if found.ispkg]
+
+
+@pytest.mark.parametrize("name", [name for name in PACKAGES if name != "pyhash.models"])
+def test_the_face_of_a_package_is_its_list(name):
+    face = importlib.import_module(name)
+    assert dir(face) == sorted(face.__all__)
+    assert len(set(face.__all__)) == len(face.__all__)
+    assert not [public for public in face.__all__ if public.startswith("_") or not hasattr(face, public)]
 
 
 def test_version_is_the_distributions():
