@@ -56,7 +56,8 @@ class GalleryFile:
     def version(self) -> int:
         """Return a number that differs after every change of the file, by whomever; asked without a lock.
 
-        It holds for this object only: `revision` is what the file says.
+        It holds for this object only: `revision` is what the file says. (The counter that it comes from lies in the
+        file's shared memory. To map that is no way to read it: whoever closes such a file drops SQLite's locks on it.)
         """
         return self._version() if _SHARED else locked(self._lock, self._version)
 

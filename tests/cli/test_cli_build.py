@@ -57,7 +57,7 @@ def test_build_then_index_then_search(backbone: Path, folder: Path, held_out: Pa
     query = held_out / "cold" / "grid" / "00.png"
     for level, part in ((None, -2), ("coarse", -3), ("fine", -2)):
         options = ["--level", level] if level else []
-        found = run("search", folder, query, "-k", "5", "--encoder", encoder, "--gallery", gallery, "--json", *options)
+        found = run("search", folder, query, "-k", "5", "--gallery", gallery, "--json", *options)
         matches = json.loads(found.stdout)["results"][0]["matches"]
         assert sum(Path(match["path"]).parts[part] == query.parts[part] for match in matches) >= 3
 
