@@ -20,7 +20,7 @@ from .. import heads
 from ..codes import Levels, LevelsLike, as_levels
 from ..errors import GraphError, ImageError, LabelError
 from ..labels import Labelled, read_labels
-from ..networks import Layout, add_features, add_head, batch_of, check_target, feature_blocks, int8, save, serialized
+from ..networks import Layout, add_features, add_head, check_target, feature_blocks, fixed_batch, int8, save, serialized
 from .encoder import Encoder
 from .features import Progress, extract, pixels_of
 from .gate import Quantized, assess
@@ -259,7 +259,6 @@ def build(
     _compare(encoder, features.files[:_N_COMPARED], expected @ fitted.weight + fitted.bias)
     save(encoder, out, overwrite=overwrite)
     request.tell("head", 1, 1)
-    batch = batch_of(encoder)
     return Built(
         path=os.fspath(out),
         levels=request.levels,
@@ -267,7 +266,7 @@ def build(
         n_images=len(features.rows),
         classes={level: fitted.details[level]["classes"] for level in request.levels} if features.labels else {},
         grouped=grouped,
-        batch=batch if isinstance(batch, int) else None,
+        batch=fixed_batch(encoder),
         failed=features.failed,
         fitted=fitted,
         quantized=report,

@@ -116,23 +116,7 @@ class Encoder:
         self.threads = usable_threads(threads)
         self._fast_jpeg = fast_jpeg
         self._max_pixels = check_int(max_pixels, "max_pixels", 1)
-        source: str | bytes
-        if model is None:
-            source, name = (
-                importlib.resources.files("pyhash.models").joinpath("default.onnx").read_bytes(),
-                "default",
-            )
-        elif isinstance(model, bytes):
-            source, name = model, "model"
-        elif isinstance(model, (str, os.PathLike)):
-            path = Path(model).absolute()
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"no such model: {os.fspath(model)}; give the path of an ONNX file, or none for the built-in model"
-                )
-            source, name = os.fspath(path), path.stem
-        else:
-            raise TypeError(f"model must be a path, bytes or None, got {type(model).__name__}")
+        source, name = _source_of(model)
         self._model = Model(source, name, output, preprocess)
         self._levels = self._choose_levels(levels)
         self._source = source
@@ -401,6 +385,22 @@ class Encoder:
 
 def _rebuild(arguments: dict[str, Any]) -> Encoder:
     return Encoder(**arguments)
+
+
+def _source_of(model: str | os.PathLike[str] | bytes | None) -> tuple[str | bytes, str]:
+    """Return the file or the bytes of a model, and what to call it unless it says so itself."""
+    if model is None:
+        return importlib.resources.files("pyhash.models").joinpath("default.onnx").read_bytes(), "default"
+    if isinstance(model, bytes):
+        return model, "model"
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"model must be a path, bytes or None, got {type(model).__name__}")
+    path = Path(model).absolute()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no such model: {os.fspath(model)}; give the path of an ONNX file, or none for the built-in model"
+        )
+    return os.fspath(path), path.stem
 
 
 def _encoded(rows: Generator[Row[_Outcome]]) -> Iterator[Encoded]:

@@ -16,7 +16,7 @@ from ..errors import QuantizationError
 from ..evaluation import evaluate
 from ..evaluation import ties as _ties
 from ..heads import Head
-from ..networks import IMAGES, Session, serialized
+from ..networks import IMAGES, Session, fixed_batch, serialized
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -205,8 +205,7 @@ def _nearest(
 
 def _time(networks: Sequence[ModelProto], pixels: NDArray[np.uint8]) -> tuple[float, float]:
     """Return the milliseconds that each network takes an image: the smallest of runs that take turns."""
-    fixed = networks[0].graph.input[0].type.tensor_type.shape.dim[0].dim_value
-    batch = np.resize(pixels, (fixed or min(4, len(pixels)), *pixels.shape[1:]))
+    batch = np.resize(pixels, (fixed_batch(networks[0]) or min(4, len(pixels)), *pixels.shape[1:]))
     opened = [Session(serialized(network)) for network in networks]
     best = [float("inf")] * len(opened)
     end = time.perf_counter() + _SECONDS * len(opened)

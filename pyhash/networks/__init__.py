@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import int8
-from .features import FEATURES, IMAGES, POOLINGS, add_features, batch_of, feature_blocks
+from .features import FEATURES, IMAGES, POOLINGS, add_features, feature_blocks, fixed_batch
 from .levels import EMBEDDING, LOGITS, Affine, add_head, select_levels
 from .metadata import SCHEMA, Metadata, TapNote, metadata_of
 from .model import Model
@@ -31,10 +31,10 @@ __all__ = [
     "TapNote",
     "add_features",
     "add_head",
-    "batch_of",
     "check_target",
     "choose_taps",
     "feature_blocks",
+    "fixed_batch",
     "int8",
     "metadata_of",
     "onnxruntime",

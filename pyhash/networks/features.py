@@ -29,17 +29,16 @@ from .stages import chosen_taps, named_taps
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["FEATURES", "IMAGES", "POOLINGS", "add_features", "batch_of", "feature_blocks"]
+__all__ = ["BATCH", "FEATURES", "IMAGES", "POOLINGS", "add_features", "feature_blocks", "fixed_batch"]
 
 POOLINGS = ("gap", "gem", "none")
 """Mean over positions; generalised mean with p = 3, of what is positive; and nothing, for a vector."""
 
-IMAGES, FEATURES = "images", "features"
-"""Names of the input and of the output."""
+IMAGES, FEATURES, BATCH = "images", "features", "n"
+"""Names of the input, of the output, and of an open first axis."""
 
 # Activations whose values are positive, or nearly all of their weight is; `Mul` is x * sigmoid(x).
 _POSITIVE = {"Relu", "Clip", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "Mul"}
-_BATCH = "n"
 
 
 def add_features(
@@ -102,8 +101,8 @@ def add_features(
     result = network.model
     _emit_features(network, wanted, chosen, poolings, normalize=normalize)
     helper = require("onnx", "graph").helper
-    images = helper.make_tensor_value_info(IMAGES, UINT8, [_BATCH, *network.size, 3])
-    features = helper.make_tensor_value_info(FEATURES, FLOAT, [_BATCH, sum(tap.channels for tap in chosen)])
+    images = helper.make_tensor_value_info(IMAGES, UINT8, [BATCH, *network.size, 3])
+    features = helper.make_tensor_value_info(FEATURES, FLOAT, [BATCH, sum(tap.channels for tap in chosen)])
     prune(result, images, [features])
     _settle_batch(result, network.batch)
     notes = (TapNote(tap.name, tap.channels, kind) for tap, kind in zip(chosen, poolings, strict=True))
@@ -195,7 +194,6 @@ def _settle_batch(model: ModelProto, exported: int | None) -> None:
         raise GraphError("the network returns NaN or infinity for a random image; check preprocess")
 
 
-def batch_of(model: ModelProto) -> int | str:
-    """Return the only batch that a network takes, or the name of the open axis."""
-    dim = model.graph.input[0].type.tensor_type.shape.dim[0]
-    return dim.dim_value or _BATCH
+def fixed_batch(model: ModelProto) -> int | None:
+    """Return how many images a network takes at a time; None for any number."""
+    return model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None

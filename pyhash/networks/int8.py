@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from ..errors import GraphError
 from ..support import require
+from .features import IMAGES, fixed_batch
 from .metadata import metadata_of, set_metadata
 from .nodes import FLOATS, Emitter, attribute_of, opset, refill
 from .onnx_file import check, lift, read_model
@@ -152,7 +153,7 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
             quantization.quantize_static(
                 prepared,
                 quantized,
-                _reader(quantization, pixels, model.graph.input[0].type.tensor_type.shape.dim[0].dim_value),
+                _reader(quantization, pixels, fixed_batch(model)),
                 per_channel=True,
                 reduce_range=True,
                 activation_type=quantization.QuantType.QUInt8,
@@ -161,7 +162,7 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
             )
             result = read_model(quantized)
         except Exception as error:  # the tools raise whatever they stumble over
-            raise GraphError(f"onnxruntime cannot quantise the network: {type(error).__name__}: {error}") from error
+            raise GraphError(f"ONNX Runtime cannot quantise the network: {type(error).__name__}: {error}") from error
     if not any(tensor.data_type == _INT8 and len(tensor.dims) > 1 for tensor in result.graph.initializer):
         raise GraphError("the network has no weights that can be quantised: those of Conv, Gemm or MatMul, in float32")
     set_metadata(result, replace(metadata_of(model), quantized="int8"))
@@ -184,14 +185,14 @@ def _kept_in_float(model: ModelProto) -> Iterator[NodeProto]:
             yield node
 
 
-def _reader(quantization: Any, pixels: NDArray[np.uint8], fixed: int) -> Any:
+def _reader(quantization: Any, pixels: NDArray[np.uint8], fixed: int | None) -> Any:
     """Return what feeds images to the calibration."""
 
     def batches() -> Iterator[dict[str, NDArray[np.uint8]]]:
         size = fixed or 4
         for start in range(0, len(pixels), size):
             batch = pixels[start : start + size]
-            yield {"images": np.resize(batch, (fixed, *batch.shape[1:])) if fixed else batch}
+            yield {IMAGES: np.resize(batch, (fixed, *batch.shape[1:])) if fixed else batch}
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from ..codes import Levels
 from ..errors import GraphError
 from ..support import require
-from .features import FEATURES, batch_of, feature_blocks
+from .features import BATCH, FEATURES, feature_blocks, fixed_batch
 from .metadata import SCHEMA, metadata_of, set_metadata
 from .nodes import FLOAT, Emitter, free_names, prune
 from .onnx_file import check, read_model
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, ValueInfoProto
 
 __all__ = ["EMBEDDING", "LOGITS", "Affine", "add_head", "select_levels"]
 
@@ -101,11 +101,23 @@ def add_head(
     result.graph.node.extend(tail.nodes)
     value = require("onnx", "graph").helper.make_tensor_value_info
     named = [(LOGITS, levels.bits), *outputs, *partial]
-    prune(result, result.graph.input[0], [value(name, FLOAT, [batch_of(result), width]) for name, width in named])
+    prune(
+        result,
+        result.graph.input[0],
+        [value(name, FLOAT, [fixed_batch(result) or BATCH, width]) for name, width in named],
+    )
     told = replace(metadata_of(model), schema=SCHEMA, name=name, levels=levels, training=training)
     set_metadata(result, told)
     check(result)
     return result
+
+
+def _rows(model: ModelProto, name: str, width: int) -> ValueInfoProto:
+    """Declare an output of floats, a row an image."""
+    declared: ValueInfoProto = require("onnx", "graph").helper.make_tensor_value_info(
+        name, FLOAT, [fixed_batch(model) or BATCH, width]
+    )
+    return declared
 
 
 def _emit_levels(
@@ -196,7 +208,9 @@ def select_levels(model: Any, levels: Sequence[str]) -> ModelProto:
         chosen = np.concatenate([np.arange(all_levels.bits)[all_levels.bit_range(level)] for level in kept])
         tail.emit("Gather", [whole, tail.const(chosen.astype(np.int64))], output=LOGITS, axis=1)
     result.graph.node.extend(tail.nodes)
-    value = require("onnx", "graph").helper.make_tensor_value_info(LOGITS, FLOAT, [batch_of(result), kept.bits])
+    value = require("onnx", "graph").helper.make_tensor_value_info(
+        LOGITS, FLOAT, [fixed_batch(result) or BATCH, kept.bits]
+    )
     prune(result, result.graph.input[0], [value])
     set_metadata(result, replace(metadata, levels=kept))
     check(result)

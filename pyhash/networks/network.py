@@ -168,7 +168,7 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input, for one image or for as many as it insists on."""
+        """Shape of the input, for one image or for the only batch that it takes."""
         batch, (height, width) = self.batch or 1, self.size
         return (batch, 3, height, width) if self.layout == "nchw" else (batch, height, width, 3)
 

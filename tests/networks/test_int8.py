@@ -109,7 +109,7 @@ def test_networks_that_cannot_be_quantised(folder: Path, monkeypatch: pytest.Mon
         raise KeyError("some tensor")
 
     monkeypatch.setattr(quantization, "quantize_static", fail)
-    with pytest.raises(GraphError, match="onnxruntime cannot quantise the network: KeyError: 'some tensor'"):
+    with pytest.raises(GraphError, match="ONNX Runtime cannot quantise the network: KeyError: 'some tensor'"):
         quantize.quantize(model, pixels_of(folder))
 
 
