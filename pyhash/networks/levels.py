@@ -99,13 +99,8 @@ def add_head(
     weight, bias = _affine("head", head, dim, levels.bits)
     partial = _emit_levels(tail, source, vectors, blocks, weight, bias, levels)
     result.graph.node.extend(tail.nodes)
-    value = require("onnx", "graph").helper.make_tensor_value_info
     named = [(LOGITS, levels.bits), *outputs, *partial]
-    prune(
-        result,
-        result.graph.input[0],
-        [value(name, FLOAT, [fixed_batch(result) or BATCH, width]) for name, width in named],
-    )
+    prune(result, result.graph.input[0], [_rows(result, output, width) for output, width in named])
     told = replace(metadata_of(model), schema=SCHEMA, name=name, levels=levels, training=training)
     set_metadata(result, told)
     check(result)
@@ -208,10 +203,7 @@ def select_levels(model: Any, levels: Sequence[str]) -> ModelProto:
         chosen = np.concatenate([np.arange(all_levels.bits)[all_levels.bit_range(level)] for level in kept])
         tail.emit("Gather", [whole, tail.const(chosen.astype(np.int64))], output=LOGITS, axis=1)
     result.graph.node.extend(tail.nodes)
-    value = require("onnx", "graph").helper.make_tensor_value_info(
-        LOGITS, FLOAT, [fixed_batch(result) or BATCH, kept.bits]
-    )
-    prune(result, result.graph.input[0], [value])
+    prune(result, result.graph.input[0], [_rows(result, LOGITS, kept.bits)])
     set_metadata(result, replace(metadata, levels=kept))
     check(result)
     return result
