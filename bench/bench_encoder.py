@@ -104,7 +104,9 @@ def test_folder(benchmark, folder):
     }
     benchmark.extra_info.update(rates | ratios)
     results = benchmark.pedantic(lambda: list(encoder.stream(folder)), rounds=1)
-    np.testing.assert_array_equal([code for _, code in results[:50]], [encoder.encode(path) for path in folder[:50]])
+    np.testing.assert_array_equal(
+        [encoded.code for encoded in results[:50]], [encoder.encode(path) for path in folder[:50]]
+    )
     print(f"\n\n{len(folder)} images, {n_cpus} CPUs, encoder {encoder.name}")
     for name, value in rates.items():
         print(f"  {name:<66}{value:>9.0f} images/s")
