@@ -37,8 +37,8 @@ class build_ext(_build_ext):
 
 native = Pybind11Extension(
     "pyhash._native",
-    ["csrc/bindings.cpp", *sorted(str(p) for p in Path("csrc/hamming").glob("*.cpp"))],
-    depends=sorted(str(p) for ending in ("h", "inl") for p in Path("csrc/hamming").glob(f"*.{ending}")),
+    sorted(str(p) for folder in ("bindings", "hamming") for p in Path("csrc", folder).rglob("*.cpp")),
+    depends=sorted(str(p) for ending in ("h", "inl") for p in Path("csrc").rglob(f"*.{ending}")),
     include_dirs=["csrc"],
     cxx_std=17,
     extra_compile_args=[] if sys.platform == "win32" else ["-O3"],

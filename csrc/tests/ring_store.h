@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "hamming/ring.h"
+#include "hamming/ring/ring.h"
 #include "test.h"
 
 namespace pyhash {

@@ -9,8 +9,8 @@
 #include <set>
 #include <stdexcept>
 
-#include "hamming/cpu.h"
-#include "hamming/dispatch.h"
+#include "hamming/cpu/cpu.h"
+#include "hamming/kernels/dispatch.h"
 
 namespace pyhash {
 namespace test {

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "hamming/kernel.h"
-#include "hamming/search.h"
-#include "hamming/store.h"
+#include "hamming/kernels/kernel.h"
+#include "hamming/search/search.h"
+#include "hamming/search/segment.h"
 
 namespace pyhash {
 namespace test {

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "hamming/dispatch.h"
+#include "hamming/kernels/dispatch.h"
 #include "ring_store.h"
 #include "test.h"
 

@@ -2,10 +2,10 @@
 #include <string>
 #include <vector>
 
-#include "hamming/cpu.h"
-#include "hamming/dispatch.h"
-#include "hamming/machine.h"
-#include "hamming/target.h"
+#include "hamming/cpu/cpu.h"
+#include "hamming/kernels/dispatch.h"
+#include "hamming/kernels/target.h"
+#include "hamming/probes/machine.h"
 #include "test.h"
 
 namespace pyhash {

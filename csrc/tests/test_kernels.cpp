@@ -3,8 +3,8 @@
 #include <limits>
 #include <vector>
 
-#include "hamming/dispatch.h"
-#include "hamming/scan.h"
+#include "hamming/kernels/dispatch.h"
+#include "hamming/search/scan.h"
 #include "test.h"
 
 namespace pyhash {

@@ -3,9 +3,9 @@
 #include <limits>
 #include <vector>
 
-#include "hamming/dispatch.h"
-#include "hamming/search.h"
-#include "hamming/topk.h"
+#include "hamming/kernels/dispatch.h"
+#include "hamming/search/search.h"
+#include "hamming/search/topk.h"
 #include "test.h"
 
 namespace pyhash {

@@ -12,7 +12,7 @@
 #include <unistd.h>
 #endif
 
-#include "hamming/pool.h"
+#include "hamming/threads/pool.h"
 #include "test.h"
 
 #if defined(__SANITIZE_THREAD__)

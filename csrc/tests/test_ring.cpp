@@ -3,11 +3,10 @@
 #include <cmath>
 #include <vector>
 
-#include "hamming/dispatch.h"
-#include "hamming/ring.h"
-#include "hamming/search.h"
-#include "hamming/cpu.h"
-#include "hamming/dispatch.h"
+#include "hamming/cpu/cpu.h"
+#include "hamming/kernels/dispatch.h"
+#include "hamming/ring/ring.h"
+#include "hamming/search/search.h"
 #include "ring_store.h"
 #include "test.h"
 

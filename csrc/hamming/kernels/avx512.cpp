@@ -1,6 +1,6 @@
 // AVX-512 with VPOPCNTDQ: eight codes a register, one popcount instruction for eight words.
-#include "kernel.h"
-#include "target.h"
+#include "hamming/kernels/kernel.h"
+#include "hamming/kernels/target.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 
@@ -138,7 +138,7 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) {
     return _mm512_test_epi64_mask(reinterpret_cast<__m512i>(v), reinterpret_cast<__m512i>(v)) != 0;
 }
 
-#include "bitslice.inl"
+#include "generic/bitslice.inl"
 #endif
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "kernel.h"
+#include "hamming/kernels/kernel.h"
 
 namespace pyhash {
 

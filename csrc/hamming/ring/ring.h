@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include "scan.h"
-#include "store.h"
+#include "hamming/search/scan.h"
+#include "hamming/search/segment.h"
 
 namespace pyhash {
 

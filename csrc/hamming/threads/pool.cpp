@@ -1,4 +1,4 @@
-#include "pool.h"
+#include "hamming/threads/pool.h"
 
 #include <atomic>
 #include <condition_variable>

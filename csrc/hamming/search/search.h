@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "scan.h"
-#include "store.h"
-#include "topk.h"
+#include "hamming/search/scan.h"
+#include "hamming/search/segment.h"
+#include "hamming/search/topk.h"
 
 namespace pyhash {
 

@@ -1,4 +1,4 @@
-#include "cpu.h"
+#include "hamming/cpu/cpu.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define PYHASH_X86_64 1

@@ -1,4 +1,4 @@
-#include "ring.h"
+#include "hamming/ring/ring.h"
 
 #include <cmath>
 #include <cstring>
@@ -6,9 +6,9 @@
 #include <random>
 #include <stdexcept>
 
-#include "blocks.h"
-#include "pool.h"
-#include "topk.h"
+#include "hamming/search/blocks.h"
+#include "hamming/search/topk.h"
+#include "hamming/threads/pool.h"
 
 namespace pyhash {
 namespace {

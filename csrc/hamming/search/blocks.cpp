@@ -1,4 +1,4 @@
-#include "blocks.h"
+#include "hamming/search/blocks.h"
 
 #include <algorithm>
 #include <stdexcept>

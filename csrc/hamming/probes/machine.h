@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernel.h"
+#include "hamming/kernels/kernel.h"
 
 namespace pyhash {
 

@@ -1,11 +1,11 @@
 // NEON: two codes a register, bytes counted by CNT, summed as bytes and widened once.
-#include "kernel.h"
+#include "hamming/kernels/kernel.h"
 
 #if defined(__aarch64__) || defined(_M_ARM64)
 
 #include <arm_neon.h>
 
-#include "target.h"
+#include "hamming/kernels/target.h"
 
 namespace pyhash {
 namespace neon {
@@ -82,7 +82,7 @@ PYHASH_ALWAYS_INLINE V majority(V a, V b, V c) { return ((a ^ b) & (a ^ c)) ^ a;
 PYHASH_ALWAYS_INLINE V parity(V a, V b, V c) { return a ^ b ^ c; }
 PYHASH_ALWAYS_INLINE bool any_bit(V v) { return (v[0] | v[1]) != 0; }
 
-#include "bitslice.inl"
+#include "generic/bitslice.inl"
 #endif
 
 }  // namespace

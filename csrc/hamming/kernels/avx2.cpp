@@ -1,7 +1,7 @@
 // AVX2: four codes a register; bits are counted by looking up each half byte (Mula, Kurz, Lemire: "Faster population counts
 // using AVX2 instructions", 2018), summed as bytes and widened once.
-#include "kernel.h"
-#include "target.h"
+#include "hamming/kernels/kernel.h"
+#include "hamming/kernels/target.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 
@@ -144,7 +144,7 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) {
     return _mm256_testz_si256(bits, bits) == 0;
 }
 
-#include "bitslice.inl"
+#include "generic/bitslice.inl"
 #endif
 
 }  // namespace

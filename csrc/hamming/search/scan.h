@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "bits.h"
-#include "kernel.h"
-#include "store.h"
+#include "hamming/cpu/bits.h"
+#include "hamming/kernels/kernel.h"
+#include "hamming/search/segment.h"
 
 namespace pyhash {
 

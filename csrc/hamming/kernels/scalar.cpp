@@ -1,6 +1,6 @@
 // The kernel that runs anywhere. Plain loops over the 64 lanes, which compilers turn into the base instruction set's SIMD.
-#include "kernel.h"
-#include "target.h"
+#include "hamming/kernels/kernel.h"
+#include "hamming/kernels/target.h"
 
 namespace pyhash {
 namespace scalar {
@@ -68,7 +68,7 @@ PYHASH_ALWAYS_INLINE V majority(V a, V b, V c) { return ((a ^ b) & (a ^ c)) ^ a;
 PYHASH_ALWAYS_INLINE V parity(V a, V b, V c) { return a ^ b ^ c; }
 PYHASH_ALWAYS_INLINE bool any_bit(V v) { return (v[0] | v[1]) != 0; }
 
-#include "bitslice.inl"
+#include "generic/bitslice.inl"
 #endif
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "machine.h"
+#include "hamming/probes/machine.h"
 
 #include <algorithm>
 #include <fstream>
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "scan.h"
+#include "hamming/search/scan.h"
 
 namespace pyhash {
 

@@ -5,7 +5,7 @@
 // The compiler's list and the features checked at run time stand side by side here, so that they cannot drift apart.
 #pragma once
 
-#include "cpu.h"
+#include "hamming/cpu/cpu.h"
 
 #define PYHASH_AVX2_TARGET "avx2,popcnt"
 #define PYHASH_AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx2,popcnt"

@@ -20,12 +20,12 @@
 #include <cxxabi.h>
 #endif
 
-#include "hamming/blocks.h"
-#include "hamming/cpu.h"
-#include "hamming/dispatch.h"
-#include "hamming/machine.h"
-#include "hamming/ring.h"
-#include "hamming/search.h"
+#include "hamming/cpu/cpu.h"
+#include "hamming/kernels/dispatch.h"
+#include "hamming/probes/machine.h"
+#include "hamming/ring/ring.h"
+#include "hamming/search/blocks.h"
+#include "hamming/search/search.h"
 
 namespace py = pybind11;
 using pyhash::kLanes;

@@ -1,4 +1,4 @@
-#include "search.h"
+#include "hamming/search/search.h"
 
 #include <algorithm>
 #include <atomic>
@@ -7,11 +7,11 @@
 #include <new>
 #include <stdexcept>
 
-#include "blocks.h"
-#include "machine.h"
-#include "pool.h"
-#include "ring.h"
-#include "scan.h"
+#include "hamming/probes/machine.h"
+#include "hamming/ring/ring.h"
+#include "hamming/search/blocks.h"
+#include "hamming/search/scan.h"
+#include "hamming/threads/pool.h"
 
 namespace pyhash {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernel.h"
+#include "hamming/kernels/kernel.h"
 
 namespace pyhash {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "store.h"
+#include "hamming/search/segment.h"
 
 namespace pyhash {
 

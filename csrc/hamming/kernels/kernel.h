@@ -3,7 +3,7 @@
 // Codes are stored in blocks of 64, word-major: a block is n_words rows of 64 words, block[word * 64 + lane]. A register
 // holds the same word of several codes, so no kernel ever sums across a register, at any width.
 //
-// Adding a kernel: (1) name its features and target list in target.h, (2) write kernel_NAME.cpp with one namespace and one
+// Adding a kernel: (1) name its features and target list in target.h, (2) write NAME.cpp with one namespace and one
 // `const Kernel`, everything inside a target region, (3) declare it below and put it in the list in dispatch.cpp, best
 // first, (4) add NAME to the static list in tests/test_backend.py. The C++ and Python tests then cover it.
 #pragma once

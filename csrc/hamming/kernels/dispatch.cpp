@@ -1,4 +1,4 @@
-#include "dispatch.h"
+#include "hamming/kernels/dispatch.h"
 
 namespace pyhash {
 
