@@ -1,4 +1,4 @@
-"""Build the two compiled modules; when that fails, install the pure Python package on the Numba backend."""
+"""Build the compiled modules; when that fails, install the pure Python package on the Numba backend."""
 
 import contextlib
 import os
@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 REQUIRED = os.environ.get("PYHASH_REQUIRE_NATIVE") == "1"
 WITHOUT = {
     "pyhash._native": "searches run on the slower Numba backend (pip install 'pyhash-retrieval[numba]')",
+    "pyhash.bench._probes": "`pyhash bench` does not know the limits of this machine",
     "pyhash.codes._pack": "packing runs on NumPy, slower",
 }
 
@@ -35,15 +36,23 @@ class build_ext(_build_ext):
                 terminal.write(f"\n{warning}\n")  # pip shows what a build says only when the build fails, or with -v
 
 
-native = Pybind11Extension(
-    "pyhash._native",
-    sorted(str(p) for folder in ("bindings", "hamming") for p in Path("csrc", folder).rglob("*.cpp")),
-    depends=sorted(str(p) for ending in ("h", "inl") for p in Path("csrc").rglob(f"*.{ending}")),
-    include_dirs=["csrc"],
-    cxx_std=17,
-    extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
-)
-pack = Extension("pyhash.codes._pack", ["pyhash/codes/_pack.pyx"])
-native.optional = pack.optional = not REQUIRED  # setuptools then copies and records only what was built
+def cpp(name: str, *sources: str) -> Extension:
+    """Describe an extension of these C++ sources."""
+    headers = sorted(str(path) for ending in ("h", "inl") for path in Path("csrc").rglob(f"*.{ending}"))
+    flags = [] if sys.platform == "win32" else ["-O3"]
+    return Pybind11Extension(
+        name, sorted(sources), depends=headers, include_dirs=["csrc"], cxx_std=17, extra_compile_args=flags
+    )
 
-setup(ext_modules=[native, pack], cmdclass={"build_ext": build_ext})
+
+PROBES = ("csrc/bindings/probes.cpp", "csrc/hamming/probes/probes.cpp")
+core = [str(path) for folder in ("bindings", "hamming") for path in Path("csrc", folder).rglob("*.cpp")]
+extensions = [
+    cpp("pyhash._native", *(set(core) - set(PROBES))),
+    cpp("pyhash.bench._probes", *PROBES),
+    Extension("pyhash.codes._pack", ["pyhash/codes/_pack.pyx"]),
+]
+for extension in extensions:
+    extension.optional = not REQUIRED  # setuptools then copies and records only what was built
+
+setup(ext_modules=extensions, cmdclass={"build_ext": build_ext})

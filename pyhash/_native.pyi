@@ -88,9 +88,3 @@ def compiled_kernels() -> list[str]:
 
 def cpu_features() -> list[str]:
     """What the CPU and the operating system offer of what the kernels ask for."""
-
-def read_words(words: Words) -> int:
-    """The exclusive or of all words, read as fast as memory allows one core: for benchmarks."""
-
-def scan_cached(kernel: Kernel, n_words: int, n_codes: int) -> int:
-    """Measure at least `n_codes` codes that stay in cache: the popcount scan's own limit, for benchmarks."""

@@ -5,7 +5,8 @@
 #include "hamming/cpu/cpu.h"
 #include "hamming/kernels/dispatch.h"
 #include "hamming/kernels/target.h"
-#include "hamming/probes/machine.h"
+#include "hamming/cpu/memory.h"
+#include "hamming/probes/probes.h"
 #include "test.h"
 
 namespace pyhash {

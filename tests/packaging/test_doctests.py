@@ -9,7 +9,7 @@ import pytest
 import pyhash
 
 MODULES = ["pyhash", *(found.name for found in pkgutil.walk_packages(pyhash.__path__, "pyhash."))]
-NOT_EXAMPLES = {"pyhash.__main__", "pyhash._native", "pyhash.codes._pack"}
+NOT_EXAMPLES = {"pyhash.__main__", "pyhash._native", "pyhash.bench._probes", "pyhash.codes._pack"}
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in NOT_EXAMPLES])

@@ -1,25 +1,11 @@
-#include "hamming/probes/machine.h"
+#include "hamming/probes/probes.h"
 
 #include <algorithm>
-#include <fstream>
-#include <limits>
-#include <string>
 #include <vector>
 
 #include "hamming/search/scan.h"
 
 namespace pyhash {
-
-size_t available_memory() {
-    std::ifstream file("/proc/meminfo");
-    std::string key;
-    size_t kilobytes = 0;
-    while (file >> key >> kilobytes) {
-        if (key == "MemAvailable:") return kilobytes * 1024;
-        file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
-    }
-    return std::numeric_limits<size_t>::max();
-}
 
 uint64_t read_words(const uint64_t* words, size_t n) {
     constexpr size_t kLine = 32;  // words: independent sums, so that only memory limits the loop

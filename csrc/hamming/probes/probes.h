@@ -1,4 +1,4 @@
-// This machine: how much memory there is, and the limits that a search can be compared with.
+// What only benchmarks need: the limits that a search can be compared with.
 #pragma once
 
 #include <cstddef>
@@ -7,9 +7,6 @@
 #include "hamming/kernels/kernel.h"
 
 namespace pyhash {
-
-// Bytes of memory that can be had without driving others out; a very large number where the system does not say.
-size_t available_memory();
 
 // Reads n words once and returns their exclusive or: as fast as memory can be read by one core.
 uint64_t read_words(const uint64_t* words, size_t n);

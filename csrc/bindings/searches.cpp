@@ -1,0 +1,158 @@
+// Metrics, and what is searched with them.
+#include "bindings/arguments.h"
+
+namespace pyhash {
+namespace bindings {
+namespace {
+
+Metric make_metric(const Kernel&, const Array<uint32_t>& words, const Array<uint64_t>& masks, const Array<uint32_t>& weights) {
+    require(words.ndim() == 1 && words.size() > 0 && masks.size() == words.size() && weights.size() == words.size(),
+            "words, masks and weights must have the same length");
+    Metric metric;
+    for (py::ssize_t i = 0; i < words.size(); ++i) metric.terms.push_back({masks.at(i), words.at(i), weights.at(i)});
+    return metric;
+}
+
+using Allowed = std::optional<std::vector<Array<uint64_t>>>;
+
+Target as_target(const std::vector<SegmentView*>& views, const Allowed& allowed, size_t n_words) {
+    Target target;
+    for (const SegmentView* view : views) {
+        require(view->segment.n_codes == 0 || view->segment.n_words == n_words, "queries and codes must be of one width");
+        target.segments.push_back(&view->segment);
+    }
+    if (allowed) {
+        require(allowed->size() == views.size(), "allowed must have one array a segment");
+        for (size_t s = 0; s < views.size(); ++s) {
+            const Array<uint64_t>& mask = (*allowed)[s];
+            require(mask.ndim() == 1 && static_cast<size_t>(mask.size()) >= views[s]->segment.n_blocks(),
+                    "allowed must have one word a block");
+            target.allowed.push_back(mask.data());
+        }
+    }
+    return target;
+}
+
+const Metric& checked(const Metric* metric, size_t n_words) {
+    static const Metric plain;
+    if (metric == nullptr) return plain;
+    for (const Term& term : metric->terms) require(term.word < n_words, "a term's word must be below n_words");
+    return *metric;
+}
+
+py::tuple topk(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
+               const Metric* metric, size_t k, const Allowed& allowed, unsigned threads) {
+    const Queries q = as_queries(queries);
+    const Target target = as_target(segments, allowed, q.n_words);
+    const Metric& m = checked(metric, q.n_words);
+    Array<int32_t> distances({q.n, k});
+    Array<int64_t> ids({q.n, k});
+    int32_t* d = distances.mutable_data();
+    int64_t* i = ids.mutable_data();
+    without_gil([&] {
+        ::pyhash::topk(kernel, target, q, m, k, threads, d, i);
+    });
+    return py::make_tuple(std::move(distances), std::move(ids));
+}
+
+py::tuple within(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
+                 const Metric* metric, uint32_t radius, const Allowed& allowed, unsigned threads) {
+    const Queries q = as_queries(queries);
+    const Target target = as_target(segments, allowed, q.n_words);
+    const Metric& m = checked(metric, q.n_words);
+    std::vector<std::vector<Candidate>> found;
+    without_gil([&] {
+        found = ::pyhash::within(kernel, target, q, m, radius, threads);
+    });
+    Array<int64_t> offsets(static_cast<py::ssize_t>(q.n + 1));
+    int64_t* o = offsets.mutable_data();
+    o[0] = 0;
+    for (size_t j = 0; j < q.n; ++j) o[j + 1] = o[j] + static_cast<int64_t>(found[j].size());
+    Array<int32_t> distances(static_cast<py::ssize_t>(o[q.n]));
+    Array<int64_t> ids(static_cast<py::ssize_t>(o[q.n]));
+    int32_t* d = distances.mutable_data();
+    int64_t* i = ids.mutable_data();
+    without_gil([&] {
+        for (std::vector<Candidate>& list : found) {
+            for (const Candidate& c : list) {
+                *d++ = static_cast<int32_t>(c.distance);
+                *i++ = c.id;
+            }
+            std::vector<Candidate>().swap(list);
+        }
+    });
+    return py::make_tuple(std::move(offsets), std::move(distances), std::move(ids));
+}
+
+py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments, uint32_t radius, unsigned threads) {
+    size_t n_words = 0;
+    for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
+    const Target target = as_target(segments, std::nullopt, n_words);
+    std::vector<Pair> found;
+    without_gil([&] {
+        found = ::pyhash::pairs(kernel, target, radius, threads);
+    });
+    const py::ssize_t n = static_cast<py::ssize_t>(found.size());
+    Array<int64_t> i(n);
+    Array<int64_t> j(n);
+    Array<int32_t> distances(n);
+    int64_t* pi = i.mutable_data();
+    int64_t* pj = j.mutable_data();
+    int32_t* pd = distances.mutable_data();
+    without_gil([&] {
+        for (const Pair& pair : found) {
+            *pi++ = pair.i;
+            *pj++ = pair.j;
+            *pd++ = static_cast<int32_t>(pair.distance);
+        }
+    });
+    return py::make_tuple(std::move(i), std::move(j), std::move(distances));
+}
+
+py::tuple rerank(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
+                 const Array<int64_t>& slots, const Metric* metric, size_t k, unsigned threads) {
+    const Queries q = as_queries(queries);
+    const Target target = as_target(segments, std::nullopt, q.n_words);
+    const Metric& m = checked(metric, q.n_words);
+    require(slots.ndim() == 2 && static_cast<size_t>(slots.shape(0)) == q.n, "slots must have one row a query");
+    Array<int32_t> distances({q.n, k});
+    Array<int64_t> ids({q.n, k});
+    const int64_t* from = slots.data();
+    const size_t n_slots = static_cast<size_t>(slots.shape(1));
+    int32_t* d = distances.mutable_data();
+    int64_t* i = ids.mutable_data();
+    without_gil([&] {
+        ::pyhash::rerank(kernel, target, q, from, n_slots, m, k, threads, d, i);
+    });
+    return py::make_tuple(std::move(distances), std::move(ids));
+}
+
+Array<int32_t> hamming(const Kernel& kernel, const Array<uint64_t>& a, const Array<uint64_t>& b, unsigned threads) {
+    const Queries left = as_queries(a);
+    const Queries right = as_queries(b);
+    require(left.n_words == right.n_words, "a and b must be of one width");
+    Array<int32_t> distances({left.n, right.n});
+    int32_t* d = distances.mutable_data();
+    without_gil([&] {
+        ::pyhash::hamming(kernel, left, right, threads, d);
+    });
+    return distances;
+}
+
+}  // namespace
+
+void bind_searches(py::class_<Kernel>& kernel) {
+    kernel
+        .def("metric", &make_metric, py::arg("words"), py::arg("masks"), py::arg("weights"))
+        .def("topk", &topk, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true), py::arg("k"),
+             py::arg("allowed").none(true), py::arg("threads"))
+        .def("within", &within, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true),
+             py::arg("radius"), py::arg("allowed").none(true), py::arg("threads"))
+        .def("pairs", &pairs, py::arg("segments"), py::arg("radius"), py::arg("threads"))
+        .def("rerank", &rerank, py::arg("segments"), py::arg("queries"), py::arg("slots"), py::arg("metric").none(true),
+             py::arg("k"), py::arg("threads"))
+        .def("hamming", &hamming, py::arg("a"), py::arg("b"), py::arg("threads"));
+}
+
+}  // namespace bindings
+}  // namespace pyhash
