@@ -279,8 +279,8 @@ int main(int argc, char** argv) {
         const char* name;
         void (*test)();
     } groups[] = {
-        {"cpu", test_cpu},       {"kernels", test_kernels}, {"slicers", test_slicers}, {"topk", test_topk},
-        {"search", test_search}, {"rings", test_rings},     {"pool", test_pool},       {"concurrent", test_concurrent},
+        {"cpu", test_cpu},       {"kernels", test_kernels}, {"slicers", test_slicers}, {"topk", test_topk}, {"blocks", test_blocks},
+        {"search", test_search}, {"ring", test_ring},     {"threads", test_threads}, {"probes", test_probes},       {"concurrent", test_concurrent},
     };
     for (int i = 1; i < argc; ++i) {
         if (std::strcmp(argv[i], "--quick") == 0) {

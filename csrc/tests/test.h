@@ -65,9 +65,11 @@ void test_cpu();
 void test_kernels();
 void test_slicers();
 void test_topk();
+void test_blocks();
 void test_search();
-void test_rings();
-void test_pool();
+void test_ring();
+void test_threads();
+void test_probes();
 void test_concurrent();
 
 // --- Random numbers: the same on every machine. ---

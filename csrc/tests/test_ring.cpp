@@ -224,12 +224,12 @@ void choice() {
 
 }  // namespace
 
-void test_rings() {
-    run("rings/parts", parts);
-    run("rings/repeatable", repeatable);
-    run("rings/pays", pays);
-    run("rings/choice", choice);
-    run_on_kernels("rings/as_reference", as_reference);
+void test_ring() {
+    run("ring/parts", parts);
+    run("ring/repeatable", repeatable);
+    run("ring/pays", pays);
+    run("ring/choice", choice);
+    run_on_kernels("ring/as_reference", as_reference);
 }
 
 }  // namespace test

@@ -1,9 +1,11 @@
 // TopK, and the four searches over stores of every size, against the reference.
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 #include <vector>
 
 #include "hamming/kernels/dispatch.h"
+#include "hamming/search/blocks.h"
 #include "hamming/search/search.h"
 #include "hamming/search/topk.h"
 #include "test.h"
@@ -81,6 +83,69 @@ std::vector<bool> random_bits(Random& random, size_t n, size_t one_in) {
     std::vector<bool> bits(n);
     for (size_t i = 0; i < n; ++i) bits[i] = random.one_in(one_in);
     return bits;
+}
+
+// What is written into some slots is read from them, and nothing else has changed.
+void write_and_read() {
+    Random random(26);
+    for (const size_t n_words : {1, 2, 5, 64})
+        for (const size_t n : {0, 1, 63, 64, 65, 200}) {
+            const size_t slot = random.below(150);
+            const size_t n_blocks = (slot + n + kLanes - 1) / kLanes + 1;
+            const Rows rows = uniform_rows(random, n, n_words);
+            std::vector<uint64_t> blocks(n_blocks * n_words * kLanes, 7);
+            write_rows(rows.words.data(), n, n_words, blocks.data(), slot);
+            Segment segment;
+            segment.chunks = {blocks.data()};
+            segment.blocks_per_chunk = n_blocks;
+            segment.n_codes = n_blocks * kLanes;
+            segment.n_words = n_words;
+            std::vector<int64_t> slots(segment.n_codes);
+            for (size_t i = 0; i < slots.size(); ++i) slots[i] = static_cast<int64_t>(slots.size() - 1 - i);
+            std::vector<uint64_t> found(slots.size() * n_words);
+            read_rows(segment, slots.data(), slots.size(), found.data());
+            for (size_t i = 0; i < slots.size(); ++i)
+                for (size_t w = 0; w < n_words; ++w) {
+                    const size_t from = static_cast<size_t>(slots[i]);
+                    const uint64_t expected = from >= slot && from < slot + n ? rows.row(from - slot)[w] : 7;
+                    CHECK_IN(found[i * n_words + w] == expected, "n_words", n_words, "rows", n, "slot", from);
+                }
+            for (const int64_t outside : {int64_t{-1}, static_cast<int64_t>(segment.n_codes)}) {
+                bool refused = false;
+                try {
+                    read_rows(segment, &outside, 1, found.data());
+                } catch (const std::invalid_argument&) {
+                    refused = true;
+                }
+                CHECK_IN(refused, "slot", outside);
+            }
+        }
+}
+
+void permuted() {
+    Random random(27);
+    const size_t n = 150;
+    const size_t n_words = 3;
+    const Store store(random, uniform_rows(random, n, n_words), 2);
+    std::vector<uint32_t> order(n);
+    for (size_t i = 0; i < n; ++i) order[i] = static_cast<uint32_t>((7 * i + 3) % n);
+    std::vector<uint64_t> first(n_words * kLanes);
+    std::vector<uint64_t> second(2 * n_words * kLanes);
+    permute(store.segment, order.data(), {{first.data(), 1}, {second.data(), 2}});
+    for (size_t i = 0; i < n; ++i)
+        for (size_t w = 0; w < n_words; ++w) {
+            const std::vector<uint64_t>& chunk = i < kLanes ? first : second;
+            const size_t slot = i < kLanes ? i : i - kLanes;
+            CHECK_IN(chunk[(slot / kLanes * n_words + w) * kLanes + slot % kLanes] == store.rows.row(order[i])[w], "slot", i);
+        }
+    order[100] = static_cast<uint32_t>(n);
+    bool refused = false;
+    try {
+        permute(store.segment, order.data(), {{first.data(), 1}, {second.data(), 2}});
+    } catch (const std::invalid_argument&) {
+        refused = true;
+    }
+    CHECK(refused);
 }
 
 // Weights by word; a metric that no slicer serves.
@@ -376,6 +441,11 @@ void nothing(const Kernel& kernel) {
 void test_topk() {
     run("topk/random", topk_random);
     run("topk/descending", topk_descending);
+}
+
+void test_blocks() {
+    run("blocks/write_and_read", write_and_read);
+    run("blocks/permuted", permuted);
 }
 
 void test_search() {

@@ -183,21 +183,21 @@ void after_fork() {
 
 }  // namespace
 
-void test_pool() {
-    run("pool/every_task_once", every_task_once);
-    run("pool/no_more_threads_than_asked", no_more_threads_than_asked);
-    run("pool/one_thread_is_the_caller", one_thread_is_the_caller);
-    run("pool/exceptions", exceptions);
-    run("pool/nested", nested);
-    run("pool/many_callers", many_callers);
+void test_threads() {
+    run("threads/every_task_once", every_task_once);
+    run("threads/no_more_threads_than_asked", no_more_threads_than_asked);
+    run("threads/one_thread_is_the_caller", one_thread_is_the_caller);
+    run("threads/exceptions", exceptions);
+    run("threads/nested", nested);
+    run("threads/many_callers", many_callers);
 #if defined(PYHASH_THREAD_SANITIZER)
-    skip("pool/after_fork", "ThreadSanitizer does not follow a forked child");
+    skip("threads/after_fork", "ThreadSanitizer does not follow a forked child");
 #elif defined(PYHASH_EMULATED)
-    skip("pool/after_fork", "QEMU itself can abort in the child of a process with threads");
+    skip("threads/after_fork", "QEMU itself can abort in the child of a process with threads");
 #elif defined(__unix__) || defined(__APPLE__)
-    run("pool/after_fork", after_fork);
+    run("threads/after_fork", after_fork);
 #else
-    skip("pool/after_fork", "this system has no fork");
+    skip("threads/after_fork", "this system has no fork");
 #endif
 }
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend
 from .peers import Codes, faiss_flat, has
 
 
@@ -74,11 +73,6 @@ class Bench:
     real: str | os.PathLike[str] | None = None
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     skipped: list[str] = field(default_factory=list)
-
-    @property
-    def native(self) -> bool:
-        """Whether the C++ core is there."""
-        return backend.why_no_native() is None
 
     def skip(self, reason: str) -> None:
         """Note why something is left out."""

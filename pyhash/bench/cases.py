@@ -41,25 +41,34 @@ from .peers import (
     usearch_exact,
 )
 
+try:
+    from . import _probes
+except ImportError:  # not compiled
+    _probes = None  # type: ignore[assignment]
+
 WIDTHS = (64, 128, 256, 512)
 
 
 def limits(bench: Bench, bits: int) -> Iterator[Row]:
     """The machine: what one core reads from memory, and what a popcount scan can do in cache."""
-    if not bench.native:
+    if _probes is None:
         bench.skip("limits: the C++ core is not compiled")
         return
     if bits == WIDTHS[0]:
         words = _codes_in_memory(bench, 64)[1]
-        taken = min(seconds(lambda: _core().read_words(words)) for _ in range(2 * bench.sizes.rounds))
+        taken = min(seconds(lambda: _probes.read_words(words)) for _ in range(2 * bench.sizes.rounds))
         yield Row("limits", 0, "read rate of one core, GB/s", words.nbytes / taken / 1e9)
     yield Row("limits", bits, "popcount scan in cache, Gcodes/s", _popcount_bound(bench, bits))
 
 
 def _popcount_bound(bench: Bench, bits: int) -> float:
+    assert _probes is not None
     n = bench.sizes.scan * 4 * 64 // bits
-    kernel = _core().kernels()[0]
-    return n / min(seconds(lambda: _core().scan_cached(kernel, bits // 64, n)) for _ in range(3)) / 1e9
+    kernel = backend.active()
+    if kernel.name == "numba":  # it has no scan of its own to ask for
+        with backend.use(backend.kernels()[0]):
+            kernel = backend.active()
+    return n / min(seconds(lambda: _probes.scan_cached(kernel, bits // 64, n)) for _ in range(3)) / 1e9
 
 
 def one_query(bench: Bench, bits: int) -> Iterator[Row]:
@@ -69,8 +78,8 @@ def one_query(bench: Bench, bits: int) -> Iterator[Row]:
     index = flat_index(codes)
     query = uniform(bench.rng, 1, bits)[0]
     functions: dict[str, Callable[[], Any]] = {"pyhash": lambda: index.search(query, K, threads=1)}
-    if bench.native:
-        functions["read"] = lambda: _core().read_words(words)
+    if _probes is not None:
+        functions["read"] = lambda: _probes.read_words(words)
     peer = bench.faiss(codes)
     if peer is not None:
         functions["faiss"] = lambda: peer.search(query[None], K)
@@ -78,7 +87,7 @@ def one_query(bench: Bench, bits: int) -> Iterator[Row]:
     if peer is not None:
         check("one query", peer.search(query[None], K)[0][0], index.search(query, K)[0])
         yield Row("one query, memory", bits, "x FAISS flat", ratio(times, "faiss", "pyhash"))
-    if bench.native:
+    if _probes is not None:
         yield Row("one query, memory", bits, "share of the read rate", ratio(times, "read", "pyhash"), goals[bits])
 
 
@@ -114,7 +123,7 @@ def _batch(bench: Bench, case: str, bits: int, goal: float, usearch: bool) -> It
         distances, _ = index.search(few, K)
         check(case, peer.search(few, K)[0], distances)
         yield Row(case, bits, "x FAISS flat", scale * ratio(times, "faiss", "pyhash"), goal)
-    if bench.native:
+    if _probes is not None:
         yield Row(case, bits, "x the bound of the popcount scan", rate / _popcount_bound(bench, bits))
     if usearch and has("usearch"):
         search = usearch_exact(codes)
@@ -378,13 +387,6 @@ def flat_index(codes: Codes) -> Index:
     index = Index(bits=codes.shape[1] * 8, structure="flat")
     index.add(codes)
     return index
-
-
-def _core() -> Any:
-    """Return the compiled module, for what only benchmarks ask of it."""
-    from .. import _native
-
-    return _native
 
 
 def _codes_in_memory(bench: Bench, bits: int) -> tuple[Codes, NDArray[np.uint64]]:

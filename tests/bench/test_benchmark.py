@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pyhash
 from pyhash.bench import CASES, Bench, Row, Sizes, peers, run, save
 from pyhash.bench.report import markdown
 
@@ -68,3 +69,17 @@ def test_flipped_codes_differ_by_about_that_share() -> None:
     codes = peers.uniform(rng, 2000, 64)
     share = np.bitwise_count(codes ^ peers.flipped(rng, codes, 0.05)).sum() / (2000 * 64)
     assert 0.045 < share < 0.055
+
+
+def test_the_probes_measure_kernels_of_the_core(kernel: str) -> None:
+    probes = pytest.importorskip("pyhash.bench._probes")
+    words = np.arange(1000, dtype=np.uint64)
+    assert probes.read_words(words) == np.bitwise_xor.reduce(words)
+    active = pyhash.backend.active()
+    if kernel == "numba":
+        with pytest.raises(TypeError):
+            probes.scan_cached(active, 1, 100)
+    else:
+        assert probes.scan_cached(active, 2, 10_000) >= 10_000
+        with pytest.raises(ValueError, match="n_words must be 1 to 1024"):
+            probes.scan_cached(active, 0, 1)
