@@ -25,7 +25,7 @@ settings.load_profile("pyhash")
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests of kernels on every one; tests of the index, which stands on them, on the best one and Numba.
 
-    tests/backend/test_backend.py says which cannot run here.
+    tests/backend/test_choose.py says which cannot run here.
     """
     if "kernel" in metafunc.fixturenames:
         names = pyhash.kernels()
