@@ -230,12 +230,14 @@ class Gallery:
     def id_of(self, path: _PathLike) -> int | None:
         """The id of an image, or None when the gallery does not have it.
 
-        The path may be one in the file system, or one inside the folder.
+        The path may be one in the file system, that of a link too, or one inside the folder.
         """
-        outside = os.path.relpath(os.path.realpath(path), os.path.realpath(self.folder))
+        root, (parent, name) = os.path.realpath(self.folder), os.path.split(os.path.abspath(path))
+        named, linked = os.path.join(os.path.realpath(parent), name), os.path.realpath(path)
+        inside = [os.path.relpath(named, root), os.path.relpath(linked, root), os.path.normpath(path)]
         with self._file.reading():
-            ids = self._file.ids_of([given.replace(os.sep, "/") for given in (outside, os.path.normpath(path))])
-        return ids[1] if ids[0] is None else ids[0]
+            ids = self._file.ids_of(given.replace(os.sep, "/") for given in inside)
+        return next((number for number in ids if number is not None), None)
 
     def path(self, number: int) -> str:
         """The path of an image by its id, joined with the gallery's folder."""

@@ -246,6 +246,26 @@ def test_only_what_changed_is_encoded(folder: Path) -> None:
         assert pictures.update() == Changes(0, 0, 0, 6, [])
 
 
+@pytest.mark.parametrize("name", ["linked.png", "sub/linked.png"])
+def test_paths_with_links(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    picture(tmp_path / "elsewhere" / "far.png", 5)
+    (folder / name).symlink_to(tmp_path / "elsewhere" / "far.png")
+    (tmp_path / "way").symlink_to(folder, target_is_directory=True)
+    (tmp_path / "shortcut.png").symlink_to(folder / "a.png")
+    with Gallery(tmp_path / "way", FakeEncoder()) as pictures:
+        pictures.update()
+        assert all(path in pictures for path in pictures)
+        assert len({pictures.id_of(path) for path in pictures}) == 7
+        link = pictures.id_of(name)
+        assert link is not None
+        assert pictures.id_of(folder / name) == pictures.id_of(tmp_path / "way" / name) == link
+        assert pictures.id_of(tmp_path / "elsewhere" / "far.png") is None
+        assert pictures.id_of(tmp_path / "shortcut.png") == pictures.id_of("a.png")
+        monkeypatch.chdir(folder / "sub")
+        assert pictures.id_of("e.jpeg") == pictures.id_of("../sub/e.jpeg") == pictures.id_of("sub/e.jpeg")
+        assert pictures.id_of("../a.png") == pictures.id_of("a.png")
+
+
 def test_ids_are_never_given_again(folder: Path) -> None:
     with Gallery.open(folder, FakeEncoder()) as pictures:
         pictures.update()

@@ -19,7 +19,7 @@ from tuning import tune
 
 from pyhash import Index
 from pyhash.errors import GalleryError
-from pyhash.gallery import Changes, Gallery, encoders, records, update
+from pyhash.gallery import Changes, Gallery, encoders, records, store, update
 from pyhash.support import files
 
 
@@ -46,6 +46,7 @@ def test_interrupted_run_keeps_what_was_finished(folder: Path) -> None:
         assert pictures.update() == Changes(16, 0, 0, 10, [])
 
 
+@pytest.mark.usefixtures("durable")
 def test_a_kill_loses_one_batch_at_most(folder: Path) -> None:
     """What another process sees while pictures are encoded is what would survive."""
     for number in range(200):
@@ -128,12 +129,13 @@ def test_three_processes_index_at_once(tmp_path: Path) -> None:
         assert pictures.update() == Changes(0, 0, 0, 150, [])
 
 
-def test_sees_what_others_change(folder: Path) -> None:
+def test_sees_what_others_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Gallery.open(folder, FakeEncoder()) as one, Gallery.open(folder, FakeEncoder()) as two:
         one.update()
         assert len(two.search(folder / "a.png")) == 6
         index = two.index
         assert two.index is index  # loaded once
+        monkeypatch.delattr(store.GalleryFile, "rows")  # from here on the difference is enough
         (folder / "a.png").unlink()
         picture(folder / "new.png", 50)
         picture(folder / "new2.png", 51)
@@ -361,7 +363,7 @@ def test_flipped_and_cut_bytes(folder: Path) -> None:
             with Gallery.open(folder, encoder) as pictures:
                 (found,) = pictures.search_codes(query, 40)
                 assert set(found) <= true, trial
-                pictures.duplicates(2)
+                pictures.duplicates(2, check=False)
                 pictures.stats()
         except GalleryError:
             refused += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -56,8 +58,15 @@ class FakeEncoder:
 def picture(path: Any, seed: int = 0, size: tuple[int, int] = (32, 24)) -> None:
     """Write a picture of 4 x 4 coloured fields."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_png(seed, size))
+
+
+@functools.cache  # tests write the same ones hundreds of times
+def _png(seed: int, size: tuple[int, int]) -> bytes:
     fields = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
-    Image.fromarray(fields).resize(size, Image.Resampling.NEAREST).save(path, "PNG")
+    with io.BytesIO() as file:
+        Image.fromarray(fields).resize(size, Image.Resampling.NEAREST).save(file, "PNG")
+        return file.getvalue()
 
 
 def photos(root: Path) -> Path:
