@@ -351,7 +351,8 @@ def _open(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
                 _log.info("bringing the gallery %s to format %d", path, SCHEMA)
                 _migrate(opened[0])
                 opened[0].execute(f"PRAGMA query_only = {'mode=ro' in uri}")
-            opened.append(_connect(uri))
+            # Threads ask it all at once: a statement that is kept would be shared, and one thread get another's row.
+            opened.append(_connect(uri, cached_statements=0))
             return opened[0], opened[1]
     except BaseException:
         for db in opened:
@@ -359,8 +360,8 @@ def _open(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         raise
 
 
-def _connect(uri: str) -> sqlite3.Connection:
-    db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+def _connect(uri: str, **options: int) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, **options)
     try:
         db.create_function("checksum", 2, _checksum, deterministic=True)
         db.execute("PRAGMA trusted_schema = OFF")  # the file may come with a folder from someone else

@@ -171,6 +171,30 @@ def test_threads(folder: Path) -> None:
     assert errors == []
 
 
+def test_many_threads_ask_whether_it_changed(folder: Path) -> None:
+    errors: list[BaseException] = []
+    with Gallery(folder, FakeEncoder()) as pictures:
+        pictures.update()
+
+        def ask() -> None:
+            try:
+                for _ in range(2000):
+                    assert type(pictures._file.version()) is int
+            except BaseException as error:
+                errors.append(error)
+
+        before = pictures._file.version()
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            pictures.update()
+        for thread in threads:
+            thread.join()
+        assert pictures._file.version() != before
+    assert errors == []
+
+
 @pytest.mark.parametrize("method", ["remove", "update", "add", "snapshot"])
 def test_interrupted_while_loading(folder: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next search loads again, and answers from no index that is half changed."""
