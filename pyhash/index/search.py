@@ -47,7 +47,7 @@ def only(kernel: Kernel, now: Snapshot, where: NDArray[np.bool_] | Ids, n_querie
     # Gathering a code costs about as much as passing over a few hundred, once for all queries.
     if n_allowed <= BLOCK or (n_allowed * 256 < n_codes * n_queries and n_allowed * 8 < n_codes):
         few = [
-            Segment.of_rows(segment.rows(s), segment.ids_of(s))
+            Segment.of_rows(kernel.read_rows(segment.chunks.arrays, s), segment.ids_of(s))
             for segment, s in zip(segments, slots, strict=True)
             if len(s)
         ]
