@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 
 from pyhash import Encoder, heads, pack
 from pyhash.encoder import extract
-from pyhash.evaluation import Protocol, Report, evaluate
-from pyhash.evaluation.evaluating import GRADED
+from pyhash.evaluation import GRADED, Protocol, Report, evaluate
 from pyhash.heads import SUPERVISED
 from pyhash.labels import read_labels
 from pyhash.networks import PRESETS, add_features, feature_blocks

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from ..backend import hamming
 from ..codes import Levels, pack
 from ..errors import QuantizationError
-from ..evaluation import evaluate
-from ..evaluation import ties as _ties
+from ..evaluation import evaluate, mean_average_precision
 from ..heads import Head
 from ..networks import IMAGES, Session, fixed_batch, serialized
 
@@ -134,7 +133,7 @@ def assess(
         judged = [_by_labels(part[queries], part[database], labels, queries, database, levels) for part in codes]
     else:
         near = _nearest(features[0], queries, database)
-        judged = [{"code": _by_neighbours(hamming(part[queries], part[database]), near, levels.bits)} for part in codes]
+        judged = [{"code": mean_average_precision(hamming(part[queries], part[database]), near)} for part in codes]
     return Quantized(
         kind=kind,
         n_calibration=len(pixels) if kind == "int8" else 0,
@@ -170,16 +169,6 @@ def _by_labels(
     if len(levels) > 1:
         found |= {level: report.value("mAP", level, level) for level in labels}
     return found
-
-
-def _by_neighbours(distances: NDArray[np.int32], near: NDArray[np.bool_], bits: int) -> float:
-    """Return the mean average precision of a ranking by distance, ties in any order."""
-    everything, hits = (
-        np.stack([np.bincount(row[kept], minlength=bits + 1) for row, kept in zip(distances, rows, strict=True)])
-        for rows in (np.ones_like(near), near)
-    )
-    sums = _ties.binary(everything, hits, [], 0, "retrieved", np.array([1]), _ties.Tables(near.shape[1]))
-    return float(sums["mAP"]) / len(near)
 
 
 def _codes(features: NDArray[np.float32], head: Head) -> NDArray[np.uint8]:

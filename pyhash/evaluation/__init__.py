@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import ties
 from .evaluating import evaluate
 from .plot import PLOT_SUFFIXES, plot_pr
 from .report import GRADED, Protocol, Report, Score
+from .ties import mean_average_precision
 
 __all__ = [
     "GRADED",
@@ -14,8 +14,8 @@ __all__ = [
     "Report",
     "Score",
     "evaluate",
+    "mean_average_precision",
     "plot_pr",
-    "ties",
 ]
 
 

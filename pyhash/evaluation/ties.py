@@ -25,6 +25,38 @@ class Tables:
         self.log_factorial = np.concatenate([[0.0], np.cumsum(np.log(ranks))])
 
 
+def mean_average_precision(distances: NDArray[Any], relevant: NDArray[np.bool_]) -> float:
+    """Mean average precision of rankings by distance, the mean over all orders of what is equally far.
+
+    Parameters
+    ----------
+    distances : array of integers, shape (q, n)
+        Of each query to each item, at least 0.
+    relevant : bool array, shape (q, n)
+        Which items are right for each query; a query without any counts 0.
+
+    Returns
+    -------
+    float
+
+    See Also
+    --------
+    pyhash.evaluate : This and more, of codes and labels.
+
+    Examples
+    --------
+    >>> mean_average_precision(np.array([[0, 0, 1]]), np.array([[False, True, False]]))  # rank 1 or 2
+    0.75
+    """
+    width = int(distances.max()) + 1
+    everything, hits = (
+        np.stack([np.bincount(row[kept], minlength=width) for row, kept in zip(distances, rows, strict=True)])
+        for rows in (np.ones_like(relevant), relevant)
+    )
+    sums = binary(everything, hits, [], 0, "retrieved", np.array([1]), Tables(distances.shape[1]))
+    return float(sums["mAP"]) / len(distances)
+
+
 def binary(
     everything: Ints,
     hits: Ints,

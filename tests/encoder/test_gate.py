@@ -108,13 +108,6 @@ def test_the_loss_is_that_of_the_worst_ranking() -> None:
         broken.check()
 
 
-def test_neighbours_by_hand() -> None:
-    """Three codes at distances 0, 1 and 1, of which the first and the third are near: (1 + (2/2 + 2/3) / 2) / 2."""
-    near = np.array([[True, False, True]])
-    found = gate._by_neighbours(np.array([[0, 1, 1]], np.int32), near, 8)
-    assert found == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
-
-
 def test_build_writes_an_int8_encoder(folder: Path, tmp_path: Path) -> None:
     built = build(networks.resnet(), folder, "folders", LEVELS, tmp_path / "e.onnx", quantize="int8", tolerance=0.2)
     report = built.quantized

@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tuning import tune
 
-from pyhash.evaluation import Protocol, Report, evaluate, plot_pr
-from pyhash.evaluation import ties as _ties
-from pyhash.evaluation.evaluating import GRADED
+from pyhash.evaluation import GRADED, Protocol, Report, evaluate, mean_average_precision, plot_pr, ties
 
 Example = tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]
 
@@ -140,10 +138,10 @@ def test_average_precision_of_scikit_learn_where_there_are_no_ties(seed: int, n:
 def test_a_cut_through_many_ties_is_exact() -> None:
     n, r, m, before, found = 3000, 900, 700, 50, 20
     everything, hits = np.array([[before, n]]), np.array([[found, r]])
-    tables = _ties.Tables(before + n)
+    tables = ties.Tables(before + n)
     seen, hit = everything.cumsum(axis=1), hits.cumsum(axis=1)
-    whole = _ties._precision_sums(everything, hits, seen, hit, everything, tables)
-    got = _ties._over_retrieved(everything, hits, seen, hit, whole, before + m, tables)
+    whole = ties._precision_sums(everything, hits, seen, hit, everything, tables)
+    got = ties._over_retrieved(everything, hits, seen, hit, whole, before + m, tables)
     harmonic = math.fsum(1 / i for i in range(before + 1, before + m + 1))
     exact = 0.0
     for j in range(m + 1):
@@ -333,3 +331,10 @@ def test_mixed_label_types_are_refused(example: Example) -> None:
     queries, database, query_labels, labels = example
     with pytest.raises(TypeError, match="must be all integers or all strings"):
         evaluate(queries, database, query_labels["fine"].astype(str), labels["fine"])
+
+
+def test_mean_average_precision_by_hand() -> None:
+    """Items at distances 0, 1 and 1, of which the first and the third are right: (1 + (2/2 + 2/3) / 2) / 2."""
+    found = mean_average_precision(np.array([[0, 1, 1]]), np.array([[True, False, True]]))
+    assert found == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
+    assert mean_average_precision(np.array([[3, 3]]), np.zeros((1, 2), bool)) == 0
