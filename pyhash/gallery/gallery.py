@@ -96,7 +96,8 @@ class Gallery:
     Notes
     -----
     The gallery notes the path of its encoder's model: relative to the folder where it lies inside it, so that both can
-    be moved together, and absolute otherwise.
+    be moved together, and absolute otherwise. So a folder from a stranger may name a model of the stranger's: give an
+    encoder there.
     """
 
     def __init__(

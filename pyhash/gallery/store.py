@@ -28,7 +28,6 @@ _log = logging.getLogger("pyhash")
 _BUSY_SECONDS = 30.0
 # Whether threads may ask one connection at once: SQLite was built for it, and the GIL guards Python's part of it.
 _SHARED = sqlite3.threadsafety == 3 and getattr(sys, "_is_gil_enabled", lambda: True)()
-_SYNCHRONOUS = "FULL"  # what is stored survives a power cut
 _LOAD_ROWS = 4096
 _LOGGED_REVISIONS = 1024  # kept in the table of changes
 _BITS = 0xFFFFFFFF  # of a checksum
@@ -367,7 +366,7 @@ def _connect(uri: str, **options: int) -> sqlite3.Connection:
         db.execute("PRAGMA trusted_schema = OFF")  # the file may come with a folder from someone else
         db.execute("PRAGMA cell_size_check = ON")
         db.execute("PRAGMA foreign_keys = ON")
-        db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS}")
+        db.execute("PRAGMA synchronous = FULL")
     except BaseException:
         db.close()
         raise

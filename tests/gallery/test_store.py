@@ -46,7 +46,6 @@ def test_interrupted_run_keeps_what_was_finished(folder: Path) -> None:
         assert pictures.update() == Changes(16, 0, 0, 10, [])
 
 
-@pytest.mark.usefixtures("durable")
 def test_a_kill_loses_one_batch_at_most(folder: Path) -> None:
     """What another process sees while pictures are encoded is what would survive."""
     for number in range(200):

@@ -13,7 +13,6 @@ _PLACES = {
     "chunk_bytes": "pyhash.index.chunks._CHUNK_BYTES",
     "numba_work": "pyhash.backend.numba_search._WORK_PER_THREAD",
     "numba_hits": "pyhash.backend.numba_search._HITS",
-    "synchronous": "pyhash.gallery.store._SYNCHRONOUS",
     "busy_seconds": "pyhash.gallery.store._BUSY_SECONDS",
     "logged_revisions": "pyhash.gallery.store._LOGGED_REVISIONS",
     "logged_rows": "pyhash.gallery.store._LOGGED_ROWS",
@@ -27,7 +26,7 @@ _PLACES = {
 }
 
 
-def tune(patch: pytest.MonkeyPatch, **values: float | str) -> None:
+def tune(patch: pytest.MonkeyPatch, **values: float) -> None:
     """Set tuning constants, by their names here, for as long as the patch lasts."""
     for name, value in values.items():
         module, _, attribute = _PLACES[name].rpartition(".")
