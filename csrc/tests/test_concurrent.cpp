@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "hamming/cpu/cpu.h"
 #include "hamming/kernels/dispatch.h"
 #include "ring_store.h"
 #include "test.h"
@@ -47,6 +48,7 @@ void readers() {
     const Database of_ring{{&ring}};
     const Reference flat_reference(best_kernel(), of_flat, queries, plain);
     const Reference ring_reference(best_kernel(), of_ring, queries, plain);
+    const Reference other_reference(*runnable_kernels(cpu_features()).back(), of_ring, queries, plain);
     const auto body = [&](const Reference& reference, unsigned n_threads) {
         return [&reference, n_threads, rounds] {
             for (size_t round = 0; round < rounds; ++round) {
@@ -60,6 +62,7 @@ void readers() {
         body(flat_reference, 3),
         body(ring_reference, 2),
         body(ring_reference, 4),
+        body(other_reference, 2),  // a kernel belongs to a call, so that another may be used beside it
         [&] {
             const Store few(random, clustered_rows(random, 600, 2, 9, 10), 2);
             for (size_t round = 0; round < rounds; ++round) check_pairs(best_kernel(), Database{{&few}}, 15, 3);
