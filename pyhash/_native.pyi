@@ -63,7 +63,14 @@ class Kernel:
         allowed: Sequence[Words] | None,
         threads: int,
     ) -> tuple[Ids, Distances, Ids]: ...
-    def pairs(self, segments: Sequence[contract.Segment], radius: int, threads: int) -> tuple[Ids, Ids, Distances]: ...
+    def pairs(
+        self,
+        segments: Sequence[contract.Segment],
+        other: Sequence[contract.Segment] | None,
+        metric: contract.Metric | None,
+        radius: int,
+        threads: int,
+    ) -> tuple[Ids, Ids, Distances]: ...
     def rerank(
         self,
         segments: Sequence[contract.Segment],

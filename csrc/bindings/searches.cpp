@@ -1,5 +1,6 @@
 // Metrics, and what is searched with them.
 #include "bindings/arguments.h"
+#include "hamming/join/join.h"
 
 namespace pyhash {
 namespace bindings {
@@ -84,28 +85,37 @@ py::tuple within(const Kernel& kernel, const std::vector<SegmentView*>& segments
     return py::make_tuple(std::move(offsets), std::move(distances), std::move(ids));
 }
 
-py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments, uint32_t radius, unsigned threads) {
+py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments,
+                const std::optional<std::vector<SegmentView*>>& other, const Metric* metric, uint32_t radius, unsigned threads) {
     size_t n_words = 0;
     for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
-    const Target target = as_target(segments, std::nullopt, n_words);
-    std::vector<Pair> found;
+    if (other)
+        for (const SegmentView* view : *other) n_words = std::max(n_words, view->segment.n_words);
+    const Target left = as_target(segments, std::nullopt, n_words);
+    const Target right = other ? as_target(*other, std::nullopt, n_words) : Target();
+    const Metric& m = checked(metric, n_words);
+    std::unique_ptr<Ranks> left_ranks;
+    std::unique_ptr<Ranks> right_ranks;
+    std::unique_ptr<FoundPairs> found;
     without_gil([&] {
-        found = ::pyhash::pairs(kernel, target, radius, threads);
+        left_ranks = std::make_unique<Ranks>(left);
+        right_ranks = std::make_unique<Ranks>(right);
+        if (!left_ranks->possible() || !right_ranks->possible())
+            throw std::invalid_argument("pairs are found among at most 2**32 codes");
+        found = std::make_unique<FoundPairs>(left_ranks->size());
+        if (other)
+            join(kernel, left, *left_ranks, right, *right_ranks, m, radius, threads, *found);
+        else
+            join(kernel, left, *left_ranks, m, radius, threads, *found);
     });
-    const py::ssize_t n = static_cast<py::ssize_t>(found.size());
+    const py::ssize_t n = static_cast<py::ssize_t>(found->size());
     Array<int64_t> i(n);
     Array<int64_t> j(n);
     Array<int32_t> distances(n);
     int64_t* pi = i.mutable_data();
     int64_t* pj = j.mutable_data();
     int32_t* pd = distances.mutable_data();
-    without_gil([&] {
-        for (const Pair& pair : found) {
-            *pi++ = pair.i;
-            *pj++ = pair.j;
-            *pd++ = static_cast<int32_t>(pair.distance);
-        }
-    });
+    without_gil([&] { found->write(*left_ranks, other ? *right_ranks : *left_ranks, threads, pi, pj, pd); });
     return py::make_tuple(std::move(i), std::move(j), std::move(distances));
 }
 
@@ -148,7 +158,8 @@ void bind_searches(py::class_<Kernel>& kernel) {
              py::arg("allowed").none(true), py::arg("threads"))
         .def("within", &within, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true),
              py::arg("radius"), py::arg("allowed").none(true), py::arg("threads"))
-        .def("pairs", &pairs, py::arg("segments"), py::arg("radius"), py::arg("threads"))
+        .def("pairs", &pairs, py::arg("segments"), py::arg("other").none(true), py::arg("metric").none(true),
+             py::arg("radius"), py::arg("threads"))
         .def("rerank", &rerank, py::arg("segments"), py::arg("queries"), py::arg("slots"), py::arg("metric").none(true),
              py::arg("k"), py::arg("threads"))
         .def("hamming", &hamming, py::arg("a"), py::arg("b"), py::arg("threads"));

@@ -240,33 +240,61 @@ void Reference::check_rerank(Random& random, size_t n_slots, size_t k, unsigned 
     }
 }
 
-void check_pairs(const Kernel& kernel, const Database& database, uint32_t radius, unsigned threads) {
+std::vector<Pair> joined(const Kernel& kernel, const Target& target, const Target* other, const Metric& metric, uint32_t radius,
+                         unsigned threads, JoinReport* report, double dearer) {
+    const Ranks left(target);
+    const Ranks right(other != nullptr ? *other : target);
+    FoundPairs found(left.size());
+    const JoinReport done = other != nullptr
+                                ? join(kernel, target, left, *other, right, metric, radius, threads, found, dearer)
+                                : join(kernel, target, left, metric, radius, threads, found, dearer);
+    if (report != nullptr) *report = done;
+    const size_t n = found.size();
+    std::vector<int64_t> i(n);
+    std::vector<int64_t> j(n);
+    std::vector<int32_t> distances(n);
+    found.write(left, right, threads, i.data(), j.data(), distances.data());
+    std::vector<Pair> pairs;
+    for (size_t p = 0; p < n; ++p) pairs.push_back({i[p], j[p], static_cast<uint32_t>(distances[p])});
+    return pairs;
+}
+
+JoinReport check_pairs(const Kernel& kernel, const Database& database, uint32_t radius, unsigned threads, const Database* other,
+                       const Metric& metric, double dearer) {
     struct Code {
         int64_t id;
         const uint64_t* row;
     };
-    std::vector<Code> codes;
     size_t n_words = 0;
-    for (const Store* store : database.stores)
-        for (size_t i = 0; i < store->rows.size(); ++i) {
-            n_words = store->rows.n_words;
-            if (!store->dead[i]) codes.push_back({store->ids[i], store->rows.row(i)});
-        }
-    std::sort(codes.begin(), codes.end(), [](const Code& a, const Code& b) { return a.id < b.id; });
+    const auto codes_of = [&](const Database& from) {
+        std::vector<Code> codes;
+        for (const Store* store : from.stores)
+            for (size_t i = 0; i < store->rows.size(); ++i) {
+                n_words = store->rows.n_words;
+                if (!store->dead[i]) codes.push_back({store->ids[i], store->rows.row(i)});
+            }
+        std::sort(codes.begin(), codes.end(), [](const Code& a, const Code& b) { return a.id < b.id; });
+        return codes;
+    };
+    const std::vector<Code> left = codes_of(database);
+    const std::vector<Code> right = other != nullptr ? codes_of(*other) : left;
     std::vector<Pair> expected;
-    const Metric metric;
-    for (size_t a = 0; a < codes.size(); ++a)
-        for (size_t b = a + 1; b < codes.size(); ++b) {
-            const uint64_t distance = slow_distance(codes[a].row, codes[b].row, n_words, metric);
-            if (distance <= radius) expected.push_back({codes[a].id, codes[b].id, static_cast<uint32_t>(distance)});
+    for (size_t a = 0; a < left.size(); ++a)
+        for (size_t b = other != nullptr ? 0 : a + 1; b < right.size(); ++b) {
+            const uint64_t distance = slow_distance(left[a].row, right[b].row, n_words, metric);
+            if (distance <= radius) expected.push_back({left[a].id, right[b].id, static_cast<uint32_t>(distance)});
         }
-    const std::vector<Pair> found = pairs(kernel, database.target, radius, threads);
-    CHECK_IN(found.size() == expected.size(), "codes", codes.size(), "n_words", n_words, "radius", radius, "threads",
-             threads, "got", found.size(), "not", expected.size());
+    JoinReport report;
+    const std::vector<Pair> found =
+        joined(kernel, database.target, other != nullptr ? &other->target : nullptr, metric, radius, threads, &report, dearer);
+    CHECK_IN(found.size() == expected.size(), "codes", left.size(), "and", right.size(), "n_words", n_words, "radius", radius,
+             "threads", threads, "keys", report.n_keys, "got", found.size(), "not", expected.size());
     for (size_t i = 0; i < expected.size(); ++i)
         CHECK_IN(!in_order(found[i], expected[i]) && !in_order(expected[i], found[i]) &&
                      found[i].distance == expected[i].distance,
-                 "pair", i, "codes", codes.size(), "n_words", n_words, "radius", radius, "threads", threads);
+                 "pair", i, "codes", left.size(), "n_words", n_words, "radius", radius, "threads", threads, "keys",
+                 report.n_keys);
+    return report;
 }
 
 }  // namespace test
@@ -280,7 +308,8 @@ int main(int argc, char** argv) {
         void (*test)();
     } groups[] = {
         {"cpu", test_cpu},       {"kernels", test_kernels}, {"slicers", test_slicers}, {"topk", test_topk}, {"blocks", test_blocks},
-        {"search", test_search}, {"ring", test_ring},     {"threads", test_threads}, {"probes", test_probes},       {"concurrent", test_concurrent},
+        {"search", test_search}, {"ring", test_ring},     {"threads", test_threads}, {"probes", test_probes}, {"join", test_join},
+        {"concurrent", test_concurrent},
     };
     for (int i = 1; i < argc; ++i) {
         if (std::strcmp(argv[i], "--quick") == 0) {

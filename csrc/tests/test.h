@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "hamming/join/join.h"
 #include "hamming/kernels/kernel.h"
 #include "hamming/search/search.h"
 #include "hamming/search/segment.h"
@@ -68,6 +69,7 @@ void test_topk();
 void test_blocks();
 void test_search();
 void test_ring();
+void test_join();
 void test_threads();
 void test_probes();
 void test_concurrent();
@@ -167,7 +169,19 @@ private:
     std::vector<std::vector<Candidate>> ranked_;  // by query: all that may be answered, in (distance, id) order
 };
 
-void check_pairs(const Kernel& kernel, const Database& database, uint32_t radius, unsigned threads = 1);
+struct Pair {
+    int64_t i;
+    int64_t j;
+    uint32_t distance;
+};
+
+// Pairs of one target, or of two, as a join finds them.
+std::vector<Pair> joined(const Kernel& kernel, const Target& target, const Target* other, const Metric& metric, uint32_t radius,
+                         unsigned threads, JoinReport* report = nullptr, double dearer = 1);
+
+// A join of one database, or of two, beside the slow reference.
+JoinReport check_pairs(const Kernel& kernel, const Database& database, uint32_t radius, unsigned threads = 1,
+                       const Database* other = nullptr, const Metric& metric = {}, double dearer = 1);
 
 }  // namespace test
 }  // namespace pyhash

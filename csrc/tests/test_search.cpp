@@ -410,7 +410,8 @@ void nothing(const Kernel& kernel) {
             for (size_t i = 0; i < 3 * n; ++i) CHECK(distances[i] == kPadDistance && ids[i] == kPadId);
             for (const std::vector<Candidate>& list : within(kernel, target, queries.queries(), plain, 200, 2)) CHECK(list.empty());
         }
-        CHECK(pairs(kernel, target, 200, 2).empty());
+        CHECK(joined(kernel, target, nullptr, plain, 200, 2).empty());
+        CHECK(joined(kernel, target, &target, plain, 200, 2).empty());
         const int64_t slots[] = {-1, -1};
         int32_t distance = 0;
         int64_t id = 0;
@@ -423,7 +424,9 @@ void nothing(const Kernel& kernel) {
     // A segment that has no memory yet, before, between and behind others.
     for (const std::vector<const Segment*>& segments :
          std::vector<std::vector<const Segment*>>{{&without_memory, &few.segment}, {&few.segment, &without_memory}}) {
-        CHECK(pairs(kernel, {segments, {}}, 128, 1).size() == 10);
+        const Target both{segments, {}};
+        CHECK(joined(kernel, both, nullptr, plain, 128, 1).size() == 10);
+        CHECK(joined(kernel, both, &both, plain, 128, 1).size() == 25);
         for (const size_t n : {size_t{1}, kernel.sliced_from}) {
             const Rows queries = uniform_rows(random, n, 2);
             for (const std::vector<Candidate>& list : within(kernel, {segments, {}}, queries.queries(), plain, 128, 1))

@@ -115,8 +115,21 @@ class Kernel(Protocol):
     ) -> tuple[Ids, Distances, Ids]:
         """All with distance <= radius: offsets `(q + 1,)`, distances and ids in (distance, id) order a query."""
 
-    def pairs(self, segments: Sequence[Segment], radius: int, threads: int) -> tuple[Ids, Ids, Distances]:
-        """All pairs of stored codes, ids i < j, with distance <= radius, in (i, j) order."""
+    def pairs(
+        self,
+        segments: Sequence[Segment],
+        other: Sequence[Segment] | None,
+        metric: Metric | None,
+        radius: int,
+        threads: int,
+    ) -> tuple[Ids, Ids, Distances]:
+        """All pairs with distance <= radius, in (i, j) order: ids i < j of one set, or i of the first and j of `other`.
+
+        Raises
+        ------
+        ValueError
+            When a set has more than 2**32 codes.
+        """
 
     def rerank(
         self,

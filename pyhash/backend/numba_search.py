@@ -332,9 +332,18 @@ class NumbaKernel:
         np.cumsum(np.bincount(rows, minlength=n_queries), out=offsets[1:])
         return offsets, distances[order].astype(np.int32), ids[order]
 
-    def pairs(self, segments: Sequence[contract.Segment], radius: int, threads: int) -> tuple[Ids, Ids, Distances]:
-        """All pairs of stored codes with distance <= radius."""
+    def pairs(
+        self,
+        segments: Sequence[contract.Segment],
+        other: Sequence[contract.Segment] | None,
+        metric: contract.Metric | None,
+        radius: int,
+        threads: int,
+    ) -> tuple[Ids, Ids, Distances]:
+        """All pairs with distance <= radius."""
         own = _own(segments)
+        targets = own if other is None else _own(other)
+        terms = _terms(metric)
         blocks_per_tile = _TILE_ROWS // LANES
         budget = _Budget()
 
@@ -344,21 +353,23 @@ class NumbaKernel:
             slots, rows = segment.live_rows(begin, min(begin + blocks_per_tile, segment.n_blocks))
             ids = segment.slot_ids(slots)
             found = []
-            for other_number, other in enumerate(own[number:], number):
-                same = other_number == number
+            for target_number in range(number if other is None else 0, len(targets)):
+                target = targets[target_number]
+                same = other is None and target_number == number
                 after = slots if same else np.full(len(slots), -1, dtype=np.int64)
                 first = begin if same else 0
                 for i, j, distances in _collect(
-                    other, first, other.n_blocks, rows, after, _PLAIN, radius, _NO_WORDS, budget
+                    target, first, target.n_blocks, rows, after, terms, radius, _NO_WORDS, budget
                 ):
-                    here, there = ids[i], other.slot_ids(j)
-                    found.append((np.minimum(here, there), np.maximum(here, there), distances))
+                    here, there = ids[i], target.slot_ids(j)
+                    if other is None:
+                        here, there = np.minimum(here, there), np.maximum(here, there)
+                    found.append((here, there, distances))
             return found
 
         tasks = [(s, b) for s, segment in enumerate(own) for b in range(0, segment.n_blocks, blocks_per_tile)]
-        n_codes = sum(segment.n_codes for segment in own)
         n_words = max((segment.chunks[0].shape[1] for segment in own if segment.chunks), default=0)
-        work = n_codes * n_codes // (2 * LANES) * n_words
+        work = sum(segment.n_blocks for segment in own) * sum(segment.n_codes for segment in targets) * n_words
         i, j, distances = _joined(_map(near, tasks, _useful_threads(threads, work)))
         order = np.lexsort((j, i))
         return i[order], j[order], distances[order].astype(np.int32)

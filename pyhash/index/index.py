@@ -429,28 +429,63 @@ class Index:
         except MemoryError:
             raise too_many(radius) from None
 
-    def pairs(self, radius: int, *, threads: int | None = None) -> Pairs:
-        """Find all pairs of stored codes that are near each other: near-duplicates.
+    def pairs(
+        self,
+        radius: int,
+        other: Index | None = None,
+        *,
+        level: str | None = None,
+        weights: Mapping[str, int] | None = None,
+        threads: int | None = None,
+    ) -> Pairs:
+        """Find all pairs of codes that are near each other: near-duplicates, of one index or between two.
+
+        Exact, and where the radius is small much cheaper than comparing all with all: codes are sorted by a few of
+        their bits, chosen so that no pair can be missed (csrc/hamming/join/join.h has the method and its proof).
 
         Parameters
         ----------
         radius : int
             The largest distance that is near enough, at least 0.
-        threads : int, optional
+        other : Index, optional
+            Join with the codes of this index, of the same levels, instead of with one another.
+        level, weights, threads
             As in `search`.
 
         Returns
         -------
         i, j : ndarray of int64, (m,)
-            Ids with ``i < j``, in (i, j) order.
+            Ids in (i, j) order: ``i < j`` of this index; with `other`, i of this index and j of the other.
         distances : ndarray of int32, (m,)
+
+        Raises
+        ------
+        MemoryError
+            When there are more pairs than fit in memory.
+
+        Examples
+        --------
+        >>> import numpy as np, pyhash
+        >>> index = pyhash.Index(16)
+        >>> index.add(np.array([[0, 0], [255, 255], [1, 0]], dtype=np.uint8))
+        array([0, 1, 2])
+        >>> index.pairs(1)
+        Pairs(i=array([0]), j=array([2]), distances=array([1], dtype=int32))
         """
         radius = min(check_int(radius, "radius", 0), MAX_DISTANCE)
+        if other is not None:
+            if not isinstance(other, Index):
+                raise TypeError(f"other must be an Index, got {type(other).__name__}")
+            if other.levels != self.levels:
+                raise ValueError(f"other must have the same levels, {self.levels}, got {other.levels}")
         n_threads = backend.threads(threads)
         kernel = backend.active()
-        target = everything(kernel, self._now)
+        terms = measure.terms(self._levels, level, weights)
+        metric = None if terms is None else self._metric(kernel, terms)
+        own = everything(kernel, self._now).views
+        others = None if other is None else everything(kernel, other._now).views
         try:
-            return Pairs(*kernel.pairs(target.views, radius, n_threads))
+            return Pairs(*kernel.pairs(own, others, metric, radius, n_threads))
         except MemoryError:
             raise too_many(radius) from None
 

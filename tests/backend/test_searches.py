@@ -141,7 +141,7 @@ def test_nothing_to_search_or_to_search_for(active):
     assert (distances.tolist(), ids.tolist()) == ([[2**31 - 1] * 3] * 2, [[-1] * 3] * 2)
     offsets, distances, ids = active.within([], to_words(queries), None, 3, None, 0)
     assert (offsets.tolist(), len(distances), len(ids)) == ([0, 0, 0], 0, 0)
-    assert [len(part) for part in active.pairs([], 3, 0)] == [0, 0, 0]
+    assert [len(part) for part in active.pairs([], None, None, 3, 0)] == [0, 0, 0]
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -182,11 +182,11 @@ def test_pairs(active, n_segments, dead):
         segments = [s.segment(active) for s in stored]
         for radius, answer in expected.items():
             for threads in (1, 3):
-                assert_same(active.pairs(segments, radius, threads), answer, f"{n} codes, radius {radius}")
+                assert_same(active.pairs(segments, None, None, radius, threads), answer, f"{n} codes, radius {radius}")
 
 
 def test_pairs_of_all_with_all(active):
     rows = np.random.default_rng(14).integers(0, 256, (150, 8), dtype=np.uint8)
-    answer = active.pairs([Stored(rows, 3).segment(active)], LARGEST, 0)
+    answer = active.pairs([Stored(rows, 3).segment(active)], None, None, LARGEST, 0)
     assert_same(answer, oracle.pairs(rows, np.arange(3, 153), 64), "all pairs")
     assert len(answer[0]) == 150 * 149 // 2

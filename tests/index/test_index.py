@@ -204,6 +204,54 @@ def test_pairs_do_not_depend_on_threads_or_runs(kernel: str) -> None:
         same(parts.pairs(5, threads=threads), first)
 
 
+@pytest.mark.parametrize("bits", [64, 104, 256])
+def test_pairs_of_levels_and_of_two_indexes(kernel: str, bits: int) -> None:
+    """With levels, weights, removed codes and several segments, as the oracle finds them."""
+    rng = np.random.default_rng(bits)
+    levels = pyhash.Levels({"coarse": 16, "fine": bits - 16})
+    left, right = Index(levels), Index(levels)
+    codes = random_codes(rng, 700, bits, 0.04)
+    left.add(codes[:400], rng.permutation(1000)[:400])
+    right.add(codes[400:550])
+    right.add(codes[550:], rng.permutation(500)[:150] - 700)
+    left.remove(left.ids[::7])
+    right.remove(right.ids[::5])
+    of = {id(index): (index.codes(index.ids), index.ids) for index in (left, right)}
+    options: list[tuple[dict[str, Any], list[tuple[int, int, int]] | None]] = [
+        ({}, None),
+        ({"level": "coarse"}, [(0, 2, 1)]),
+        ({"level": "fine"}, [(2, levels.n_bytes, 1)]),
+        ({"weights": {"coarse": 3, "fine": 1}}, [(0, 2, 3), (2, levels.n_bytes, 1)]),
+    ]
+    for option, parts in options:
+        for radius in (0, 2, 5):
+            for index, other in ((left, None), (left, right), (right, left), (left, left)):
+                expected = oracle.pairs(*of[id(index)], radius, parts, None if other is None else of[id(other)])
+                same(index.pairs(radius, other, **option), expected)
+
+
+def test_pairs_of_very_many_codes_are_those_of_a_flat_pass(kernel: str) -> None:
+    """So many that codes are sorted by keys instead: counted and measured beside radius search."""
+    if kernel == "numba":
+        pytest.skip("Numba compares all with all")
+    rng = np.random.default_rng(6)
+    for bits, n in ((64, 60_000), (256, 30_000)):
+        codes = random_codes(rng, n, bits)
+        near = rng.integers(0, n, 3000)
+        codes[near] = codes[(near + 1) % n] ^ np.packbits(rng.random((3000, bits)) < 0.02, axis=1)
+        index = Index(bits)
+        index.add(codes)
+        i, j, distances = index.pairs(3)
+        offsets, near_distances, ids = index.range_search(codes, 3)
+        first = np.repeat(np.arange(n), np.diff(offsets))
+        order = np.lexsort((ids, first))
+        kept = order[ids[order] > first[order]]
+        same((i, j, distances), (first[kept], ids[kept], near_distances[kept]))
+        assert len(i) > 500
+        i, j, distances = index.pairs(3, index.snapshot())
+        same((i, j, distances), (first[order], ids[order], near_distances[order]))
+
+
 # Ties, k, shapes
 
 

@@ -97,14 +97,18 @@ def within(
 
 
 def pairs(
-    codes: NDArray[np.uint8], ids: NDArray[np.int64], radius: int
+    codes: NDArray[np.uint8],
+    ids: NDArray[np.int64],
+    radius: int,
+    parts: Parts | None = None,
+    other: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
-    """All pairs with ids i < j and distance <= radius, in (i, j) order."""
+    """All pairs with ids i < j and distance <= radius, in (i, j) order; with `other`, codes and ids, j is of those."""
     found = []
     for row, id in enumerate(ids.tolist()):
-        for distance, other in _ranked(codes, ids, codes[row], None, None):
-            if id < other and distance <= radius:
-                found.append((id, other, distance))
+        for distance, there in _ranked(*(other or (codes, ids)), codes[row], parts, None):
+            if (other is not None or id < there) and distance <= radius:
+                found.append((id, there, distance))
     found.sort()
     columns = np.array(found, dtype=np.int64).reshape(-1, 3)
     return columns[:, 0].copy(), columns[:, 1].copy(), columns[:, 2].astype(np.int32)

@@ -2,6 +2,7 @@
 // using AVX2 instructions", 2018), summed as bytes and widened once.
 #include "hamming/kernels/kernel.h"
 #include "hamming/kernels/target.h"
+#include "hamming/kernels/walk.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 
@@ -134,6 +135,44 @@ FindFn finder(const Probe& probe) {
     }
 }
 
+inline uint64_t count_bits(uint64_t x) {
+#if defined(_MSC_VER)
+    return __popcnt64(x);
+#else
+    return static_cast<uint64_t>(__builtin_popcountll(x));
+#endif
+}
+
+#include "generic/walk.inl"
+
+// Four codes a register where there are as many; a bucket often holds one.
+struct FourTogether {
+    template <class Take>
+    static void compare(const Walk& walk, const uint64_t* row, size_t row_stride, size_t begin, size_t end, const Take& take) {
+        if (walk.n_terms == 0) {
+            const __m256i above = _mm256_set1_epi64x(static_cast<long long>(walk.radius) + 1);
+            for (; end - begin >= kPerRegister; begin += kPerRegister) {
+                __m256i d_u64x4 = _mm256_setzero_si256();
+                int near = 0xf;
+                for (size_t w = 0; w < walk.n_words && near != 0; ++w) {
+                    const __m256i q = _mm256_set1_epi64x(static_cast<long long>(row[w * row_stride]));
+                    const __m256i bytes = count_bytes(_mm256_xor_si256(q, load(walk.words + w * walk.stride + begin)));
+                    d_u64x4 = _mm256_add_epi64(d_u64x4, _mm256_sad_epu8(bytes, _mm256_setzero_si256()));
+                    near = _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(above, d_u64x4)));
+                }
+                if (near == 0) continue;
+                alignas(32) uint64_t distances[kPerRegister];
+                _mm256_store_si256(reinterpret_cast<__m256i*>(distances), d_u64x4);
+                for (size_t lane = 0; lane < kPerRegister; ++lane)
+                    if ((near >> lane & 1) != 0) take(begin + lane, static_cast<uint32_t>(distances[lane]));
+            }
+        }
+        OneByOne::compare(walk, row, row_stride, begin, end, take);
+    }
+};
+
+const Walker kWalker = {walk_buckets<FourTogether>, walk_rows<FourTogether>, 0.045, 0.3};
+
 #if defined(PYHASH_VECTOR_EXTENSIONS)
 using V = uint64_t __attribute__((vector_size(32)));
 
@@ -154,7 +193,7 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) {
 PYHASH_END_TARGET
 
 namespace pyhash {
-const Kernel kAvx2Kernel = {"avx2", kAvx2Target, avx2::finder, PYHASH_SLICER(avx2), 16};
+const Kernel kAvx2Kernel = {"avx2", kAvx2Target, avx2::finder, PYHASH_SLICER(avx2), 16, &avx2::kWalker};
 }
 
 #endif

@@ -1,6 +1,7 @@
 // AVX-512 with VPOPCNTDQ: eight codes a register, one popcount instruction for eight words.
 #include "hamming/kernels/kernel.h"
 #include "hamming/kernels/target.h"
+#include "hamming/kernels/walk.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 
@@ -122,6 +123,45 @@ FindFn finder(const Probe& probe) {
     }
 }
 
+inline uint64_t count_bits(uint64_t x) {
+#if defined(_MSC_VER)
+    return __popcnt64(x);
+#else
+    return static_cast<uint64_t>(__builtin_popcountll(x));
+#endif
+}
+
+#include "generic/walk.inl"
+
+// Eight codes a register, the last ones masked.
+struct EightTogether {
+    template <class Take>
+    static void compare(const Walk& walk, const uint64_t* row, size_t row_stride, size_t begin, size_t end, const Take& take) {
+        if (walk.n_terms != 0) {
+            OneByOne::compare(walk, row, row_stride, begin, end, take);
+            return;
+        }
+        const __m512i bound = _mm512_set1_epi64(walk.radius);
+        for (; begin < end; begin += kPerRegister) {
+            __mmask8 near = end - begin >= kPerRegister ? 0xff : static_cast<__mmask8>((1u << (end - begin)) - 1);
+            __m512i d_u64x8 = _mm512_setzero_si512();
+            for (size_t w = 0; w < walk.n_words && near != 0; ++w) {
+                const __m512i q = _mm512_set1_epi64(static_cast<long long>(row[w * row_stride]));
+                const __m512i codes = _mm512_loadu_si512(walk.words + w * walk.stride + begin);
+                d_u64x8 = _mm512_add_epi64(d_u64x8, _mm512_popcnt_epi64(_mm512_xor_si512(q, codes)));
+                near = _mm512_mask_cmple_epu64_mask(near, d_u64x8, bound);
+            }
+            if (near == 0) continue;
+            alignas(64) uint64_t distances[kPerRegister];
+            _mm512_store_si512(distances, d_u64x8);
+            for (size_t lane = 0; lane < kPerRegister; ++lane)
+                if ((near >> lane & 1) != 0) take(begin + lane, static_cast<uint32_t>(distances[lane]));
+        }
+    }
+};
+
+const Walker kWalker = {walk_buckets<EightTogether>, walk_rows<EightTogether>, 0.022, 0.06};
+
 #if defined(PYHASH_VECTOR_EXTENSIONS)
 using V = uint64_t __attribute__((vector_size(64)));
 
@@ -148,7 +188,7 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) {
 PYHASH_END_TARGET
 
 namespace pyhash {
-const Kernel kAvx512Kernel = {"avx512", kAvx512Target, avx512::finder, PYHASH_SLICER(avx512), 16};
+const Kernel kAvx512Kernel = {"avx512", kAvx512Target, avx512::finder, PYHASH_SLICER(avx512), 16, &avx512::kWalker};
 }
 
 #endif

@@ -63,12 +63,15 @@ struct Slicer {
                                         uint32_t& hit_blocks);
 };
 
+struct Walker;  // walk.h
+
 struct Kernel {
     const char* name;
     uint32_t features;                  // all of these must be there
     FindFn (*finder)(const Probe& probe);  // the fastest function for this width and metric
     const Slicer* slicer;                  // null where the compiler has no vector extensions
     size_t sliced_from;                    // queries from which the slicer is the faster way
+    const Walker* walker;                  // of joins
 };
 
 extern const Kernel kScalarKernel;

@@ -6,6 +6,7 @@
 #include <arm_neon.h>
 
 #include "hamming/kernels/target.h"
+#include "hamming/kernels/walk.h"
 
 namespace pyhash {
 namespace neon {
@@ -75,6 +76,18 @@ size_t find(const uint64_t* blocks, size_t begin, size_t end, const Probe& probe
 
 FindFn finder(const Probe& probe) { return probe.n_terms != 0 ? find<measure_terms> : find<measure>; }
 
+inline uint64_t count_bits(uint64_t x) {
+#if defined(_MSC_VER)
+    return __popcnt64(x);
+#else
+    return static_cast<uint64_t>(__builtin_popcountll(x));
+#endif
+}
+
+#include "generic/walk.inl"
+
+const Walker kWalker = {walk_buckets<OneByOne>, walk_rows<OneByOne>, 0.1, 0.4};
+
 #if defined(PYHASH_VECTOR_EXTENSIONS)
 using V = uint64_t __attribute__((vector_size(16)));
 
@@ -88,7 +101,7 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) { return (v[0] | v[1]) != 0; }
 }  // namespace
 }  // namespace neon
 
-const Kernel kNeonKernel = {"neon", kNeon, neon::finder, PYHASH_SLICER(neon), 16};
+const Kernel kNeonKernel = {"neon", kNeon, neon::finder, PYHASH_SLICER(neon), 16, &neon::kWalker};
 
 }  // namespace pyhash
 

@@ -1,6 +1,7 @@
 // The kernel that runs anywhere. Plain loops over the 64 lanes, which compilers turn into the base instruction set's SIMD.
 #include "hamming/kernels/kernel.h"
 #include "hamming/kernels/target.h"
+#include "hamming/kernels/walk.h"
 
 namespace pyhash {
 namespace scalar {
@@ -61,6 +62,12 @@ size_t find(const uint64_t* blocks, size_t begin, size_t end, const Probe& probe
 
 FindFn finder(const Probe& probe) { return probe.n_terms != 0 ? find<measure_terms> : find<measure>; }
 
+inline uint64_t count_bits(uint64_t x) { return popcount(x); }
+
+#include "generic/walk.inl"
+
+const Walker kWalker = {walk_buckets<OneByOne>, walk_rows<OneByOne>, 0.1, 0.8};
+
 #if defined(PYHASH_VECTOR_EXTENSIONS)
 using V = uint64_t __attribute__((vector_size(16)));
 
@@ -74,6 +81,6 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) { return (v[0] | v[1]) != 0; }
 }  // namespace
 }  // namespace scalar
 
-const Kernel kScalarKernel = {"scalar", 0, scalar::finder, PYHASH_SLICER(scalar), 16};
+const Kernel kScalarKernel = {"scalar", 0, scalar::finder, PYHASH_SLICER(scalar), 16, &scalar::kWalker};
 
 }  // namespace pyhash

@@ -60,21 +60,6 @@ struct WithinCollector {
     }
 };
 
-struct PairCollector {
-    std::vector<Pair>* found;
-    Budget* budget;
-    int64_t radius;
-    int64_t id;
-    size_t after;  // slots up to this one are not taken; the self-join meets each pair of a segment once
-    bool same_segment;
-    int64_t bound() const { return radius; }
-    void take(const Segment& segment, size_t slot, uint32_t distance) {
-        if (same_segment && slot <= after) return;
-        const int64_t other = segment.id(slot);
-        append(*found, {std::min(id, other), std::max(id, other), distance}, *budget);
-    }
-};
-
 // Writes the nearest, in order, and pads them to k.
 inline void write_padded(const std::vector<Candidate>& nearest, size_t k, int32_t* distances, int64_t* ids) {
     const size_t n = std::min(k, nearest.size());

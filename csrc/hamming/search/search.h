@@ -1,4 +1,4 @@
-// Exact search over segments: top-k, radius, self-join. The kernel is an argument of
+// Exact search over segments: top-k and radius; join/ finds pairs. The kernel is an argument of
 // every call, so that one call has one kernel. Answers do not depend on kernel, threads, batching or segments.
 #pragma once
 
@@ -26,12 +26,6 @@ struct Target {
     std::vector<const uint64_t*> allowed;  // empty, or one a segment: a word a block, a clear bit hides the slot
 };
 
-struct Pair {
-    int64_t i;
-    int64_t j;
-    uint32_t distance;
-};
-
 // The k nearest of each query in (distance, id) order, padded; distances and ids are (queries, k).
 void topk(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
           int32_t* distances, int64_t* ids);
@@ -39,9 +33,6 @@ void topk(const Kernel& kernel, const Target& target, const Queries& queries, co
 // All with distance <= radius, one list a query in (distance, id) order.
 std::vector<std::vector<Candidate>> within(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
                                            uint32_t radius, unsigned threads);
-
-// All pairs of stored codes with distance <= radius, i < j, in (i, j) order.
-std::vector<Pair> pairs(const Kernel& kernel, const Target& target, uint32_t radius, unsigned threads);
 
 // Measures given candidates again: `slots` (queries, n_slots), counted through the segments in order, -1 where there is none,
 // one named twice counted once. The answer is as topk's. Throws std::invalid_argument for a slot that is not there.

@@ -1,0 +1,220 @@
+#include "hamming/join/join.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "hamming/cpu/bits.h"
+#include "hamming/cpu/memory.h"
+#include "hamming/join/buckets.h"
+#include "hamming/join/choose.h"
+#include "hamming/join/flat.h"
+#include "hamming/kernels/walk.h"
+#include "hamming/search/plan.h"
+#include "hamming/threads/pool.h"
+
+namespace pyhash {
+namespace {
+
+constexpr size_t kFewCodes = 4096;           // below, choosing keys takes longer than a flat pass
+constexpr double kFewPairs = 1 << 23;        // likewise, of two sets
+constexpr size_t kSample = 1 << 15;
+constexpr size_t kTasks = 256;               // of one walk
+
+size_t words_of(const Target& target) {
+    size_t n_words = 0;
+    for (const Segment* segment : target.segments) n_words = std::max(n_words, segment->n_words);
+    return n_words;
+}
+
+// Bits of which each counts at least `weight`, so that codes within r differ in at most r / weight of them.
+struct Choosable {
+    std::vector<uint32_t> bits;
+    uint32_t weight;
+};
+
+std::vector<Choosable> choosable(const Metric& metric, size_t n_words) {
+    if (metric.terms.empty()) {
+        std::vector<uint32_t> all(64 * n_words);
+        for (size_t b = 0; b < all.size(); ++b) all[b] = static_cast<uint32_t>(b);
+        return {{all, 1}};
+    }
+    std::vector<uint32_t> weights;
+    for (const Term& term : metric.terms)
+        if (term.weight != 0) weights.push_back(term.weight);
+    std::sort(weights.begin(), weights.end());
+    weights.erase(std::unique(weights.begin(), weights.end()), weights.end());
+    std::vector<Choosable> sets;
+    for (uint32_t weight : weights) {
+        sets.push_back({{}, weight});
+        for (const Term& term : metric.terms)
+            for (uint32_t bit = 0; bit < 64; ++bit)
+                if (term.weight >= weight && (term.mask >> bit & 1) != 0) sets.back().bits.push_back(64 * term.word + bit);
+    }
+    return sets;
+}
+
+Choice choose(const Target& target, size_t n, size_t n_rows, const Metric& metric, uint32_t radius, double flat) {
+    Choice best{{}, flat};
+    const Sample codes = sample(target, kSample);
+    for (const Choosable& set : choosable(metric, codes.n_words)) {
+        Choice choice = choose_keys(codes, n, n_rows, set.bits, radius / set.weight, best.ns);
+        if (!choice.keys.empty()) best = std::move(choice);
+    }
+    return best;
+}
+
+bool have_room(size_t n, size_t n_words, const std::vector<Key>& keys) {
+    size_t most = 0;
+    for (const Key& key : keys) most = std::max(most, key.bits.size());
+    return Buckets::bytes(n, n_words, most) < available_memory() / 2;
+}
+
+Walk walk_of(const Buckets& buckets, size_t n_words, const Metric& metric, uint32_t radius, const EarlierKeys& earlier) {
+    return {buckets.starts.data(), buckets.words.get(),  buckets.stride,         n_words,
+            metric.terms.data(),   metric.terms.size(),  radius,                 earlier.bits.data(),
+            earlier.reaches.data(), earlier.reaches.size()};
+}
+
+// Hands on what a walk of one set found.
+struct OneSet {
+    PairBuffer buffer;
+    const uint32_t* ranks;
+
+    static void empty(NearPairs& found) {
+        OneSet& self = *static_cast<OneSet*>(found.owner);
+        for (size_t p = 0; p < found.n; ++p) {
+            const uint32_t a = self.ranks[found.pairs[p].a];
+            const uint32_t b = self.ranks[found.pairs[p].b];
+            self.buffer.add(std::min(a, b), std::max(a, b), found.pairs[p].distance);
+        }
+        found.n = 0;
+    }
+};
+
+// Hands on what looking up the codes of one block found.
+struct TwoSets {
+    PairBuffer buffer;
+    const uint32_t* sorted_ranks;
+    const Ranks* row_ranks;
+    bool rows_are_left;
+    size_t segment = 0;
+    size_t first_slot = 0;
+
+    static void empty(NearPairs& found) {
+        TwoSets& self = *static_cast<TwoSets*>(found.owner);
+        for (size_t p = 0; p < found.n; ++p) {
+            const uint32_t row = self.row_ranks->rank(self.segment, self.first_slot + found.pairs[p].a);
+            const uint32_t sorted = self.sorted_ranks[found.pairs[p].b];
+            if (self.rows_are_left)
+                self.buffer.add(row, sorted, found.pairs[p].distance);
+            else
+                self.buffer.add(sorted, row, found.pairs[p].distance);
+        }
+        found.n = 0;
+    }
+};
+
+}  // namespace
+
+JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, const Metric& metric, uint32_t radius,
+                unsigned threads, PairTaker& taker, double dearer) {
+    JoinReport report;
+    EarlierKeys earlier;
+    const size_t n_words = words_of(target);
+    const double n = static_cast<double>(ranks.size());
+    const double flat = dearer * flat_ns(kernel, metric, n_words, radius, n * n / 2);
+    Choice choice{{}, flat};
+    if (ranks.size() >= kFewCodes || dearer != 1) choice = choose(target, ranks.size(), 0, metric, radius, flat);
+    if (!have_room(ranks.size(), n_words, choice.keys)) choice.keys.clear();
+    double spent = 0;
+    Buckets buckets;
+    for (const Key& key : choice.keys) {
+        const std::vector<uint32_t> masks = differences(static_cast<unsigned>(key.bits.size()), key.reach);
+        sort_by_key(target, ranks, key, threads, buckets);
+        const uint64_t meetings = count_meetings(buckets, masks);
+        spent += self_walk_ns(n, key, static_cast<double>(masks.size()), static_cast<double>(n_words),
+                              static_cast<double>(meetings));
+        if (spent > flat) break;
+        const Walk walk = walk_of(buckets, n_words, metric, radius, earlier);
+        const size_t n_tasks = std::min(kTasks, buckets.n_buckets());
+        run_tasks(n_tasks, threads, [&](size_t t) {
+            OneSet owner{PairBuffer(taker), buckets.ranks.get()};
+            NearPairs found;
+            found.empty = OneSet::empty;
+            found.owner = &owner;
+            kernel.walker->buckets(walk, masks.data(), masks.size(), buckets.n_buckets() * t / n_tasks,
+                                   buckets.n_buckets() * (t + 1) / n_tasks, found);
+            OneSet::empty(found);
+            owner.buffer.flush();
+        });
+        report.compared += meetings;
+        ++report.n_keys;
+        earlier.add(key, n_words);
+    }
+    if (report.n_keys == choice.keys.size() && report.n_keys != 0) return report;
+    report.flat = true;
+    buckets = Buckets();
+    flat_join(kernel, target, ranks, metric, radius, threads, earlier, taker);
+    return report;
+}
+
+JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
+                const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
+                double dearer) {
+    JoinReport report;
+    // The smaller set is sorted, and the codes of the larger are looked up.
+    const bool rows_are_left = left_ranks.size() > right_ranks.size();
+    const Target& rows = rows_are_left ? left : right;
+    const Target& sorted = rows_are_left ? right : left;
+    const Ranks& row_ranks = rows_are_left ? left_ranks : right_ranks;
+    const Ranks& sorted_ranks = rows_are_left ? right_ranks : left_ranks;
+    const size_t n_words = words_of(sorted);
+    const double pairs = static_cast<double>(left_ranks.size()) * static_cast<double>(right_ranks.size());
+    const double flat = dearer * flat_ns(kernel, metric, n_words, radius, pairs);
+    Choice choice{{}, flat};
+    if (pairs >= kFewPairs || dearer != 1) choice = choose(sorted, sorted_ranks.size(), row_ranks.size(), metric, radius, flat);
+    if (!have_room(sorted_ranks.size(), n_words, choice.keys)) choice.keys.clear();
+    if (choice.keys.empty()) {
+        report.flat = true;
+        flat_join(kernel, left, left_ranks, right, right_ranks, metric, radius, threads, taker);
+        return report;
+    }
+    EarlierKeys earlier;
+    Buckets buckets;
+    for (const Key& key : choice.keys) {
+        const std::vector<uint32_t> masks = differences(static_cast<unsigned>(key.bits.size()), key.reach);
+        sort_by_key(sorted, sorted_ranks, key, threads, buckets);
+        std::vector<uint64_t> full(buckets.n_buckets() / 64 + 1, 0);
+        for (size_t v = 0; v < buckets.n_buckets(); ++v)
+            if (buckets.starts[v] != buckets.starts[v + 1]) full[v / 64] |= uint64_t{1} << v % 64;
+        const Walk walk = walk_of(buckets, n_words, metric, radius, earlier);
+        const KeyReader value_of(key, n_words);
+        const std::vector<std::vector<Range>> parts = split(rows, std::min(kTasks, row_ranks.size() / kLanes + 1));
+        run_tasks(parts.size(), threads, [&](size_t part) {
+            TwoSets owner{PairBuffer(taker), buckets.ranks.get(), &row_ranks, rows_are_left};
+            NearPairs found;
+            found.empty = TwoSets::empty;
+            found.owner = &owner;
+            for (const Range& range : parts[part])
+                for (size_t b = range.begin; b < range.end; ++b) {
+                    const Segment& segment = *rows.segments[range.segment];
+                    const uint64_t* block = segment.block(b);
+                    owner.segment = range.segment;
+                    for (uint64_t lanes = segment.visible(b, nullptr); lanes != 0; lanes &= lanes - 1) {
+                        const size_t lane = count_trailing_zeros(lanes);
+                        const uint32_t value = value_of(block + lane, kLanes);
+                        owner.first_slot = b * kLanes + lane;
+                        kernel.walker->rows(walk, block + lane, kLanes, &value, 1, masks.data(), masks.size(), full.data(), found);
+                        if (found.n != 0) TwoSets::empty(found);
+                    }
+                }
+            owner.buffer.flush();
+        });
+        ++report.n_keys;
+        earlier.add(key, n_words);
+    }
+    return report;
+}
+
+}  // namespace pyhash

@@ -1,0 +1,167 @@
+// Joins by keys, beside the slow reference: every pair once, whatever the keys.
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "hamming/join/buckets.h"
+#include "hamming/join/join.h"
+#include "test.h"
+
+namespace pyhash {
+namespace test {
+namespace {
+
+constexpr double kDearer = 1e9;  // so that keys are used wherever there are any
+
+Store store_of(Random& random, const Rows& rows, bool own_ids, bool some_removed) {
+    Store store(random, rows, 8);
+    if (own_ids) {
+        std::vector<int64_t> ids(rows.size());
+        int64_t id = -500;
+        for (int64_t& each : ids) each = id += 1 + static_cast<int64_t>(random.below(3));
+        store.set_ids(ids);
+    }
+    if (some_removed) {
+        std::vector<bool> dead(rows.size());
+        for (size_t i = 0; i < dead.size(); ++i) dead[i] = random.one_in(5);
+        store.set_dead(dead);
+    }
+    return store;
+}
+
+void widths_and_radii(const Kernel& kernel) {
+    Random random(21);
+    size_t by_keys = 0;
+    for (const size_t n_words : {1, 2, 3, 5, 9})
+        for (const uint32_t radius : {0, 1, 2, 3, 5, 8, 13, 40}) {
+            if (quick() && (radius + n_words) % 3 != 0) continue;
+            const size_t n = full_or(700, 300) + random.below(100);
+            const Rows rows = random.one_in(2) ? clustered_rows(random, n, n_words, 20, 30) : uniform_rows(random, n, n_words);
+            const Store store = store_of(random, rows, random.one_in(2), random.one_in(2));
+            const Database database{{&store}};
+            const unsigned threads = 1 + static_cast<unsigned>(random.below(3));
+            by_keys += check_pairs(kernel, database, radius, threads, nullptr, {}, kDearer).n_keys != 0;
+            const Store other = store_of(random, clustered_rows(random, n / 2, n_words, 20, 30), false, random.one_in(2));
+            const Database second{{&other}};
+            check_pairs(kernel, database, radius, threads, &second, {}, kDearer);
+            check_pairs(kernel, second, radius, threads, &database, {}, kDearer);
+            check_pairs(kernel, database, radius, threads, &second);
+        }
+    CHECK_IN(by_keys > full_or(25, 5), "by keys", by_keys);
+}
+
+// Codes that fall into few buckets, or into one, whatever the key.
+void codes_of_all_kinds(const Kernel& kernel) {
+    Random random(22);
+    const size_t n = full_or(600, 250);
+    Rows equal{2, std::vector<uint64_t>(2 * n, 0x123456789abcdefu)};
+    Rows sixteen = uniform_rows(random, n, 2);  // live bits
+    for (uint64_t& word : sixteen.words) word &= 0x0101010101010101u;
+    Rows few = uniform_rows(random, n, 2);  // distinct codes
+    for (size_t i = 10; i < n; ++i) std::copy_n(few.row(i % 10), 2, few.row(i));
+    Rows zeros = uniform_rows(random, n, 2);  // all zero but a run
+    for (size_t i = 40; i < n; ++i) std::fill_n(zeros.row(i), 2, uint64_t{0});
+    for (const Rows* rows : {&equal, &sixteen, &few, &zeros}) {
+        const Store store(random, *rows, 8);
+        const Database database{{&store}};
+        for (const uint32_t radius : {0, 2, 4, 9})
+            for (const double dearer : {1.0, 1e3, kDearer}) {
+                check_pairs(kernel, database, radius, 2, nullptr, {}, dearer);
+                check_pairs(kernel, database, radius, 2, &database, {}, dearer);
+            }
+    }
+}
+
+// Levels with weights, one level alone, and a weight of nothing.
+void metrics(const Kernel& kernel) {
+    Random random(23);
+    const Metric by_levels[] = {{{{~uint64_t{0}, 0, 3}, {~uint64_t{0}, 1, 1}}},
+                                {{{~uint64_t{0}, 1, 1}}},
+                                {{{0xffffu, 0, 2}, {~uint64_t{0xffffu}, 0, 1}, {0xff00ff00u, 2, 5}}},
+                                {{{0xffu, 1, 0}, {~uint64_t{0}, 2, 7}}}};
+    for (const Metric& metric : by_levels) {
+        const Store store = store_of(random, clustered_rows(random, full_or(600, 250), 3, 12, 40), true, true);
+        const Store other = store_of(random, clustered_rows(random, 200, 3, 12, 40), false, false);
+        const Database database{{&store}};
+        const Database second{{&other}};
+        for (const uint32_t radius : {0, 3, 10, 30}) {
+            check_pairs(kernel, database, radius, 2, nullptr, metric, kDearer);
+            check_pairs(kernel, database, radius, 2, &second, metric, kDearer);
+            check_pairs(kernel, database, radius, 1, nullptr, metric);
+        }
+    }
+}
+
+// Several segments, their ids mixed.
+void segments(const Kernel& kernel) {
+    Random random(24);
+    for (const bool mixed : {false, true}) {
+        std::vector<Store> stores;
+        int64_t id = 0;
+        for (const size_t n : {300, 1, 150, 64}) {
+            stores.push_back(Store(random, clustered_rows(random, n, 1, 9, 25), 8));
+            std::vector<int64_t> ids(n);
+            for (size_t i = 0; i < n; ++i) ids[i] = mixed ? static_cast<int64_t>(4 * i + stores.size()) : id++;
+            stores.back().set_ids(ids);
+        }
+        std::vector<const Store*> all;
+        for (const Store& store : stores) all.push_back(&store);
+        const Database database{all};
+        for (const uint32_t radius : {0, 3, 6, 20})
+            for (const double dearer : {1.0, kDearer}) {
+                check_pairs(kernel, database, radius, 3, nullptr, {}, dearer);
+                check_pairs(kernel, database, radius, 3, &database, {}, dearer);
+            }
+    }
+}
+
+// So many that keys are chosen without being asked for.
+void many(const Kernel& kernel) {
+    Random random(25);
+    const size_t n = full_or(20000, 9000);
+    const Rows rows = clustered_rows(random, n, 1, n / 4, 40);
+    const Store store(random, rows, 512);
+    const JoinReport report = check_pairs(kernel, Database{{&store}}, 2, 2);
+    if (!quick()) CHECK_IN(report.n_keys != 0 && !report.flat, "keys", report.n_keys);
+}
+
+void sorting() {
+    Random random(26);
+    for (const size_t n : {1, 63, 64, 65, 5000, 40000}) {
+        const Store store = store_of(random, uniform_rows(random, n, 2), false, true);
+        const Database database{{&store}};
+        const Ranks ranks(database.target);
+        for (const unsigned bits : {1u, 7u, 17u}) {
+            Key key{{}, 0};
+            for (unsigned b = 0; b < bits; ++b) key.bits.push_back(7 * b + 3);
+            Buckets buckets;
+            sort_by_key(database.target, ranks, key, 2, buckets);
+            const KeyReader value_of(key, 2);
+            const size_t live = n - static_cast<size_t>(std::count(store.dead.begin(), store.dead.end(), true));
+            CHECK(buckets.n == live && buckets.starts.back() == live && buckets.starts.front() == 0);
+            std::vector<bool> seen(n, false);
+            for (size_t v = 0; v < buckets.n_buckets(); ++v)
+                for (size_t c = buckets.starts[v]; c < buckets.starts[v + 1]; ++c) {
+                    const uint32_t rank = buckets.ranks[c];
+                    CHECK_IN(!seen[rank] && !store.dead[rank], "rank", rank);
+                    seen[rank] = true;
+                    CHECK(value_of(buckets.words.get() + c, buckets.stride) == v);
+                    for (size_t w = 0; w < 2; ++w) CHECK(buckets.words[w * buckets.stride + c] == store.rows.row(rank)[w]);
+                }
+        }
+    }
+}
+
+}  // namespace
+
+void test_join() {
+    run("join/sorting", sorting);
+    run_on_kernels("join/widths and radii", widths_and_radii);
+    run_on_kernels("join/codes of all kinds", codes_of_all_kinds);
+    run_on_kernels("join/metrics", metrics);
+    run_on_kernels("join/segments", segments);
+    run_on_kernels("join/many", many);
+}
+
+}  // namespace test
+}  // namespace pyhash
