@@ -46,11 +46,12 @@ def cpp(name: str, *sources: str) -> Extension:
 
 
 PROBES = ("csrc/bindings/probes.cpp", "csrc/hamming/probes/probes.cpp")
+PACK = ("csrc/hamming/cpu/cpu.cpp", *map(str, Path("csrc/hamming/pack").glob("*.cpp")))
 core = [str(path) for folder in ("bindings", "hamming") for path in Path("csrc", folder).rglob("*.cpp")]
 extensions = [
-    cpp("pyhash._native", *(set(core) - set(PROBES))),
+    cpp("pyhash._native", *(set(core) - set(PROBES) - set(PACK[1:]))),
     cpp("pyhash.bench._probes", *PROBES),
-    Extension("pyhash.codes._pack", ["pyhash/codes/_pack.pyx"]),
+    cpp("pyhash.codes._pack", "pyhash/codes/_pack.pyx", *PACK),
 ]
 for extension in extensions:
     extension.optional = not REQUIRED  # setuptools then copies and records only what was built

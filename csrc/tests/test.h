@@ -70,6 +70,7 @@ void test_blocks();
 void test_search();
 void test_ring();
 void test_join();
+void test_pack();
 void test_threads();
 void test_probes();
 void test_concurrent();

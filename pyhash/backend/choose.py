@@ -12,7 +12,7 @@ import os
 import threading
 import warnings
 
-from ..codes import check_int
+from ..codes import check_int, use_packing
 from ..support import DISTRIBUTION, hold_through_fork, locked, machine
 from . import native
 from .contract import Kernel
@@ -104,6 +104,7 @@ class Restore:
         global _active
         if self._before is None:
             _active = None
+            use_packing(_AUTO)
         else:
             _activate(self._before, "kernel")
 
@@ -174,5 +175,6 @@ def _activate(name: str, argument: str) -> Kernel:
         _active = KERNEL
     else:
         _active = next(kernel for kernel in native.kernels() if kernel.name == chosen)
+    use_packing(chosen)
     logging.getLogger("pyhash").info("searching with the kernel %s", chosen)
     return _active

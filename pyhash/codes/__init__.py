@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .checks import MAX_BITS, as_array, check_codes, check_int, check_rows
 from .levels import Levels, LevelsLike, as_levels
-from .packing import from_words, pack, to_words, unpack, words_per_code
+from .packing import from_words, pack, to_words, unpack, use_packing, words_per_code
 
 __all__ = [
     "MAX_BITS",
@@ -19,6 +19,7 @@ __all__ = [
     "pack",
     "to_words",
     "unpack",
+    "use_packing",
     "words_per_code",
 ]
 

@@ -13,8 +13,11 @@ def pack(rows: NDArray[Any], limits: NDArray[Any], codes: NDArray[np.uint8]) -> 
     codes: (n, ceil(bits / 8)), written.
     """
 
-def use_avx2(wanted: bool) -> bool:
-    """Take AVX2 where the CPU has it, or not; return whether it is taken now. It is from the start."""
+def use(name: str) -> str:
+    """Pack as the search kernel of this name may, or as fast as this CPU can ("auto"); return the kernel's name."""
+
+def kernel() -> str:
+    """Name the kernel in use."""
 
 def unpack(codes: NDArray[np.uint8], bits: NDArray[np.uint8]) -> None:
     """Write each bit of the codes as one 0 or 1.

@@ -66,6 +66,12 @@ def pack(features: ArrayLike, threshold: ArrayLike = 0.0) -> NDArray[np.uint8]:
     return codes[0] if single else codes
 
 
+def use_packing(name: str) -> None:
+    """Pack with instructions that the search kernel of this name may use; `pyhash.use` calls it."""
+    if _pack is not None:
+        _pack.use("auto" if name == "numba" else name)
+
+
 def unpack(codes: ArrayLike, bits: int) -> NDArray[np.uint8]:
     """Turn codes into one 0 or 1 a bit: what `pack` was given, where that was 0 and 1.
 

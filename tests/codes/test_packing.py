@@ -13,20 +13,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from layouts import layouts
 
+import pyhash
 from pyhash.codes import pack, packing, unpack
 
 FLOATS = [np.float16, np.float32, np.float64]
 DTYPES = [*FLOATS, np.int8, np.uint8, np.bool_]
 WIDTHS = [*range(1, 70), 95, 96, 97, 127, 128, 129, 1000]
-PATHS = ["avx2", "baseline", "numpy"]
+PATHS = ["avx2", "scalar", "numpy"]
 
 
 def paths_here() -> Iterator[str]:
     """The ways that rows can be packed here."""
     if packing._pack is not None:
-        if packing._pack.use_avx2(True):
+        if packing._pack.use("auto") == "avx2":
             yield "avx2"
-        yield "baseline"
+        yield "scalar"
     yield "numpy"
 
 
@@ -38,15 +39,24 @@ def path(request, monkeypatch):
         monkeypatch.setattr(packing, "_pack", None)
         yield request.param
     else:
-        compiled.use_avx2(request.param == "avx2")
+        assert compiled.use(request.param) == request.param
         yield request.param
-        compiled.use_avx2(True)
+        compiled.use("auto")
 
 
 @pytest.mark.parametrize("name", PATHS)
 def test_what_cannot_run_here_is_said(name):
     if name not in paths_here():
         pytest.skip("pyhash.codes._pack is not compiled, or this CPU has no AVX2")
+
+
+def test_the_kernel_that_is_chosen_packs_too():
+    if packing._pack is None:
+        pytest.skip("pyhash.codes._pack is not compiled")
+    best = packing._pack.use("auto")
+    with pyhash.use("scalar") if "scalar" in pyhash.kernels() else pyhash.use("auto"):
+        assert packing._pack.kernel() == ("scalar" if "scalar" in pyhash.kernels() else best)
+    assert packing._pack.kernel() == best
 
 
 def some_features(rng, shape, dtype):
