@@ -126,7 +126,10 @@ class Metadata:
         """Return the entries to write."""
         entries: dict[str, str | None] = dict(self.others)
         if self.schema is not None:
-            entries |= {"schema": str(self.schema), "name": self.name, "training": self.training}
+            entries["schema"] = str(self.schema)
+        for key, text in (("name", self.name), ("training", self.training)):
+            if text or self.schema is not None:
+                entries[key] = text
         if self.levels is not None:
             entries["levels"] = json.dumps(dict(self.levels))
         if self.size is not None:
