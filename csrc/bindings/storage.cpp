@@ -81,15 +81,6 @@ void without_gil_if(bool large, Work&& work) {
         work();
 }
 
-void write_rows(const Kernel&, Array<uint64_t>& chunk, size_t slot, const Array<uint64_t>& words) {
-    const Queries rows = as_queries(words);
-    const BlocksOut out = writable(chunk, rows.n_words);
-    const size_t room = out.n_blocks * kLanes;
-    require(slot <= room && rows.n <= room - slot, "the codes must fit in the chunk");
-    without_gil_if(rows.n * rows.n_words >= kManyWords,
-                   [&] { ::pyhash::write_rows(rows.words, rows.n, rows.n_words, out.blocks, slot); });
-}
-
 Array<uint64_t> read_rows(const Kernel&, const std::vector<Array<uint64_t>>& chunks, const Array<int64_t>& slots) {
     require(slots.ndim() == 1, "slots must have shape (n,)");
     SegmentView view(chunks, 0, 0, std::nullopt, std::nullopt, std::nullopt);
@@ -112,7 +103,6 @@ void bind_storage(py::module_& module, py::class_<Kernel>& kernel) {
     kernel
         .def("segment", &make_segment, py::arg("chunks"), py::arg("n_codes"), py::arg("first_id"),
              py::arg("ids").none(true), py::arg("dead").none(true), py::arg("ring").none(true) = py::none())
-        .def("write_rows", &write_rows, py::arg("chunk").noconvert(), py::arg("slot"), py::arg("words"))
         .def("read_rows", &read_rows, py::arg("chunks"), py::arg("slots"));
 }
 

@@ -75,8 +75,8 @@ def use(name: str) -> Restore:
     Examples
     --------
     >>> import pyhash
-    >>> with pyhash.use("numba"):
-    ...     pyhash.kernel()
+    >>> with pyhash.use("numba") as name:
+    ...     name
     'numba'
     """
 
@@ -94,8 +94,8 @@ class Restore:
     def __init__(self, before: str | None) -> None:
         self._before = before
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> str:
+        return kernel()
 
     def __exit__(self, *exc: object) -> None:
         locked(_lock, self._restore)

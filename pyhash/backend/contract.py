@@ -149,9 +149,6 @@ class Kernel(Protocol):
     def hamming(self, a: Words, b: Words, threads: int) -> Distances:
         """Distances `(m, n)` between rows of words `(m, n_words)` and `(n, n_words)`."""
 
-    def write_rows(self, chunk: Words, slot: int, words: Words) -> None:
-        """Write rows of words `(n, n_words)` into slots `[slot, slot + n)` of one writable chunk."""
-
     def read_rows(self, chunks: Sequence[Words], slots: NDArray[np.int64]) -> Words:
         """Return the codes in these slots, counted through the chunks as in a segment, as rows `(n, n_words)`."""
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..codes import check_rows, to_words
 from . import choose
 
 
-def hamming(a: ArrayLike, b: ArrayLike, threads: int | None = None) -> Any:
+def hamming(a: ArrayLike, b: ArrayLike, threads: int | None = None) -> NDArray[np.int32]:
     """Count the bits in which codes differ, every row of `a` with every row of `b`.
 
     Parameters

@@ -439,23 +439,6 @@ class NumbaKernel:
         )
         return out
 
-    def write_rows(self, chunk: Words, slot: int, words: Words) -> None:
-        """Write rows of words into slots of one chunk."""
-        if slot + len(words) > LANES * len(chunk):
-            raise ValueError("the codes must fit in the chunk")
-        done = 0
-        while done < len(words):
-            block, lane = divmod(slot + done, LANES)
-            whole = (len(words) - done) // LANES
-            if lane or not whole:
-                n = min(LANES - lane, len(words) - done)
-                chunk[block, :, lane : lane + n] = words[done : done + n].T
-            else:
-                n = whole * LANES
-                rows = words[done : done + n].reshape(whole, LANES, -1)
-                chunk[block : block + whole] = rows.transpose(0, 2, 1)
-            done += n
-
     def read_rows(self, chunks: Sequence[Words], slots: _Slots) -> Words:
         """Return the codes in these slots as rows of words."""
         words = np.empty((len(slots), chunks[0].shape[1]), dtype=np.uint64)
