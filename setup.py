@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from pybind11.setup_helpers import build_ext as _build_ext
 from setuptools import Extension, setup
 
@@ -56,4 +56,5 @@ extensions = [
 for extension in extensions:
     extension.optional = not REQUIRED  # setuptools then copies and records only what was built
 
+ParallelCompile("PYHASH_BUILD_JOBS").install()  # as many at once as there are CPUs, or as this variable says
 setup(ext_modules=extensions, cmdclass={"build_ext": build_ext})

@@ -35,7 +35,7 @@ void widths_and_radii(const Kernel& kernel) {
     for (const size_t n_words : {1, 2, 3, 5, 9})
         for (const uint32_t radius : {0, 1, 2, 3, 5, 8, 13, 40}) {
             if (quick() && (radius + n_words) % 3 != 0) continue;
-            const size_t n = full_or(700, 300) + random.below(100);
+            const size_t n = full_or(450, 200) + random.below(100);
             const Rows rows = random.one_in(2) ? clustered_rows(random, n, n_words, 20, 30) : uniform_rows(random, n, n_words);
             const Store store = store_of(random, rows, random.one_in(2), random.one_in(2));
             const Database database{{&store}};
@@ -53,7 +53,7 @@ void widths_and_radii(const Kernel& kernel) {
 // Codes that fall into few buckets, or into one, whatever the key.
 void codes_of_all_kinds(const Kernel& kernel) {
     Random random(22);
-    const size_t n = full_or(600, 250);
+    const size_t n = full_or(400, 150);
     Rows equal{2, std::vector<uint64_t>(2 * n, 0x123456789abcdefu)};
     Rows sixteen = uniform_rows(random, n, 2);  // live bits
     for (uint64_t& word : sixteen.words) word &= 0x0101010101010101u;
