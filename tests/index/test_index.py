@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -779,3 +780,35 @@ def test_answers_have_names() -> None:
     assert (near.offsets.tolist(), near.distances.tolist(), near.ids.tolist()) == ([0, 2], [0, 1], [0, 2])
     pairs = index.pairs(1)
     assert (pairs.i.tolist(), pairs.j.tolist(), pairs.distances.tolist()) == ([0], [2], [1])
+
+
+def test_a_snapshot_and_a_copy_are_not_changed_by_what_comes_after(kernel: str) -> None:
+    codes = random_codes(np.random.default_rng(9), 1000, 64)
+    index = Index(64)
+    index.add(codes[:700])
+    index.remove(range(0, 60, 3))  # so that there are marks to be copied when the next ones come
+    kept = [index.snapshot(), copy.copy(index)]
+    before = [(each.ids, each.codes(each.ids), each.search(codes[:20], 5)) for each in kept]
+    for change in (
+        lambda: index.remove(range(1, 60, 3)),
+        lambda: index.update(range(2, 60, 3), codes[700:720]),
+        lambda: index.add(codes[720:]),
+        lambda: index.add(codes[:5], range(-9, -4)),
+        lambda: index.optimize(),
+    ):
+        change()
+        for each, (ids, rows, hits) in zip(kept, before, strict=True):
+            assert_array_equal(each.ids, ids)
+            assert_array_equal(each.codes(ids), rows)
+            same(each.search(codes[:20], 5), hits)
+
+
+def test_an_index_and_its_copy_grow_apart(kernel: str) -> None:
+    codes = random_codes(np.random.default_rng(10), 1000, 64)
+    index = Index(64)
+    index.add(codes[:700])
+    twin = copy.copy(index)
+    index.add(codes[700:750])
+    twin.add(codes[800:900])  # in the same slots
+    assert_array_equal(index.codes(range(750)), codes[:750])
+    assert_array_equal(twin.codes(range(700, 800)), codes[800:900])
