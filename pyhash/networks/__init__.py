@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import int8
 from .features import FEATURES, IMAGES, POOLINGS, add_features, feature_blocks, fixed_batch
+from .joining import join_features
 from .levels import EMBEDDING, LOGITS, Affine, add_head, select_levels
 from .metadata import SCHEMA, Metadata, TapNote, metadata_of
 from .model import Model
@@ -36,6 +37,7 @@ __all__ = [
     "feature_blocks",
     "fixed_batch",
     "int8",
+    "join_features",
     "metadata_of",
     "onnxruntime",
     "save",
