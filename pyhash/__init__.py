@@ -6,7 +6,8 @@ Three things, each of use alone:
 - `Encoder`: images in, codes out, by the built-in model or any ONNX network;
 - `Gallery`: a folder of images that can be searched.
 
-And functions: `pack` and `unpack` make codes of features and bits of codes, `hamming` measures two small sets, `build`
+And functions: `pack` and `unpack` make codes of features and bits of codes, `hamming` measures two small sets,
+`neighbourhoods` averages embeddings with their nearest, `rescore` and `rescore_codes` put candidates in order, `build`
 makes an encoder of a network and a folder of images, `evaluate` judges codes by labels and `evaluate_folder` an encoder
 by folders of labelled images; `kernels`, `kernel` and `use` tell and choose what searches run on. All errors are
 `PyhashError`; the packages hold the rest, such as `pyhash.heads`.
@@ -20,7 +21,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import backend, codes, encoder, errors, evaluation, gallery, heads, images, index, labels, networks
+    from . import backend, codes, encoder, errors, evaluation, gallery, heads, images, index, labels, networks, ranking
     from .backend import hamming, kernel, kernels, use
     from .codes import Levels, pack, unpack
     from .encoder import Encoder, build, evaluate_folder
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate
     from .gallery import Gallery
     from .index import Index
+    from .ranking import neighbourhoods, rescore, rescore_codes
 
 __version__ = "0.1.0"
 
@@ -48,12 +50,28 @@ _HOME = {
     "hamming": "backend",
     "kernel": "backend",
     "kernels": "backend",
+    "neighbourhoods": "ranking",
     "pack": "codes",
+    "rescore": "ranking",
+    "rescore_codes": "ranking",
     "unpack": "codes",
     "use": "backend",
 }
 _PACKAGES = frozenset(
-    ["backend", "codes", "encoder", "errors", "evaluation", "gallery", "heads", "images", "index", "labels", "networks"]
+    [
+        "backend",
+        "codes",
+        "encoder",
+        "errors",
+        "evaluation",
+        "gallery",
+        "heads",
+        "images",
+        "index",
+        "labels",
+        "networks",
+        "ranking",
+    ]
 )
 __all__ = [
     "CorruptIndexError",
@@ -82,8 +100,12 @@ __all__ = [
     "kernel",
     "kernels",
     "labels",
+    "neighbourhoods",
     "networks",
     "pack",
+    "ranking",
+    "rescore",
+    "rescore_codes",
     "unpack",
     "use",
 ]

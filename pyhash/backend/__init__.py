@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import metric
+from . import metric, products
 from .choose import active, kernel, kernels, threads, use
 from .contract import LANES, MAX_RING_WORDS, PAD_DISTANCE, PAD_ID, Kernel, Metric, Ring, Segment
 from .distances import hamming
@@ -25,6 +25,7 @@ __all__ = [
     "kernel",
     "kernels",
     "metric",
+    "products",
     "threads",
     "use",
     "why_no_native",

@@ -25,6 +25,8 @@ MAX_RING_WORDS = 64  # the widest codes that a ring can hold
 Words = NDArray[np.uint64]
 Ids = NDArray[np.int64]
 Distances = NDArray[np.int32]
+Int8s = NDArray[np.int8]
+Similarities = NDArray[np.float64]
 
 
 class Ring(NamedTuple):

@@ -1,0 +1,25 @@
+"""Rankings by embeddings, on arrays alone: neighbourhoods, and candidates in a better order."""
+
+from __future__ import annotations
+
+from .averages import average, neighbourhoods
+from .neighbours import Neighbours, neighbours
+from .rescoring import Rescored, rescore, rescore_codes
+from .vectors import Embeddings, Quantized, quantize
+
+__all__ = [
+    "Embeddings",
+    "Neighbours",
+    "Quantized",
+    "Rescored",
+    "average",
+    "neighbourhoods",
+    "neighbours",
+    "quantize",
+    "rescore",
+    "rescore_codes",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

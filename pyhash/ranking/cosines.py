@@ -1,0 +1,39 @@
+"""Cosines of int8 rows: exact integers, divided once in float64, so that they are equal wherever they are computed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backend import products
+
+Int8s = NDArray[np.int8]
+Ids = NDArray[np.int64]
+
+_BLOCK_PRODUCTS = 1 << 37  # numbers multiplied in one call of a kernel: a second or less, for Ctrl-C waits for its end
+_BLOCK_CELLS = 1 << 24  # numbers that one call reads
+
+
+def nearest(queries: Int8s, rows: Int8s, k: int, without: Ids | None, threads: int) -> tuple[NDArray[np.float64], Ids]:
+    """Return similarity and place of the k most similar rows of each query, padded with -inf and -1."""
+    similarities = np.full((len(queries), k), -np.inf)
+    places = np.full((len(queries), k), -1, dtype=np.int64)
+    squares = products.squares(rows)
+    step = max(1, _BLOCK_PRODUCTS // max(1, rows.size))
+    for first in range(0, len(queries), step):
+        part = slice(first, first + step)
+        left_out = None if without is None else without[part]
+        similarities[part], places[part] = products.similar(queries[part], rows, squares, k, left_out)
+    return similarities, places
+
+
+def listed(queries: Int8s, rows: Int8s, places: Ids, threads: int) -> NDArray[np.float64]:
+    """Return the cosine of each query with the rows in its places; -inf where the place is -1."""
+    similarities = np.empty(places.shape)
+    step = max(1, _BLOCK_CELLS // max(1, places.shape[1] * rows.shape[1]))
+    for first in range(0, len(queries), step):
+        part = slice(first, first + step)
+        dots, squares = products.products(queries[part], rows, places[part])
+        similarities[part] = products.cosines(dots, products.squares(queries[part])[:, None], squares)
+    similarities[places < 0] = -np.inf
+    return similarities
