@@ -41,19 +41,6 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-@pytest.fixture(params=["simplejpeg", "pillow"])
-def jpeg_decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test on one decoder of JPEG after the other."""
-    from pyhash.images import decode
-
-    if request.param == "pillow":
-        monkeypatch.setattr(decode, "_simplejpeg", lambda: None)
-    else:
-        pytest.importorskip("simplejpeg")
-        assert decode._simplejpeg() is not None, "simplejpeg does not decode as Pillow does"
-    return str(request.param)
-
-
 @pytest.fixture
 def data_directory() -> Path:
     """Directory of real data, named by the environment variable PYHASH_DATA."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from .budget import MAX_PIXELS, PixelBudget
-from .decode import CROPS, RESIZES, Crop, Resize, Source, as_shape, decoder_identity, load
+from .decode import Source, decoder_identity, load, opened
+from .decoded import CROPS, RESIZES, THUMBNAIL_SIDE, Crop, Decoded, Resize, as_shape
 from .folder import SUFFIXES, UNREADABLE, FoundImage, Walk, walk
+from .looks import Look, look_codes, look_of, turned
 
 __all__ = [
     "CROPS",
     "MAX_PIXELS",
     "RESIZES",
     "SUFFIXES",
+    "THUMBNAIL_SIDE",
     "UNREADABLE",
     "Crop",
+    "Decoded",
     "FoundImage",
+    "Look",
     "PixelBudget",
     "Resize",
     "Source",
@@ -21,6 +26,10 @@ __all__ = [
     "as_shape",
     "decoder_identity",
     "load",
+    "look_codes",
+    "look_of",
+    "opened",
+    "turned",
     "walk",
 ]
 

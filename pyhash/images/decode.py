@@ -16,8 +16,9 @@ import os
 import stat
 import threading
 import warnings
-from contextlib import ExitStack
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,38 +26,18 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..support import require
 from .budget import MAX_PIXELS, PixelBudget
-from .orientation import jpeg_exif, upright
+from .decoded import RESIZES, Crop, Decoded, Resize, as_shape, check_how
+from .orientation import orientation, upright
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = [
-    "CROPS",
-    "MAX_PIXELS",
-    "RESIZES",
-    "Crop",
-    "ImageError",
-    "PixelBudget",
-    "Resize",
-    "Source",
-    "as_shape",
-    "decoder_identity",
-    "load",
-]
+__all__ = ["ImageError", "Source", "decoder_identity", "load", "opened"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
 
 MAX_JPEG_BYTES = 1 << 29
 """Largest JPEG file, in bytes: JPEG is read into memory as a whole, the other formats are streamed."""
-
-Resize = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-Crop = Literal["squash", "center"]
-
-RESIZES: tuple[Resize, ...] = get_args(Resize)
-"""Pillow's resampling filters; all but ``nearest`` average over the area that a resulting pixel covers."""
-
-CROPS: tuple[Crop, ...] = get_args(Crop)
-"""``squash`` resizes the whole image; ``center`` its largest central part of the wanted proportions."""
 
 # How a file begins, what must follow at byte 8, and who decodes it. Pillow's `Image.open` would choose
 # alike, but it warns about every image over 89 megapixels, warning filters are process-wide and so cannot
@@ -148,53 +129,73 @@ def load(
     """
     if size is not None and longest is not None:
         raise ValueError(f"size and longest exclude each other, got size={size!r} and longest={longest!r}")
-    shape = None if size is None else as_shape(size)
-    bound = shape if longest is None else as_shape(longest)
-    if resize not in RESIZES:
-        raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}")
-    if crop not in CROPS:
-        raise ValueError(f"crop must be one of {', '.join(CROPS)}, got {crop!r}")
-    image_module: Any = require("PIL.Image", "encoder")
-    if isinstance(source, np.ndarray):
-        name = "<array>"
-    elif isinstance(source, image_module.Image):
-        name = "<image>"
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        name = "<bytes>"
-    elif isinstance(source, (str, os.PathLike)):
-        name = os.fspath(source)
-    else:
-        raise TypeError(f"an image must be a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}")
+    check_how(resize, crop)
+    bound = size if longest is None else longest
+    height, width = (1, 1) if bound is None else as_shape(bound)
+    enough = (2 * height, 2 * width) if fast_jpeg and bound is not None else None
+    with opened(source, at_least=enough, max_pixels=max_pixels, budget=budget) as image:
+        return image.pixels(size, longest=longest, resize=resize, crop=crop)
+
+
+@contextmanager
+def opened(
+    source: Source,
+    *,
+    at_least: int | tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    budget: PixelBudget | None = None,
+) -> Iterator[Decoded]:
+    """Decode an image once, for all that is made of it in the block: pixels, look, thumbnail.
+
+    Parameters
+    ----------
+    source, max_pixels, budget
+        As for `load`; the budget is held while the block runs.
+    at_least : int or (int, int), optional
+        A side or (height, width): a JPEG may be decoded at a half, a quarter or an eighth, as long as neither side
+        becomes smaller than this. None decodes all of it.
+
+    Yields
+    ------
+    Decoded
+
+    Raises
+    ------
+    ImageError
+        When the image cannot be read.
+    TypeError, ValueError
+        When an argument is none of the above.
+    ImportError
+        When Pillow is not installed.
+    """
+    enough = None if at_least is None else as_shape(at_least)
+    name = _name(source)
     if budget is None:
         budget = PixelBudget(max_pixels)
 
-    def attempt() -> NDArray[np.uint8]:
-        with ExitStack() as held:
+    def attempt(held: ExitStack) -> Image.Image:
+        with ExitStack() as own:
             if isinstance(source, np.ndarray):
                 image = _from_array(source)
             else:
-                image = _decode(source, bound if fast_jpeg else None, max_pixels, budget, held)
-            return _finish(image, shape if longest is None else _within(image, longest), resize, crop)
+                image = _decode(source, enough, max_pixels, budget, own)
+            image = _eight_bit(image)
+            held.push(own.pop_all())
+        return image
 
-    try:
+    with ExitStack() as held:
         try:
-            return attempt()
-        except Warning:
-            # The caller's filters turn warnings into errors. Pillow's are about metadata, and an image
-            # must not depend on filters, so it is read again without them.
-            with _silence, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return attempt()
-    except Exception as error:  # a damaged file can raise nearly anything in Pillow
-        raise ImageError(name, _reason(error)) from error
-
-
-def as_shape(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return (height, width) for a side or a (height, width), or raise ValueError."""
-    shape = size if isinstance(size, (tuple, list)) else (size, size)
-    if len(shape) != 2 or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in shape):
-        raise ValueError(f"size must be a number of pixels of at least 1, or (height, width), got {size!r}")
-    return int(shape[0]), int(shape[1])
+            try:
+                image = attempt(held)
+            except Warning:
+                # The caller's filters turn warnings into errors. Pillow's are about metadata, and an image
+                # must not depend on filters, so it is read again without them.
+                with _silence, warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    image = attempt(held)
+        except Exception as error:  # a damaged file can raise nearly anything in Pillow
+            raise ImageError(name, _reason(error)) from error
+        yield Decoded(image)
 
 
 @functools.cache
@@ -202,8 +203,7 @@ def decoder_identity() -> str:
     """Return 16 hex digits that stand for what this machine's JPEG decoder and resizing make of an image.
 
     It is computed from the pixels of a small image, so it stays the same over versions of the libraries
-    that decode and resize alike. Whether simplejpeg is installed never matters, because `load` uses it only
-    if it decodes that image as Pillow does.
+    that decode and resize alike.
     """
     digest = hashlib.sha256()
     for resize in RESIZES:
@@ -212,23 +212,22 @@ def decoder_identity() -> str:
     return digest.hexdigest()[:16]
 
 
-@functools.cache
-def _simplejpeg() -> Any:
-    """Return simplejpeg, if it is installed and decodes to the pixels that Pillow decodes to.
-
-    It saves a third of the time of `load` for icons and less than a tenth for photographs.
-    """
-    try:
-        simplejpeg: Any = importlib.import_module("simplejpeg")
-    except ImportError:
-        return None
-    with _plugin(io.BytesIO(_PROBE))(io.BytesIO(_PROBE)) as image:
-        same = np.array_equal(simplejpeg.decode_jpeg(_PROBE, "RGB"), np.asarray(image))
-    return simplejpeg if same else None
+def _name(source: Any) -> str:
+    """Return what to call an image in an error; TypeError where it is none."""
+    image_module: Any = require("PIL.Image", "encoder")
+    if isinstance(source, np.ndarray):
+        return "<array>"
+    if isinstance(source, image_module.Image):
+        return "<image>"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    if isinstance(source, (str, os.PathLike)):
+        return str(os.fspath(source))
+    raise TypeError(f"an image must be a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}")
 
 
 def _decode(
-    source: Any, draft: tuple[int, int] | None, max_pixels: int, budget: PixelBudget, held: ExitStack
+    source: Any, enough: tuple[int, int] | None, max_pixels: int, budget: PixelBudget, held: ExitStack
 ) -> Image.Image:
     """Return an image upright, in its own mode; ``held`` keeps its file open and its pixels budgeted."""
     if isinstance(source, require("PIL.Image", "encoder").Image):
@@ -240,18 +239,15 @@ def _decode(
             if stream.seek(0, os.SEEK_END) > MAX_JPEG_BYTES:
                 raise _Refused(f"a JPEG of over {MAX_JPEG_BYTES >> 20} MiB, which is the limit")
             stream.seek(0)
-            data = stream.read()
-            turbo = _turbo(data, max_pixels, budget, held) if draft is None else None
-            if turbo is not None:
-                return upright(turbo, jpeg_exif(data))
-            stream = io.BytesIO(data)
+            stream = io.BytesIO(stream.read())
         image = held.enter_context(plugin(stream))
     _check_pixels(image.width, image.height, max_pixels)
     held.enter_context(budget.hold(image.width * image.height))
-    if draft is not None and image is not source:
-        image.draft(image.mode, (2 * draft[1], 2 * draft[0]))
+    if enough is not None and image is not source:
+        height, width = enough if orientation(image) < 5 else enough[::-1]
+        image.draft(image.mode, (width, height))
     image.load()
-    return upright(image, image.info.get("exif"))
+    return upright(image)
 
 
 def _stream(source: Any) -> IO[bytes]:
@@ -289,28 +285,6 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise _Refused(f"{width} x {height} pixels, over the limit of {max_pixels:,} pixels")
 
 
-def _turbo(data: bytes, max_pixels: int, budget: PixelBudget, held: ExitStack) -> Image.Image | None:
-    """Decode a JPEG with simplejpeg; None leaves it to Pillow, the judge of what can still be read."""
-    simplejpeg = _simplejpeg()
-    if simplejpeg is None:
-        return None
-    with ExitStack() as own:
-        try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            if colours not in ("Gray", "YCbCr", "RGB"):
-                return None
-            _check_pixels(width, height, max_pixels)
-            own.enter_context(budget.hold(width * height))
-            mode, raw = ("L", "GRAY") if colours == "Gray" else ("RGBX", "RGBX")
-            pixels = simplejpeg.decode_jpeg(data, raw)
-        except ValueError:
-            return None
-        held.enter_context(own.pop_all())
-    frombuffer = require("PIL.Image", "encoder").frombuffer
-    image: Image.Image = frombuffer(mode, (width, height), pixels, "raw", mode, 0, 1)  # shares the memory
-    return image
-
-
 def _from_array(array: NDArray[Any]) -> Image.Image:
     shape = array.shape[:2] if array.ndim == 3 and array.shape[2] == 1 else array.shape
     if array.dtype != np.uint8 or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (3, 4)):
@@ -323,39 +297,6 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
         raise _Refused(f"must have at least one pixel, got shape {array.shape}")
     image: Image.Image = require("PIL.Image", "encoder").fromarray(array.reshape(shape))
     return image
-
-
-def _finish(image: Image.Image, shape: tuple[int, int] | None, resize: str, crop: str) -> NDArray[np.uint8]:
-    """Crop and resize an upright image, and make it RGB."""
-    image = _eight_bit(image)
-    if shape is not None and shape != (image.height, image.width):
-        resampling = require("PIL.Image", "encoder").Resampling[resize.upper()]
-        box = _center(image.width, image.height, shape) if crop == "center" else None
-        image = image.resize((shape[1], shape[0]), resampling, box)
-    pixels: NDArray[Any] = np.asarray(image)
-    if image.mode == "L":
-        return np.repeat(pixels[:, :, None], 3, axis=2)
-    if image.mode == "RGBa":
-        # Colour is already multiplied by alpha, so what is missing up to 255 is white. Filters with
-        # negative lobes overshoot.
-        white = 255 - pixels[:, :, 3:].astype(np.int16)
-        return np.minimum(pixels[:, :, :3] + white, 255).astype(np.uint8)
-    rgb: NDArray[np.uint8] = pixels[:, :, :3].copy()
-    return rgb
-
-
-def _within(image: Image.Image, longest: int) -> tuple[int, int]:
-    """Return the (height, width) of an image reduced until no side is longer than this."""
-    factor = min(1.0, longest / max(image.size))
-    return max(1, round(image.height * factor)), max(1, round(image.width * factor))
-
-
-def _center(width: int, height: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the largest central box (left, top, right, bottom) with the proportions of a (height, width)."""
-    box_width = min(width, max(1, round(height * shape[1] / shape[0])))
-    box_height = min(height, max(1, round(width * shape[0] / shape[1])))
-    left, top = (width - box_width) // 2, (height - box_height) // 2
-    return left, top, left + box_width, top + box_height
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -1,18 +1,19 @@
-"""Turning images upright, as the EXIF block of their file says."""
+"""Turning images upright, as their metadata says."""
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..support import require
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["jpeg_exif", "upright"]
+__all__ = ["orientation", "upright"]
 
-# EXIF orientation (EXIF 2.3, tag 0x0112) -> Pillow's transposition that turns the image upright.
+_TAG = 0x0112
+
+# EXIF orientation (EXIF 2.3) -> Pillow's transposition that turns the image upright.
 _UPRIGHT = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -24,45 +25,22 @@ _UPRIGHT = {
 }
 
 
-def jpeg_exif(data: bytes) -> bytes | None:
-    """Return the EXIF block of a JPEG, found by walking its segments up to the first scan."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == 0xDA:
-            break
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return data[at + 4 : end]
-        at = end
-    return None
+def orientation(image: Image.Image) -> int:
+    """Return how an image lies, 1 (upright) to 8, from where `PIL.ImageOps.exif_transpose` takes it.
 
-
-def upright(image: Image.Image, exif: Any) -> Image.Image:
-    """Return an image turned as an EXIF block says; as it is, where there is none."""
-    name = _UPRIGHT.get(_orientation(exif)) if isinstance(exif, bytes) else None
-    return image if name is None else image.transpose(require("PIL.Image", "encoder").Transpose[name])
-
-
-def _orientation(exif: bytes) -> int:
-    """Return tag 0x0112 of an EXIF block; 1 (upright) when there is none or the block is damaged.
-
-    Pillow's reader would parse every tag of the block and warn about each that is damaged.
+    That is EXIF wherever a format has it and whatever its type, or else XMP. Where it is damaged, or says what does
+    not exist, the image counts as upright.
     """
-    block = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
-    if order is None:
-        return 1
     try:
-        (start,) = struct.unpack_from(order + "I", block, 4)
-        (n_tags,) = struct.unpack_from(order + "H", block, start)
-        for at in range(start + 2, start + 2 + 12 * n_tags, 12):
-            tag, kind, count, value = struct.unpack_from(order + "HHIH", block, at)
-            if tag == 0x0112:
-                return int(value) if (kind, count) == (3, 1) else 1
-    except struct.error:
-        pass
-    return 1
+        value = image.getexif().get(_TAG, 1)
+    except Warning:
+        raise  # of a caller's filters; read again without them
+    except Exception:  # damaged metadata can raise nearly anything in Pillow
+        return 1
+    return next((number for number in _UPRIGHT if number == value), 1)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return an image turned upright; as it is, where it is."""
+    name = _UPRIGHT.get(orientation(image))
+    return image if name is None else image.transpose(require("PIL.Image", "encoder").Transpose[name])

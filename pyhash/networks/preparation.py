@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, cast, get_args
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncoderError
-from ..images import CROPS, MAX_PIXELS, RESIZES, Crop, PixelBudget, Resize, as_shape, load
+from ..images import CROPS, MAX_PIXELS, RESIZES, Crop, Decoded, PixelBudget, Resize, Source, as_shape, opened
 from .nodes import FLOAT, UINT8, Emitter
 
 __all__ = ["PRESETS", "ChannelOrder", "Layout", "Preparation"]
@@ -127,17 +128,24 @@ class Preparation:
         """Return what of it changes an image's code, as a fingerprint takes it; decoding aside."""
         return {key: getattr(self, key) for key in _KEYS}
 
-    def load(self, source: Any, budget: PixelBudget | None = None) -> NDArray[np.uint8]:
-        """Decode an image into pixels for `apply`, uint8 RGB (height, width, 3); see `pyhash.images.load`."""
-        return load(
+    def opened(self, source: Source, budget: PixelBudget | None = None) -> AbstractContextManager[Decoded]:
+        """Decode an image, for `pixels` and for all else that is made of it; see `pyhash.images.opened`."""
+        enough = [2 * side for side in self.shape]
+        return opened(
             source,
-            size=self.shape,
-            resize=self.resize,
-            crop=self.crop,
-            fast_jpeg=self.fast_jpeg,
+            at_least=(enough[0], enough[1]) if self.fast_jpeg else None,
             max_pixels=self.max_pixels,
             budget=budget,
         )
+
+    def pixels(self, image: Decoded) -> NDArray[np.uint8]:
+        """Return what `apply` takes of a decoded image: uint8 RGB (height, width, 3)."""
+        return image.pixels(self.shape, resize=self.resize, crop=self.crop)
+
+    def load(self, source: Source, budget: PixelBudget | None = None) -> NDArray[np.uint8]:
+        """Decode an image into pixels for `apply`, uint8 RGB (height, width, 3)."""
+        with self.opened(source, budget) as image:
+            return self.pixels(image)
 
     def apply(self, pixels: NDArray[np.uint8], dtype: type[np.generic]) -> NDArray[Any]:
         """Turn uint8 RGB (n, height, width, 3) into what the network takes."""

@@ -86,7 +86,7 @@ def test_a_named_pipe_is_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "PPM"])
-def test_truncated_files(jpeg_decoder, kind):
+def test_truncated_files(kind):
     data = encoded(Image.fromarray(photo()), kind)
     assert reason_of(data[: len(data) // 2]).startswith(("truncated: ", "damaged: "))
 
@@ -128,7 +128,7 @@ def bomb(kind, width, height):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
-def test_decompression_bombs_are_refused_before_decoding(jpeg_decoder, kind):
+def test_decompression_bombs_are_refused_before_decoding(kind):
     reason = reason_of(bomb(kind, 65000, 60000))
     assert reason == "65000 x 60000 pixels, over the limit of 178,956,970 pixels"
 
@@ -140,13 +140,13 @@ def test_the_limit_can_be_set():
     assert reason_of(data, max_pixels=2399) == "60 x 40 pixels, over the limit of 2,399 pixels"
 
 
-def test_pictures_over_pillows_warning_limit_pass_without_a_warning(jpeg_decoder, monkeypatch):
+def test_pictures_over_pillows_warning_limit_pass_without_a_warning(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     for kind in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"):
         assert load(encoded(Image.fromarray(photo()), kind), size=8).shape == (8, 8, 3)
 
 
-def test_metadata_that_pillow_warns_about_does_not_matter(jpeg_decoder):
+def test_metadata_that_pillow_warns_about_does_not_matter():
     """Under ``-W error`` the picture comes out as it does otherwise."""
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHII", 0x010F, 2, 90000, 500)
     data = encoded(Image.fromarray(photo()), "JPEG", exif=exif)

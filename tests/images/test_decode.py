@@ -10,9 +10,9 @@ pytest.importorskip("PIL")
 from photographs import AVIF, encoded, photo
 from PIL import Image, ImageOps
 
+from pyhash import images
 from pyhash.errors import ImageError
-from pyhash.images import decode as images
-from pyhash.images import decoder_identity, load
+from pyhash.images import decode, decoder_identity, load
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "PPM", "WEBP", "JPEG2000"])
@@ -45,47 +45,15 @@ def test_the_first_frame_is_taken(kind):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 2}], ids=str)
-def test_jpeg_is_decoded_as_pillow_does(jpeg_decoder, mode, options):
+def test_jpeg_is_decoded_as_pillow_does(mode, options):
     data = encoded(Image.fromarray(photo(61, 43)).convert(mode), "JPEG", **options)
     with Image.open(io.BytesIO(data)) as picture:
         np.testing.assert_array_equal(load(data), np.asarray(picture.convert("RGB")))
 
 
-def test_jpeg_stored_as_rgb(jpeg_decoder):
+def test_jpeg_stored_as_rgb():
     data = encoded(Image.fromarray(photo()), "JPEG", keep_rgb=True, quality=100)
     assert np.abs(load(data).astype(int) - photo()).max() < 6
-
-
-def test_both_jpeg_decoders_give_the_same_pixels(monkeypatch):
-    pytest.importorskip("simplejpeg")
-    rng = np.random.default_rng(0)
-    pictures = []
-    for width, height in [(1, 1), (7, 3), (16, 16), (33, 129), (200, 150)]:
-        for quality in (30, 95):
-            noise = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
-            pictures.append(encoded(noise, "JPEG", quality=quality, subsampling=int(rng.integers(3))))
-    with_simplejpeg = [load(data, size=16) for data in pictures]
-    monkeypatch.setattr(images, "_simplejpeg", lambda: None)
-    np.testing.assert_array_equal(with_simplejpeg, [load(data, size=16) for data in pictures])
-
-
-def test_another_jpeg_decoder_is_not_used(monkeypatch):
-    """One that decodes to other pixels than Pillow must not decide the codes."""
-    simplejpeg = pytest.importorskip("simplejpeg")
-    decode = simplejpeg.decode_jpeg
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda data, raw: decode(data, raw) ^ 1)
-    images._simplejpeg.cache_clear()
-    assert images._simplejpeg() is None
-    images._simplejpeg.cache_clear()
-
-
-def test_decoder_identity_does_not_depend_on_simplejpeg(monkeypatch):
-    decoder_identity.cache_clear()
-    identity = decoder_identity()
-    decoder_identity.cache_clear()
-    monkeypatch.setattr(images, "_simplejpeg", lambda: None)
-    assert decoder_identity() == identity
-    assert len(identity) == 16
 
 
 def test_decoder_identity_sees_another_resize(monkeypatch):
@@ -211,7 +179,7 @@ def test_longest_side(own, longest, shape, fast_jpeg):
         load(data, size=3, longest=4)
 
 
-def test_threads_decode_alike(tmp_path, jpeg_decoder):
+def test_threads_decode_alike(tmp_path):
     data = [
         encoded(Image.fromarray(photo(100, 80, seed)), kind) for seed, kind in enumerate(["JPEG", "PNG", "WEBP"] * 4)
     ]
@@ -225,6 +193,6 @@ def test_without_pillow_the_error_says_what_to_install(monkeypatch):
     def missing(module, extra):
         raise ImportError(f"pip install 'pyhash-retrieval[{extra}]'")
 
-    monkeypatch.setattr(images, "require", missing)
+    monkeypatch.setattr(decode, "require", missing)
     with pytest.raises(ImportError, match=r"pyhash-retrieval\[encoder\]"):
         load(photo())

@@ -13,7 +13,6 @@ from photographs import encoded, photo
 from PIL import Image, ImageOps
 
 from pyhash.images import load
-from pyhash.images.orientation import _orientation
 
 ORIENTATIONS = range(1, 9)
 
@@ -26,7 +25,7 @@ def exif_with_orientation(value, order="<"):
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_exif_orientation_is_applied(jpeg_decoder, kind, orientation):
+def test_exif_orientation_is_applied(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(photo()), kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
@@ -36,22 +35,17 @@ def test_exif_orientation_is_applied(jpeg_decoder, kind, orientation):
     np.testing.assert_array_equal(load(data), expected)
 
 
-@pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_orientation_of_both_byte_orders(order, orientation):
-    assert _orientation(exif_with_orientation(orientation, order)) == orientation
-
-
 @given(st.data())
 @settings(max_examples=200, deadline=None)
-def test_damaged_exif_is_upright_or_an_orientation(data):
+def test_damaged_exif_does_not_keep_an_image_from_being_read(data):
     exif = bytearray(exif_with_orientation(6))
     for at in data.draw(st.lists(st.integers(0, len(exif) - 1), max_size=4)):
         exif[at] = data.draw(st.integers(0, 255))
-    _orientation(bytes(exif[: data.draw(st.integers(0, len(exif)))]))
+    exif = bytes(exif[: data.draw(st.integers(0, len(exif)))])
+    assert load(encoded(Image.fromarray(photo()), "JPEG", exif=exif)).shape in {(40, 60, 3), (60, 40, 3)}
 
 
-def test_an_orientation_that_does_not_exist_is_upright(jpeg_decoder):
+def test_an_orientation_that_does_not_exist_is_upright():
     data = encoded(Image.fromarray(photo()), "JPEG", exif=exif_with_orientation(9))
     assert load(data).shape == (40, 60, 3)
 

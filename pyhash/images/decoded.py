@@ -1,0 +1,140 @@
+"""An image in memory, and what is made of it: pixels for a network, its look, a thumbnail."""
+
+from __future__ import annotations
+
+import io
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..support import require
+from .looks import Look, look_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["CROPS", "RESIZES", "THUMBNAIL_SIDE", "Crop", "Decoded", "Resize", "as_shape", "check_how"]
+
+Resize = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Crop = Literal["squash", "center"]
+
+RESIZES: tuple[Resize, ...] = get_args(Resize)
+"""Pillow's resampling filters; all but ``nearest`` average over the area that a resulting pixel covers."""
+
+CROPS: tuple[Crop, ...] = get_args(Crop)
+"""``squash`` resizes the whole image; ``center`` its largest central part of the wanted proportions."""
+
+THUMBNAIL_SIDE = 160
+"""The longest side of a thumbnail, in pixels."""
+
+_SMALL = 256
+"""Looks and thumbnails are made of an image reduced by whole numbers, whose shorter side is still this."""
+
+
+class Decoded:
+    """An image in memory, upright, in 8 bits and the colours of sRGB.
+
+    Made by `opened`, and of use in its block alone.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Of mode L, RGB, RGBX, or RGBa (colour multiplied by alpha).
+    """
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+
+    def pixels(
+        self,
+        size: int | tuple[int, int] | None = None,
+        *,
+        longest: int | None = None,
+        resize: Resize = "bilinear",
+        crop: Crop = "squash",
+    ) -> NDArray[np.uint8]:
+        """Return the image as RGB on white; see `load` for the arguments.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8, shape (height, width, 3).
+        """
+        check_how(resize, crop)
+        image = self._image
+        shape = None if size is None else as_shape(size)
+        if longest is not None:
+            shape = _within(image, longest)
+        if shape is not None and shape != (image.height, image.width):
+            resampling = require("PIL.Image", "encoder").Resampling[resize.upper()]
+            box = _center(image.width, image.height, shape) if crop == "center" else None
+            image = image.resize((shape[1], shape[0]), resampling, box)
+        return _on_white(image)
+
+    def look(self) -> Look:
+        """Return how the image looks, by which copies of it are found."""
+        return look_of(self._small.convert("L"))
+
+    def thumbnail(self) -> bytes:
+        """Return a small image as a JPEG file without metadata, its longest side at most 160 pixels."""
+        height, width = _within(self._small, THUMBNAIL_SIDE)
+        image = self._small.resize((width, height), require("PIL.Image", "encoder").Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=75)
+        return buffer.getvalue()
+
+    @cached_property
+    def _small(self) -> Image.Image:
+        """The image on white, of mode L or RGB, reduced by averaging whole pixels."""
+        factor = max(1, min(self._image.size) // _SMALL)
+        image = self._image.reduce(factor) if factor > 1 else self._image
+        if image.mode in ("L", "RGB"):
+            return image
+        flat: Image.Image = require("PIL.Image", "encoder").fromarray(_on_white(image))
+        return flat
+
+
+def check_how(resize: str, crop: str) -> None:
+    """Raise ValueError where a filter or a crop is none."""
+    if resize not in RESIZES:
+        raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}")
+    if crop not in CROPS:
+        raise ValueError(f"crop must be one of {', '.join(CROPS)}, got {crop!r}")
+
+
+def as_shape(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) for a side or a (height, width), or raise ValueError."""
+    shape = size if isinstance(size, (tuple, list)) else (size, size)
+    if len(shape) != 2 or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in shape):
+        raise ValueError(f"size must be a number of pixels of at least 1, or (height, width), got {size!r}")
+    return int(shape[0]), int(shape[1])
+
+
+def _on_white(image: Image.Image) -> NDArray[np.uint8]:
+    """Return an image as RGB in an array of its own."""
+    pixels: NDArray[Any] = np.asarray(image)
+    if image.mode == "L":
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    if image.mode == "RGBa":
+        # Colour is already multiplied by alpha, so what is missing up to 255 is white. Filters with
+        # negative lobes overshoot.
+        white = 255 - pixels[:, :, 3:].astype(np.int16)
+        return np.minimum(pixels[:, :, :3] + white, 255).astype(np.uint8)
+    rgb: NDArray[np.uint8] = pixels[:, :, :3].copy()
+    return rgb
+
+
+def _within(image: Image.Image, longest: int) -> tuple[int, int]:
+    """Return the (height, width) of an image reduced until no side is longer than this."""
+    factor = min(1.0, longest / max(image.size))
+    return max(1, round(image.height * factor)), max(1, round(image.width * factor))
+
+
+def _center(width: int, height: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the largest central box (left, top, right, bottom) with the proportions of a (height, width)."""
+    box_width = min(width, max(1, round(height * shape[1] / shape[0])))
+    box_height = min(height, max(1, round(width * shape[0] / shape[1])))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
