@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,9 @@ from .errors import ImageError, LabelError
 from .images import walk
 
 __all__ = ["LabelError", "Labelled", "Labels", "as_labels", "read_labels"]
+
+_T = TypeVar("_T")
+_DELIMITERS = ",;\t|"
 
 Labels = ArrayLike | Mapping[str, ArrayLike]
 """Labels as arrays: one a level, or a bare one; of integers or strings, one an image."""
@@ -76,7 +80,11 @@ class Labelled:
 
 
 def read_labels(
-    folder: str | os.PathLike[str], source: str | os.PathLike[str] | None, levels: Sequence[str]
+    folder: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None,
+    levels: Sequence[str],
+    *,
+    classes: Collection[str] | None = None,
 ) -> Labelled:
     """List the images of a folder with their labels.
 
@@ -87,14 +95,19 @@ def read_labels(
     source : "folders", path or None
         - ``"folders"``: the folder that an image lies in is its class, and the folders around that one its coarser
           groups, ``GROUP/CLASS/image.jpg``. With fewer folders than levels only the finest levels have labels.
-        - a CSV file with a column ``path`` (from `folder`, or absolute) and a column for each level.
-        - a CSV file without such a column: a tree. Its first column holds the names of class folders, the others, named
+        - a CSV file with a column ``path`` (from `folder`, or absolute) and a column for each level. Columns may be
+          separated by commas, semicolons, tabs or bars; a first column of another name whose values are files is that
+          of the paths.
+        - a CSV file without paths: a tree. Its first column holds the names of class folders, the others, named
           like the levels, the groups that a class belongs to; the finest level may be missing, it is the class.
         - a JSON file: a tree as nested objects, groups around lists of class folders, the outermost groups being the
           first level: ``{"animal": ["cat", "dog"], "vehicle": ["car"]}``.
         - None: no labels.
     levels : sequence of str
         Names of the levels, from coarse to fine.
+    classes : collection of str, optional
+        The finest labels of other images that these are compared with. Folders around all are then left out or kept
+        as that needs, and the images may be of one class.
 
     Returns
     -------
@@ -103,7 +116,7 @@ def read_labels(
     Raises
     ------
     LabelError
-        When there are no images, an image has no label, or a level has no labels and is not a coarser one.
+        When there are no images, an image has no label or two, or a level has no labels and is not a coarser one.
     OSError
         When a file or the folder cannot be read.
     """
@@ -114,7 +127,7 @@ def read_labels(
         files, failed = _images(folder)
         return Labelled(files, {}, failed)
     if source == "folders":
-        return _from_folders(folder, levels)
+        return _from_folders(folder, levels, classes)
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -122,7 +135,7 @@ def read_labels(
         raise LabelError(f"{path.name} is not UTF-8: {error}") from error
     if path.suffix.lower() == ".json":
         try:
-            leaves = dict(_leaves(json.loads(text)))
+            leaves = _unique(_leaves(json.loads(text)), path.name)
         except json.JSONDecodeError as error:
             raise LabelError(f"{path.name} is not JSON: {error}") from error
         outer = levels[:-1]
@@ -130,22 +143,72 @@ def read_labels(
             name: {level: groups[min(number, len(groups) - 1)] for number, level in enumerate(outer)}
             for name, groups in leaves.items()
         }
-        return _from_tree(folder, tree, levels)
-    try:
-        table = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise LabelError(f"{path.name} is not CSV: {error}") from error
-    rows = [{key: value for key, value in row.items() if key} for row in table]
-    if not any(rows):
-        raise LabelError(f"{path.name} holds no rows")
-    if "path" in rows[0]:
-        bare = next((number for number, row in enumerate(rows, 1) if not row["path"]), None)
-        if bare is not None:
-            raise LabelError(f"row {bare} of {path.name} has no path")
-        files = [os.path.join(folder, row["path"]) for row in rows]
-        return Labelled(files, _columns(rows, [column for column in rows[0] if column != "path"], levels, path.name))
+        return _from_tree(folder, tree, levels, path.name)
+    rows = _table(text, path.name)
+    key = _path_column(rows, folder)
+    if key is not None:
+        return _from_paths(folder, rows, key, levels, path.name)
     key = next(iter(rows[0]))
-    return _from_tree(folder, {row[key]: row for row in rows}, levels)
+    return _from_tree(folder, _unique(((row[key], row) for row in rows), path.name), levels, path.name, key)
+
+
+def _table(text: str, source: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file by the names of its columns, whatever separates these."""
+    header = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=header.count)  # the first of them where there is none
+    try:
+        table = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as error:
+        raise LabelError(f"{source} is not CSV: {error}") from error
+    rows = [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in table]
+    if not any(rows):
+        raise LabelError(f"{source} holds no rows")
+    return rows
+
+
+def _path_column(rows: list[dict[str, str]], folder: Path) -> str | None:
+    """Return the column that holds paths: the one called so, or the first one if there are such files."""
+    named = next((column for column in rows[0] if column.lower() == "path"), None)
+    if named is not None:
+        return named
+    first = next(iter(rows[0]))
+    return first if any(os.path.isfile(folder / row[first]) for row in rows) else None
+
+
+def _from_paths(folder: Path, rows: list[dict[str, str]], key: str, levels: Sequence[str], source: str) -> Labelled:
+    bare = next((number for number, row in enumerate(rows, 1) if not row[key]), None)
+    if bare is not None:
+        raise LabelError(f"row {bare} of {source} has no path")
+    labels = _columns(rows, [column for column in rows[0] if column != key], levels, source)
+    files = [os.path.join(folder, row[key]) for row in rows]
+    kept: dict[tuple[int, int] | str, int] = {}  # by the file itself: one image can have several paths
+    for row, file in enumerate(files):
+        first = kept.setdefault(_identity(file), row)
+        for level, values in labels.items():
+            if values[first] != values[row]:
+                raise LabelError(
+                    f"rows {first + 1} and {row + 1} of {source} give one image, {rows[row][key]!r}, two labels of the "
+                    f"level {level!r}, {values[first]!r} and {values[row]!r}: keep one of them"
+                )
+    return Labelled(files, labels).take(kept.values())
+
+
+def _identity(file: str) -> tuple[int, int] | str:
+    """Return what is the same for all names of a file."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return os.path.abspath(file)  # it will be told when the file is read
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(file)
+
+
+def _unique(pairs: Iterable[tuple[str, _T]], source: str) -> dict[str, _T]:
+    """Return the classes of a tree; LabelError when one of them is said to lie in two places."""
+    found: dict[str, _T] = {}
+    for name, groups in pairs:
+        if found.setdefault(name, groups) != groups:
+            raise LabelError(f"{source} lists the class {name!r} twice, in different groups: keep one of them")
+    return found
 
 
 def _images(folder: Path) -> tuple[list[str], list[ImageError]]:
@@ -160,11 +223,17 @@ def _why_none(failed: list[ImageError]) -> str:
     return f" that can be read; {failed[0]}" if failed else ""
 
 
-def _from_folders(folder: Path, levels: Sequence[str]) -> Labelled:
+def _from_folders(folder: Path, levels: Sequence[str], classes: Collection[str] | None) -> Labelled:
     files, failed = _images(folder)
     parts = [Path(file).relative_to(folder).parent.parts for file in files]
-    while len({part[:1] for part in parts}) == 1 and parts[0]:  # such as one folder "train" around all
-        parts = [part[1:] for part in parts]
+    places = zip(*parts, strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda names: len(set(names)) == 1, places))  # such as "train"
+    if classes is not None:
+        # As many as leave labels that the others have; a folder that holds one class only is no folder around it.
+        deepest = min(map(len, parts))
+        fits = {n: sum("/".join(part[n:]) in classes for part in parts) for n in range(min(shared + 1, deepest))}
+        shared = max(fits, key=lambda n: (fits[n], n), default=shared)
+    parts = [part[shared:] for part in parts]
     bare = next((file for file, part in zip(files, parts, strict=True) if not part), None)
     if bare is not None:
         raise LabelError(f"expected one folder per class (at least two); {bare} is not inside a class folder")
@@ -174,14 +243,27 @@ def _from_folders(folder: Path, levels: Sequence[str]) -> Labelled:
     for number, level in enumerate(known):
         rest = len(known) - 1 - number  # folders that are inside the one of this level
         labels[level] = ["/".join(part[: len(part) - rest]) for part in parts]
+    kept: dict[tuple[int, int] | str, int] = {}
+    for row, file in enumerate(files):
+        first = kept.setdefault(_identity(file), row)
+        if parts[first] != parts[row]:
+            raise LabelError(f"{files[first]} and {file} are one image (a link) in two classes: remove one of them")
     return Labelled(files, labels, failed)
 
 
-def _from_tree(folder: Path, tree: dict[str, dict[str, str]], levels: Sequence[str]) -> Labelled:
+def _from_tree(
+    folder: Path, tree: dict[str, dict[str, str]], levels: Sequence[str], source: str, key: str = ""
+) -> Labelled:
     files, failed = _images(folder)
+    names = [Path(file).parent.name for file in files]
+    if key and not tree.keys() & set(names):
+        raise LabelError(
+            f"{source} must have a column 'path' with files of {os.fspath(folder)}, or a first column with the names "
+            f"of its class folders; its columns are {', '.join(map(repr, next(iter(tree.values()))))}, and {key!r} "
+            f"holds neither, {next(iter(tree))!r} for example"
+        )
     rows = []
-    for file in files:
-        name = Path(file).parent.name
+    for name, file in zip(names, files, strict=True):
         if name not in tree:
             raise LabelError(f"the tree of classes has no class {name!r}, the folder of {file}")
         rows.append({**tree[name], "": name})
@@ -199,7 +281,8 @@ def _columns(
         rows, columns = [{levels[0]: row[columns[0]]} for row in rows], [levels[0]]
     if levels[-1] not in columns:
         raise LabelError(
-            f"{source} must have a column for the level {levels[-1]!r}, got {', '.join(columns) or 'none'}"
+            f"{source} must have a column for the level {levels[-1]!r}, got {', '.join(columns) or 'none'}: "
+            "rename a column, or call the level after it"
         )
     labels = {level: [row[level] for row in rows] for level in levels if level in columns}
     for level, values in labels.items():

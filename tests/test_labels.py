@@ -195,3 +195,67 @@ def test_any_json_gives_labels_or_a_label_error(
     assert set(labelled.labels) <= set(levels)
     assert levels[-1] in labelled.labels
     assert all(len(values) == len(labelled.files) == 2 for values in labelled.labels.values())
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", " , "])
+def test_columns_may_be_separated_otherwise(animals: Path, tmp_path: Path, separator: str) -> None:
+    table = tmp_path / "labels.csv"
+    for header in ("path", "Path", "file name"):  # the values say what it is
+        rows = [[header, "coarse", "fine"], ["cat/1.jpg", "animal, tame", "cat"], ["car/1.webp", "vehicle", "car"]]
+        if separator == " , ":
+            rows[1][1] = '"animal, tame"'
+        table.write_text("".join(f"{separator.join(row)}\r\n" for row in rows))
+        labelled = read_labels(animals, table, LEVELS)
+        assert by_name(labelled, animals, "coarse") == {"cat/1.jpg": "animal, tame", "car/1.webp": "vehicle"}
+
+
+def test_a_table_that_is_neither_says_what_it_has(animals: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("id;kind\n17;cat\n18;dog\n")
+    message = r"'path' with files of .* class folders; its columns are 'id', 'kind', and 'id' holds neither, '17' for"
+    with pytest.raises(LabelError, match=message):
+        read_labels(animals, table, LEVELS)
+
+
+def test_an_image_has_one_label(animals: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("path,fine\ncat/1.jpg,cat\ncat/2.JPG,cat\n./cat/1.jpg,cat\n")
+    assert [Path(file).name for file in read_labels(animals, table, LEVELS).files] == ["1.jpg", "2.JPG"]
+    table.write_text("path,fine\ncat/1.jpg,cat\ncat/2.JPG,cat\ncat/../cat/1.jpg,dog\n")
+    message = (
+        r"rows 1 and 3 of labels.csv give one image, 'cat/../cat/1.jpg', two labels of the level 'fine', 'cat' and"
+    )
+    with pytest.raises(LabelError, match=message):
+        read_labels(animals, table, LEVELS)
+    (animals / "dog/also.jpg").symlink_to(animals / "cat/1.jpg")
+    with pytest.raises(LabelError, match=r"cat/1\.jpg and .*dog/also\.jpg are one image .a link. in two classes"):
+        read_labels(animals, "folders", LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.json", '{"animal": ["cat", "dog"], "thing": ["car", "dog"]}'), ("a.csv", "c,coarse\ncat,a\ndog,a\ndog,b\n")],
+)
+def test_a_class_has_one_place_in_a_tree(animals: Path, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(LabelError, match=rf"{name} lists the class 'dog' twice, in different groups"):
+        read_labels(animals, tmp_path / name, LEVELS)
+
+
+def test_images_of_one_class_beside_others(tmp_path: Path) -> None:
+    """What is compared with other images needs their labels, however few of them it has."""
+    touch(tmp_path, "all/train/pets/cat/1.jpg", "all/train/pets/dog/1.jpg", "all/train/farm/cat/1.jpg")
+    classes = set(read_labels(tmp_path / "all", "folders", LEVELS).labels["fine"])
+    for place, fine in {
+        "one/cat/1.jpg": "cat",  # not among them: as it stands
+        "two/pets/cat/1.jpg": "pets/cat",
+        "three/test/farm/cat/1.jpg": "farm/cat",
+    }.items():
+        root = touch(tmp_path, place) / place.split("/")[0]
+        assert read_labels(root, "folders", LEVELS, classes=classes).labels["fine"] == [fine]
+        with pytest.raises(LabelError, match="at least two"):
+            read_labels(root, "folders", LEVELS)
+    root = touch(tmp_path / "four", "pets/cat/1.jpg", "pets/dog/1.jpg")
+    assert read_labels(root, "folders", LEVELS, classes=classes).labels["fine"] == ["pets/cat", "pets/dog"]
+    with pytest.raises(LabelError, match="at least two"):
+        read_labels(touch(tmp_path / "five", "1.jpg"), "folders", LEVELS, classes=classes)

@@ -109,8 +109,11 @@ def evaluate_folder(
     if encoder is None or isinstance(encoder, (str, os.PathLike)):
         encoder = Encoder(encoder)
     names = list(levels) if levels is not None else list(encoder.levels)
-    asked = read_labels(queries, labels, names)
-    stored = asked if database is None else read_labels(database, database_labels or labels, names)
+    if database is None:
+        asked = stored = read_labels(queries, labels, names)
+    else:
+        stored = read_labels(database, database_labels or labels, names)
+        asked = read_labels(queries, labels, names, classes=set(stored.labels[names[-1]]))
     unlisted = asked.failed if database is None else [*asked.failed, *stored.failed]
     if max_queries is not None and max_queries < len(asked.files):
         asked = asked.take(np.sort(np.random.default_rng(seed).choice(len(asked.files), max_queries, replace=False)))

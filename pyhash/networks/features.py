@@ -190,6 +190,9 @@ def _settle_batch(model: ModelProto, exported: int | None) -> None:
             value.type.tensor_type.shape.dim[0].dim_value = fixed
         opened = Session(serialized(model), optimize=False)  # so that an error has the name of a node of the network
         together = opened.run([FEATURES], {IMAGES: np.resize(noise, (fixed, height, width, 3))})[0]
+    width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    if together.shape[1:] != (width,):
+        raise GraphError(f"features must be {width} numbers an image, got {list(together.shape[1:])}: name other taps")
     if not np.isfinite(together).all():
         raise GraphError("the network returns NaN or infinity for a random image; check preprocess")
 

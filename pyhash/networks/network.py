@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import GraphError
 from ..images import as_shape
 from ..support import require
-from .nodes import DTYPES, FLOATS, attribute_of, inputs_of
+from .nodes import DTYPES, FLOATS, attribute_of, inputs_of, prune
 from .onnx_file import read_model, serialized
 from .preparation import Layout
 from .session import Session
@@ -26,13 +26,14 @@ from .session import Session
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-__all__ = ["Network", "Tap", "spatial"]
+__all__ = ["ONE_INPUT", "Network", "Tap", "spatial"]
 
 _CHANNELS_FIRST = {
     *("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "FusedConv"),
     *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "DepthToSpace", "SpaceToDepth"),
     *("QLinearConv", "ConvInteger", "GlobalLpPool"),
 }
+ONE_INPUT = "only networks with one image input can be read; export it with that input made a constant"
 _SHUFFLES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Cast", "Identity", "Dropout"}
 
 
@@ -182,6 +183,17 @@ class Network:
         return found
 
     @cached_property
+    def others(self) -> dict[str, str]:
+        """Return the tensors that another input is needed for, each with that input and what it takes."""
+        inputs = [value for value in self.model.graph.input if value.name != self.input]
+        found = {value.name: f"{value.name!r} {_describe(value)}" for value in inputs}
+        for node in self.model.graph.node if found else ():
+            other = next((found[name] for name in inputs_of(node) if name in found), None)
+            if other is not None:
+                found.update((name, other) for name in node.output if name)
+        return found
+
+    @cached_property
     def shapes(self) -> dict[str, tuple[tuple[int, ...], int]]:
         """Return shape and element type of every tensor that depends on the image.
 
@@ -193,7 +205,7 @@ class Network:
             tensor = value.type.tensor_type
             if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
                 found[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim), tensor.elem_type
-        missing = [name for name in self.carriers if name not in found]
+        missing = [name for name in self.carriers if name not in found and name not in self.others]
         if missing:
             try:
                 found.update(self._run_shapes(missing))
@@ -226,15 +238,10 @@ class Network:
         probe = onnx.ModelProto()
         probe.CopyFrom(self.model)
         del probe.graph.output[:]
-        probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        outputs = [onnx.ValueInfoProto(name=name) for name in names]
+        prune(probe, next(value for value in probe.graph.input if value.name == self.input), outputs)
         feeds = {self.input: np.zeros(self.input_shape, DTYPES[self.dtype])}
         opened = Session(serialized(probe), optimize=False)
-        unfed = [value.name for value in opened.inputs if value.name not in feeds]
-        if unfed:
-            raise GraphError(
-                f"the network also needs the inputs {', '.join(map(repr, unfed))}; "
-                "only networks with one image input are supported"
-            )
         types = {np.dtype(dtype): element for element, dtype in DTYPES.items()}
         found = {}
         for name, array in zip(probe.graph.output, opened.run(None, feeds), strict=True):
@@ -309,6 +316,8 @@ class Network:
             return "does not depend on the image" if name in self._made() else "is not in the network"
         if name == self.input:
             return "is the image itself"
+        if name in self.others:
+            return f"also needs the input {self.others[name]}: {ONE_INPUT}"
         if name not in self.shapes:
             return f"has no known shape: {self._no_shapes}"
         shape, element = self.shapes[name]

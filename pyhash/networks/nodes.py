@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -140,9 +141,52 @@ def _title(node: Any) -> str:
 
 
 def _all_names(model: ModelProto) -> set[str]:
-    graph = model.graph
-    names = {name for node in graph.node for name in (node.name, *node.output, *inputs_of(node))}
-    return names.union(value.name for value in (*graph.input, *graph.output, *graph.initializer))
+    return set(_names_in(model.graph))
+
+
+def _names_in(graph: GraphProto) -> Iterator[str]:
+    """Yield every name of a graph and of those inside its nodes: in ONNX a name means one thing in all of them."""
+    for node in graph.node:
+        yield from (node.name, *node.input, *node.output)
+        for inner in subgraphs(node):
+            yield from _names_in(inner)
+    yield from (value.name for value in (*graph.input, *graph.output, *graph.initializer))
+    yield from (tensor.values.name for tensor in graph.sparse_initializer)
+
+
+def sort_nodes(graph: GraphProto) -> None:
+    """Put nodes behind those that they read, in graphs inside them too; what is in order keeps its order.
+
+    Raises
+    ------
+    GraphError
+        When nodes read each other in a circle.
+    """
+    nodes = list(graph.node)
+    maker = {name: number for number, node in enumerate(nodes) for name in node.output if name}
+    before = [{maker[name] for name in inputs_of(node) if name in maker} for node in nodes]
+    if any(source >= number for number, sources in enumerate(before) for source in sources):
+        readers: list[list[int]] = [[] for _ in nodes]
+        for number, sources in enumerate(before):
+            for source in sources:
+                readers[source].append(number)
+        left = list(map(len, before))
+        ready = [number for number, count in enumerate(left) if not count]
+        order = []
+        while ready:
+            number = heapq.heappop(ready)
+            order.append(number)
+            for reader in readers[number]:
+                left[reader] -= 1
+                if not left[reader]:
+                    heapq.heappush(ready, reader)
+        if len(order) < len(nodes):
+            circle = next(number for number, count in enumerate(left) if count)
+            raise GraphError(f"node {_title(nodes[circle])} reads, through others, what it makes itself")
+        refill(graph.node, [nodes[number] for number in order])
+    for node in graph.node:
+        for inner in subgraphs(node):
+            sort_nodes(inner)
 
 
 def free_names(model: ModelProto, wanted: Iterable[str]) -> dict[str, str]:
@@ -166,5 +210,8 @@ def _rename(graph: Any, names: Mapping[str, str]) -> None:
             field[:] = [names.get(name, name) for name in field]
         for inner in subgraphs(node):
             _rename(inner, names)
-    for value in (*graph.input, *graph.output, *graph.initializer):
+    sparse = (tensor.values for tensor in graph.sparse_initializer)
+    for value in (*graph.input, *graph.output, *graph.initializer, *sparse):
         value.name = names.get(value.name, value.name)
+    for note in graph.quantization_annotation:
+        note.tensor_name = names.get(note.tensor_name, note.tensor_name)

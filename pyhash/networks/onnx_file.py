@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GraphError
 from ..support import files, require
 from .metadata import MODEL_MARKS
-from .nodes import opset
+from .nodes import opset, sort_nodes, subgraphs
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto, TensorProto
 
 MIN_OPSET = 11
 MAX_MODEL_BYTES = (1 << 31) - 1  # what a protobuf message can hold
@@ -40,18 +41,12 @@ def read_model(model: Any) -> ModelProto:
             raise
         except Exception as error:  # protobuf's DecodeError, whose module depends on its version
             raise GraphError(f"not an ONNX model: {error}") from error
-        if not isinstance(model, bytes):
-            try:
-                onnx.load_external_data_for_model(own, os.path.dirname(os.path.abspath(model)))
-            except (OSError, onnx.checker.ValidationError) as error:  # which one depends on what is wrong
-                raise _missing_data(own, error) from error
     else:
         raise TypeError(f"model must be a path, bytes or an onnx.ModelProto, got {type(model).__name__}")
     if not own.graph.node:
         raise GraphError("not an ONNX model, or an empty one: it has no nodes")
-    outside = [tensor for tensor in own.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    if outside:
-        raise _missing_data(own, "give the path of the model, so that the file beside it is found")
+    _load_weights(own, None if isinstance(model, (bytes, onnx.ModelProto)) else os.path.abspath(model))
+    sort_nodes(own.graph)
     if opset(own) < MIN_OPSET:
         own = lift(own, MIN_OPSET)
     if own.functions:
@@ -77,15 +72,56 @@ def lift(model: ModelProto, wanted: int) -> ModelProto:
     return lifted
 
 
-def _missing_data(model: ModelProto, reason: object) -> GraphError:
-    external = [
-        (tensor.name, entry.value)
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    ]
-    name, file = external[0] if external else ("?", "?")
-    return GraphError(f"the weights {name!r} lie in the file {file!r}, which cannot be read: {reason}")
+def _load_weights(model: ModelProto, path: str | None) -> None:
+    """Read the weights that lie in files beside the model's own, whose path is None where it came as bytes."""
+    onnx = require("onnx", "graph")
+    for tensor in _tensors(model.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        name = where.get("location", "")
+        try:
+            if path is None:
+                raise OSError("give the path of the model, so that the file beside it is found")
+            tensor.raw_data = _part_of(_beside(path, name), int(where.get("offset", 0)), where.get("length"))
+        except (OSError, ValueError) as error:
+            reason = f"the weights {tensor.name!r} lie in the file {name!r}, which cannot be read: {error}"
+            raise GraphError(reason) from error
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+
+
+def _beside(path: str, name: str) -> str:
+    """Return where the file lies that a model names, as hub caches keep both: under links to elsewhere."""
+    if not name or os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
+        raise OSError("its name must be that of a file beside the model")
+    folders = (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
+    files = [file for file in (os.path.join(folder, name) for folder in folders) if os.path.isfile(file)]
+    return files[0] if files else os.path.join(folders[0], name)
+
+
+def _part_of(file: str, start: int, length: str | None) -> bytes:
+    """Return some bytes of a file, to its end unless a length is given."""
+    with open(file, "rb") as opened:
+        opened.seek(start)
+        data = opened.read(-1 if length is None else int(length))
+    if length is not None and len(data) < int(length):
+        raise OSError(f"it is cut short: {length} bytes are wanted from byte {start} on, {len(data)} are there")
+    return data
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yield every tensor that a graph holds, those of its nodes and of the graphs inside them included."""
+    yield from graph.initializer
+    for tensor in graph.sparse_initializer:
+        yield from (tensor.values, tensor.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+        for inner in subgraphs(node):
+            yield from _tensors(inner)
 
 
 def _strip(model: ModelProto) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GraphError
-from .network import Network, Tap, spatial
+from .network import ONE_INPUT, Network, Tap, spatial
 from .nodes import inputs_of
 from .preparation import Layout
 
@@ -94,8 +94,14 @@ def chosen_taps(network: Network, n: int) -> list[Tap]:
     """Return what `choose_taps` does, of a network that was read already."""
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
+    ends = [value.name for value in network.model.graph.output if value.name in network.carriers]
+    if not ends:
+        raise GraphError(f"no output of the network depends on its image input {network.input!r}")
     chosen = stage_ends(network, n)
     if not chosen:
+        other = next((network.others[name] for name in ends if name in network.others), None)
+        if other is not None:
+            raise GraphError(f"the network also needs the input {other}: {ONE_INPUT}")
         raise GraphError(
             "could not choose layers automatically; pass their names in taps= (pyhash.networks.taps lists them)"
         )
@@ -130,8 +136,6 @@ def trunk(network: Network) -> list[Tap]:
         before.append(sources)
         depth.append(1 + max((depth[source] for source in sources if source >= 0), default=0) if sources else 0)
     ends = [carriers[value.name] for value in network.model.graph.output if value.name in carriers]
-    if not ends:
-        raise GraphError(f"no output of the network depends on its image input {network.input!r}")
     path = [max(ends, key=depth.__getitem__)]
     while any(source >= 0 for source in before[path[-1]]):
         path.append(max((s for s in before[path[-1]] if s >= 0), key=depth.__getitem__))

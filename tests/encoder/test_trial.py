@@ -105,3 +105,18 @@ def test_the_built_in_encoder_is_the_default(images: Path) -> None:
     pytest.importorskip("onnxruntime")
     report = evaluate_folder(images / "train", max_queries=3).report
     assert report.levels == dict(pyhash.Encoder().levels)
+
+
+def test_queries_of_one_class(images: Path, fake: Any) -> None:
+    """They are right where the database has that class, whatever folders lie around it."""
+    trial = evaluate_folder(images / "test" / "warm", images / "train" / "warm", fake)
+    assert trial.report.without_relevant == {"fine": 0}
+    only = images / "only"
+    (only / "warm").mkdir(parents=True)
+    (images / "test" / "warm" / "red").rename(only / "warm" / "red")
+    report = evaluate_folder(only, images / "train", fake).report
+    (asked, asked_labels), (stored, stored_labels) = labelled(only), labelled(images / "train")
+    expected = evaluate(asked, stored, asked_labels, stored_labels, levels=LEVELS)
+    assert (report.scores, report.without_relevant) == (expected.scores, {"coarse": 0, "fine": 0})
+    with pytest.raises(LabelError, match="at least two"):
+        evaluate_folder(only, encoder=fake)

@@ -127,6 +127,111 @@ def test_forms_of_a_model(tmp_path: Path) -> None:
         features_of(3)
 
 
+def test_links_of_a_hub_cache_are_followed(tmp_path: Path) -> None:
+    """Model and weights are links, beside each other, to files of other names elsewhere."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    onnx.save_model(
+        networks.resnet(), blobs / "a", save_as_external_data=True, location="model.onnx_data", size_threshold=0
+    )
+    (blobs / "model.onnx_data").rename(blobs / "b")
+    for name, blob in (("model.onnx", "a"), ("model.onnx_data", "b")):
+        (snapshot / name).symlink_to(Path("..", "..", "blobs", blob))
+    expected = features_of(networks.resnet()).SerializeToString()
+    assert features_of(snapshot / "model.onnx").SerializeToString() == expected
+    assert graph.choose_taps(snapshot / "model.onnx") == graph.choose_taps(networks.resnet())
+    (tmp_path / "link.onnx").symlink_to(snapshot / "model.onnx")  # nothing beside it, and all beside the target
+    (blobs / "model.onnx_data").symlink_to(blobs / "b")
+    assert features_of(tmp_path / "link.onnx").SerializeToString() == expected
+    (blobs / "b").write_bytes((blobs / "b").read_bytes()[:-1])
+    with pytest.raises(GraphError, match=r"'model.onnx_data', which cannot be read: it is cut short"):
+        features_of(snapshot / "model.onnx")
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/weights.bin", "a/../../weights.bin", ""])
+def test_weights_lie_beside_the_model(tmp_path: Path, location: str) -> None:
+    model = networks.resnet()
+    (tmp_path / "net").mkdir()
+    onnx.save_model(
+        model, tmp_path / "net" / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    (tmp_path / "net" / "weights.bin").rename(tmp_path / "weights.bin")
+    model = onnx.load_model(tmp_path / "net" / "m.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.external_data[0].value = location
+    (tmp_path / "net" / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(GraphError, match="its name must be that of a file beside the model"):
+        features_of(tmp_path / "net" / "m.onnx")
+
+
+def test_weights_inside_of_nodes_may_lie_outside(tmp_path: Path) -> None:
+    """Whatever holds a tensor: a Constant, and one in a branch of an If."""
+    model = odd_if()
+    for branch in model.graph.node[1].attribute:
+        node = branch.g.node[0]
+        scale = numpy_helper.from_array(np.full((8, 15, 15), 3, np.float32), "inner")
+        branch.g.node.insert(0, helper.make_node("Constant", [], [f"c_{branch.g.name}"], value=scale))
+        node = branch.g.node[1]
+        branch.g.node.append(helper.make_node("Mul", [node.output[0], f"c_{branch.g.name}"], [f"m_{branch.g.name}"]))
+        branch.g.output[0].name = f"m_{branch.g.name}"
+    expected = features_of(model, taps=["z"]).SerializeToString()
+    data = b""
+    for branch in model.graph.node[1].attribute:
+        tensor = branch.g.node[0].attribute[0].t
+        for key, value in (("location", "w"), ("offset", len(data)), ("length", len(tensor.raw_data))):
+            tensor.external_data.add(key=key, value=str(value))
+        data += tensor.raw_data
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+    (tmp_path / "w").write_bytes(data)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert features_of(tmp_path / "m.onnx", taps=["z"]).SerializeToString() == expected
+
+
+def test_nodes_in_any_order() -> None:
+    model = networks.vit()
+    expected = features_of(model)
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[number] for number in np.random.default_rng(0).permutation(len(nodes)))
+    pixels = pictures(2, 32)
+    found = features_of(model)
+    assert dict_of(found)["taps"] == dict_of(expected)["taps"]
+    np.testing.assert_allclose(run(found, {"images": pixels})[0], run(expected, {"images": pixels})[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("inner", ["features", "images", "pyhash/constant_0", "logits"])
+def test_names_inside_of_branches_may_be_ours(inner: str) -> None:
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node("Relu", ["y"], [inner]), helper.make_node(op, [inner, inner], [name])],
+            name,
+            [],
+            [onnx.ValueInfoProto(name=name)],
+        )
+        for name, op in (("then", "Mul"), ("else", "Add"))
+    }
+    choice = helper.make_node("If", ["yes"], ["z"], **branches)
+    model = tiny(["n", 3, 32, 32], w=KERNEL, yes=np.array(True))(CONV, choice, output="z")
+    encoder = graph.add_head(features_of(model, taps=["y", "z"]), random_head(16, 8), {"code": 8})
+    assert Encoder(encoder.SerializeToString()).logits(pictures(2, 32)).shape == (2, 8)
+
+
+def test_what_needs_no_other_input_can_be_read() -> None:
+    """As in the network of images of a pair with text: the other input comes in behind."""
+    net = Net()
+    x = net.relu(net.conv("input", 3, 8, stride=2), name="early")
+    x = net.relu(net.conv(x, 8, 12, stride=2), name="late")
+    x = net.node("Flatten", net.node("GlobalAveragePool", x))
+    net.node("MatMul", x, net.node("Transpose", "text", perm=[1, 0]), name="scores")
+    model = net.model(["n", 3, 32, 32], {"scores": ["n", "m"]})
+    model.graph.input.append(helper.make_tensor_value_info("text", FLOAT, ["m", 12]))
+    assert json.loads(dict_of(features_of(model))["taps"]) == ["early", "late"]
+    with pytest.raises(GraphError, match="tap 'scores' also needs the input 'text'"):
+        features_of(model, taps=["scores"])
+
+
 def test_the_file_tells_nothing_of_where_it_was_made() -> None:
     model = networks.resnet()
     for node in model.graph.node:
@@ -239,7 +344,27 @@ REFUSED = {
             inputs=[EXTRA],
         ),
         {"input": "x", "taps": ["y"]},
-        "tap 'y' has no known shape: the network also needs the inputs 'gain'",
+        r"tap 'y' also needs the input 'gain' float \['n', 8, 15, 15\]: only networks with one image input",
+    ),
+    "a second input is needed before any layer": (
+        lambda: tiny(["n", 3, 32, 32], w=KERNEL)(
+            helper.make_node("Cast", ["mask"], ["gain"], to=FLOAT),
+            helper.make_node("Mul", ["x", "gain"], ["masked"]),
+            helper.make_node("Conv", ["masked", "w"], ["z"]),
+            helper.make_node("Relu", ["z"], ["y"]),
+            inputs=[helper.make_tensor_value_info("mask", TensorProto.BOOL, ["n", 1, 32, 32])],
+        ),
+        {},
+        r"also needs the input 'mask' bool \['n', 1, 32, 32\]: .* export it with that input made a constant",
+    ),
+    "a circle": (
+        lambda: tiny(["n", 3, 32, 32], w=KERNEL)(
+            helper.make_node("Add", ["x", "b"], ["a"], name="first"),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("Conv", ["b", "w"], ["y"]),
+        ),
+        {},
+        r"node 'first' \(Add\) reads, through others, what it makes itself",
     ),
     "unknown operator": (unknown_operator, {"taps": ["z"]}, "Wobble"),
     "no end of a stage": (
