@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "CorruptHeadError",
     "CorruptIndexError",
     "EncoderError",
     "ForeignFileError",
@@ -53,6 +54,10 @@ class LabelError(PyhashError, ValueError):
 
 class CorruptIndexError(PyhashError, ValueError):
     """A file or byte string is not a whole, undamaged index."""
+
+
+class CorruptHeadError(PyhashError, ValueError):
+    """A byte string is not a whole, undamaged head of a collection."""
 
 
 class ForeignFileError(PyhashError, FileExistsError):

@@ -16,18 +16,25 @@ Notation of the functions: X the centred features, one row an image; C classes; 
 
 from __future__ import annotations
 
+from .adapting import LEVELS, CollectionHead, Made, adapt
 from .fitting import SUPERVISED, UNSUPERVISED, Kind, fit
 from .fusion import check_weights, fit_fused
 from .head import Head, recenter
+from .posterior import Posterior
 from .supervised import hadamard_ridge, laplacian
 from .targets import target_codes
 from .unsupervised import lsh, pca_itq, sign
 
 __all__ = [
+    "LEVELS",
     "SUPERVISED",
     "UNSUPERVISED",
+    "CollectionHead",
     "Head",
     "Kind",
+    "Made",
+    "Posterior",
+    "adapt",
     "check_weights",
     "fit",
     "fit_fused",
