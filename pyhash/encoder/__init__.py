@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .building import Built, build
-from .encoder import PRESETS, Encoded, Encoder
+from .encoder import PRESETS, Encoded, Encoder, Fingerprints
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
 from .features import Extracted, extract
 from .gate import Quantized, assess
@@ -15,6 +15,7 @@ __all__ = [
     "Encoded",
     "Encoder",
     "Extracted",
+    "Fingerprints",
     "Quantized",
     "Trial",
     "assess",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from ..networks import EMBEDDING, PRESETS, Metadata, Model, Preparation, select_
 from ..support import require
 from .pipeline import Compute, Pipeline, Row, usable_threads
 
-__all__ = ["PRESETS", "Encoded", "Encoder", "EncoderError"]
+__all__ = ["PRESETS", "Encoded", "Encoder", "EncoderError", "Fingerprints"]
 
 OnError: TypeAlias = Literal["raise"] | Callable[[ImageError], object]
 T = TypeVar("T")
@@ -52,6 +52,18 @@ class Encoded:
     code: NDArray[np.uint8] | None = None
     embedding: NDArray[np.float32] | None = None
     error: ImageError | None = None
+
+
+class Fingerprints(NamedTuple):
+    """What an encoder's codes depend on, in parts: hex digits that are the same only where the part is."""
+
+    network: str
+    """What turns pixels into embeddings, and how images are prepared for it; for an encoder that gives codes alone, all
+    of it."""
+    head: str
+    """What turns embeddings into bits; empty for an encoder that gives codes alone."""
+    decoder: str
+    """What turns files into pixels, on this machine (see `images.decoder_identity`)."""
 
 
 class Encoder:
@@ -177,6 +189,18 @@ class Encoder:
         return cast("dict[str, Any]", json.loads(text))
 
     @cached_property
+    def fingerprints(self) -> Fingerprints:
+        """What codes depend on, in parts: of one network and one decoder, embeddings can be compared."""
+        has_embedding = EMBEDDING in self._model.outputs
+        network = {
+            "network": self._model.digest_of(EMBEDDING if has_embedding else self._model.output),
+            "preprocess": self._model.preparation.identity(),
+        }
+        head = self._model.digest_of(self._model.output, after=EMBEDDING) if has_embedding else ""
+        decoder = f"{decoder_identity()} fast" if self._fast_jpeg else decoder_identity()
+        return Fingerprints(_digest(json.dumps(network, sort_keys=True)), head and _digest(head), _digest(decoder))
+
+    @cached_property
     def fingerprint(self) -> str:
         """32 hex digits; codes can be compared only where they are the same.
 
@@ -190,7 +214,7 @@ class Encoder:
             "fast_jpeg": self._fast_jpeg,
             "decoder": decoder_identity(),
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+        return _digest(json.dumps(parts, sort_keys=True))
 
     def encode(
         self, images: Source | Iterable[Source], *, level: str | None = None, on_error: OnError = "raise"
@@ -381,6 +405,10 @@ class Encoder:
             return Model(select_levels(self._source, [level]).SerializeToString(), self.name)
         except ImportError:  # without onnx it is slower, not wrong
             return self._model
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _rebuild(arguments: dict[str, Any]) -> Encoder:

@@ -1,4 +1,8 @@
-"""The digest of an ONNX model, the files included where it keeps weights outside."""
+"""The digest of an ONNX model or of a part of it, the files included where it keeps weights outside.
+
+The messages of onnx.proto are read by the numbers of their fields, since the package onnx need not be there and weights
+may be large: offsets stand for messages.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,10 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["digest"]
+__all__ = ["digest", "digest_of_part"]
+
+_Message = tuple[int, int]
+"""Where a message begins and ends."""
 
 
 def digest(source: str | bytes) -> str:
@@ -28,23 +35,95 @@ def digest(source: str | bytes) -> str:
     return found.hexdigest()
 
 
-def _external_files(model: mmap.mmap) -> set[str]:
-    """Return the names of the files where a serialised model keeps weights outside.
+def digest_of_part(source: str | bytes, output: str, after: str | None = None) -> str:
+    """Return the SHA-256 of the nodes and weights that an output needs.
 
-    By the field numbers of onnx.proto: ModelProto.graph is 7, GraphProto.initializer 5,
-    TensorProto.external_data 13, and that is pairs of a key, 1, and a value, 2. Offsets stand for messages,
-    as weights may be large.
+    Files that share a network and differ in what comes behind it have the same digest of the network.
+
+    Parameters
+    ----------
+    source : str or bytes
+        Path of the model, or its bytes; of ONNX's own format.
+    output : str
+        A tensor of the graph.
+    after : str, optional
+        Another one: what it needs is left out.
     """
-    names: set[str] = set()
-    for graph in _fields(model, 0, len(model), 7):
-        for tensor in _fields(model, *graph, 5):
-            for pair in _fields(model, *tensor, 13):
-                if [model[slice(*key)] for key in _fields(model, *pair, 1)] == [b"location"]:
-                    names.update(model[slice(*value)].decode() for value in _fields(model, *pair, 2))
+    model, folder = (source, Path()) if isinstance(source, bytes) else (Path(source).read_bytes(), Path(source).parent)
+    (graph,) = _fields(model, 0, len(model), 7)
+    nodes = [(node, _names(model, node, 2), _names_read(model, node)) for node in _fields(model, *graph, 1)]
+    tensors = [(tensor, _names(model, tensor, 8)) for tensor in _fields(model, *graph, 5)]
+    for sparse in _fields(model, *graph, 15):
+        tensors += [(sparse, _names(model, values, 8)) for values in _fields(model, *sparse, 1)]
+    needed = _needed(nodes, output)
+    without = _needed(nodes, after) if after is not None else set()
+    found = hashlib.sha256()
+    for opset in _fields(model, 0, len(model), 8):
+        found.update(model[slice(*opset)])
+    for node, made, _ in nodes:
+        if made & needed and not made & without:
+            for field in (1, 2, 4, 5, 7):  # what it reads and makes, its operator, attributes and domain
+                for part in _fields(model, *node, field):
+                    found.update(bytes([field]) + model[slice(*part)])
+    for tensor, names in tensors:
+        if names & needed and not names & without:
+            found.update(model[slice(*tensor)])
+            for file in sorted(_locations(model, tensor)):
+                with open(folder / file, "rb") as weights:
+                    found.update(hashlib.file_digest(weights, "sha256").digest())
+    return found.hexdigest()
+
+
+def _needed(nodes: list[tuple[_Message, set[str], set[str]]], output: str) -> set[str]:
+    """Return the tensors that one of them is made of, itself included; nodes may be in any order."""
+    makers = {name: number for number, (_, made, _) in enumerate(nodes) for name in made}
+    needed: set[str] = set()
+    waiting = [output]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            if name in makers:
+                waiting.extend(nodes[makers[name]][2])
+    return needed
+
+
+def _names_read(model: bytes, node: _Message) -> set[str]:
+    """Return the tensors that a node or the graphs inside it read."""
+    names = _names(model, node, 1)
+    for attribute in _fields(model, *node, 5):
+        for number in (6, 11):  # a graph, or several
+            for graph in _fields(model, *attribute, number):
+                for inner in _fields(model, *graph, 1):
+                    names |= _names_read(model, inner)
+                for value in _fields(model, *graph, 12):
+                    names |= _names(model, value, 1)
     return names
 
 
-def _fields(model: mmap.mmap, at: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+def _names(model: bytes, message: _Message, field: int) -> set[str]:
+    return {model[slice(*name)].decode() for name in _fields(model, *message, field)} - {""}
+
+
+def _external_files(model: mmap.mmap) -> set[str]:
+    """Return the names of the files where a serialised model keeps weights outside."""
+    names: set[str] = set()
+    for graph in _fields(model, 0, len(model), 7):
+        for tensor in _fields(model, *graph, 5):
+            names |= _locations(model, tensor)
+    return names
+
+
+def _locations(model: bytes | mmap.mmap, tensor: _Message) -> set[str]:
+    """Return the names of the files where a tensor is kept: of the pairs of key and value that it has for that."""
+    names: set[str] = set()
+    for pair in _fields(model, *tensor, 13):
+        if [model[slice(*key)] for key in _fields(model, *pair, 1)] == [b"location"]:
+            names.update(model[slice(*value)].decode() for value in _fields(model, *pair, 2))
+    return names
+
+
+def _fields(model: bytes | mmap.mmap, at: int, end: int, wanted: int) -> Iterator[_Message]:
     """Iterate over where the length-delimited fields of a number lie in the message ``at`` to ``end``."""
 
     def varint() -> int:

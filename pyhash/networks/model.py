@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncoderError, GraphError
-from .digest import digest
+from .digest import digest, digest_of_part
 from .metadata import Metadata
 from .preparation import Preparation
 from .session import INPUT_TYPES, Session, Sessions, Value, batch_sizes
@@ -95,6 +95,13 @@ class Model:
         if output not in self._widths:
             self._widths[output] = self._count_columns(self._checked_output(output))
         return self._widths[output]
+
+    def digest_of(self, output: str, after: str | None = None) -> str:
+        """Return the SHA-256 of what an output is made of, but for what `after` is made of; see `digest_of_part`."""
+        try:
+            return digest_of_part(self._source, output, after)
+        except (IndexError, ValueError):  # a model in ONNX Runtime's own format is of one piece
+            return self.digest if after is None else ""
 
     def run(
         self, pixels: NDArray[np.uint8], threads: int = 1, outputs: Sequence[str] | None = None

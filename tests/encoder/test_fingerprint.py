@@ -73,3 +73,58 @@ def test_weights_outside_the_model_count(tmp_path):
     weights[3] ^= 1
     (tmp_path / "weights.bin").write_bytes(weights)
     assert Encoder(path, preprocess="unit").fingerprint != before.fingerprint
+
+
+def with_head(bits=24, seed=0, **network):
+    """An encoder whose embedding is the mean of each channel, twice, and whose head is random."""
+    model = onnx.load_model_from_string(plain(outputs=("means",), **network))
+    del model.graph.node[3:]
+    del model.graph.output[:]
+    helper, rng = onnx.helper, np.random.default_rng(seed)
+    model.graph.node.extend(
+        [
+            helper.make_node("Flatten", ["means"], ["flat"]),
+            helper.make_node("Concat", ["flat", "flat"], ["embedding"], axis=1),
+            helper.make_node("Gemm", ["embedding", "head"], ["logits"]),
+        ]
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(size=(6, bits)).astype(np.float32), "head"))
+    for name, width in (("logits", bits), ("embedding", 6)):
+        model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("n", width)))
+    return model
+
+
+def test_fingerprints_tell_network_head_and_decoder_apart(monkeypatch):
+    model = with_head()
+    subject = Encoder(model.SerializeToString(), preprocess="raw").fingerprints
+    assert all(len(text) == 32 and set(text) <= set("0123456789abcdef") for text in subject)
+    other_head = Encoder(with_head(seed=1).SerializeToString(), preprocess="raw").fingerprints
+    assert (other_head.network, other_head.decoder) == (subject.network, subject.decoder)
+    assert other_head.head != subject.head
+    model.graph.node[2].op_type = "GlobalMaxPool"
+    other_network = Encoder(model.SerializeToString(), preprocess="raw").fingerprints
+    assert other_network.network != subject.network
+    assert other_network.head == subject.head
+    other_preparation = Encoder(with_head().SerializeToString(), preprocess="tf").fingerprints
+    assert other_preparation.network != subject.network
+    fast = Encoder(with_head().SerializeToString(), preprocess="raw", fast_jpeg=True).fingerprints
+    monkeypatch.setattr(encoder, "decoder_identity", lambda: "another")
+    elsewhere = Encoder(with_head().SerializeToString(), preprocess="raw").fingerprints
+    assert len({subject.decoder, fast.decoder, elsewhere.decoder}) == 3
+    assert subject[:2] == fast[:2] == elsewhere[:2]
+
+
+def test_an_encoder_that_gives_codes_alone_is_all_network():
+    subject = Encoder(plain(), preprocess="raw").fingerprints
+    assert subject.head == ""
+    assert Encoder(plain(scale=1.01), preprocess="raw").fingerprints.network != subject.network
+
+
+def test_what_is_no_embedding_of_a_network_does_not_count():
+    """Other outputs, notes, and the order of the nodes, which may be any."""
+    model = with_head()
+    subject = Encoder(model.SerializeToString(), preprocess="raw").fingerprints
+    model.doc_string = model.graph.name = "another"
+    model.graph.node[1].name, model.graph.node[1].doc_string = "named", "noted"
+    model.graph.node.append(onnx.helper.make_node("Neg", ["means"], ["negative"]))
+    assert Encoder(model.SerializeToString(), preprocess="raw").fingerprints == subject

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ pytest.importorskip("PIL")
 import onnx
 from tiny_networks import plain
 
-from pyhash.networks.digest import digest
+from pyhash.networks.digest import digest, digest_of_part
 
 
 def test_bytes_and_a_file_of_them_are_alike(tmp_path: Path) -> None:
@@ -51,3 +52,40 @@ def test_damaged_and_foreign_files_have_digests_too(
     path = tmp_path_factory.getbasetemp() / "damaged.onnx"
     path.write_bytes(content)
     assert digest(str(path)) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_part_has_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
+    """The weights that only a branch reads, and those outside the file, are part of it."""
+    helper, value = onnx.helper, onnx.helper.make_tensor_value_info
+    branches = {
+        name: helper.make_graph([helper.make_node(op, ["x", "w"], ["inner"])], name, [], [value("inner", 1, [3])])
+        for name, op in (("then_branch", "Add"), ("else_branch", "Sub"))
+    }
+    nodes = [
+        helper.make_node("Mul", ["y", "v"], ["z"]),
+        helper.make_node("If", ["yes"], ["y"], **branches),
+        helper.make_node("Mul", ["x", "u"], ["other"]),
+    ]
+    weights = {"yes": np.array(True), **{name: np.arange(3, dtype=np.float32) for name in "uvw"}}
+
+    def made(**changed: np.ndarray) -> onnx.ModelProto:
+        tensors = [onnx.numpy_helper.from_array(array, name) for name, array in {**weights, **changed}.items()]
+        outputs = [value(name, 1, [3]) for name in ("y", "z", "other")]
+        body = helper.make_graph(nodes, "body", [value("x", 1, [3])], outputs, tensors)
+        return helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    def parts(model: onnx.ModelProto) -> list[str]:
+        content = model.SerializeToString()
+        return [digest_of_part(content, "y"), digest_of_part(content, "z", after="y"), digest_of_part(content, "z")]
+
+    before, ones = parts(made()), np.ones(3, np.float32)
+    assert len(set(before)) == 3
+    assert parts(made(u=ones)) == before
+    assert [a == b for a, b in zip(parts(made(v=ones)), before, strict=True)] == [True, False, False]
+    assert [a == b for a, b in zip(parts(made(w=ones)), before, strict=True)] == [False, True, False]
+
+    path = tmp_path / "model.onnx"
+    onnx.save_model(made(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    outside = digest_of_part(str(path), "y")
+    (tmp_path / "weights.bin").write_bytes((tmp_path / "weights.bin").read_bytes().replace(b"\x3f", b"\x3e"))
+    assert digest_of_part(str(path), "y") != outside
