@@ -13,13 +13,14 @@ import click
 
 from .. import heads
 from ..codes import Levels
-from ..encoder import PRESETS, Built, Quantized, build
+from ..encoder import Built, Quantized, build
 from ..errors import EncoderError, GraphError, PyhashError, QuantizationError
 from ..networks import POOLINGS, Layout, Tap, choose_taps, int8, taps
 from ..support import many, printable
 from .errors import EncoderFailed, Exit
-from .options import LevelsType, NamesType, SizeType, folder_argument, json_option, overwrite_option
+from .options import LevelsType, NamesType, SizeType, folder_argument, json_option, layout_option, overwrite_option
 from .output import print_facts, print_json, print_skipped, print_table, progress_bar, skipped_as_json
+from .preparing import check_base, preparation_options
 
 
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,11 +30,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--size", type=SizeType(), metavar="SIDE", help="Input size in pixels, for networks that accept any size."
     )
-    @click.option(
-        "--layout",
-        type=click.Choice(["nchw", "nhwc"]),
-        help="Order of the input's axes, if the network does not tell.",
-    )
+    @layout_option
     @click.option("--input", metavar="NAME", help="Which input takes the image, where several could.")
     @click.option("--n-taps", type=click.IntRange(min=1), default=4, show_default=True, help="How many layers to read.")
     @functools.wraps(command)
@@ -80,13 +77,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="LEVEL=W,W,...",
     help="Weight of each tap, per level. Taps with weight 0 are skipped. May be repeated.",
 )
-@click.option(
-    "--preprocess",
-    type=click.Choice(list(PRESETS)),
-    default="imagenet",
-    show_default=True,
-    help="How to prepare images for the network.",
-)
+@preparation_options
 @click.option(
     "--quantize",
     type=click.Choice(int8.KINDS),
@@ -115,6 +106,7 @@ def build_command(
     out: str,
     head: heads.Kind,
     tap_names: list[str] | None,
+    preprocess: dict[str, Any] | None,
     weights: tuple[str, ...],
     max_images: int | None,
     as_json: bool,
@@ -131,12 +123,14 @@ def build_command(
     Examples:
       pyhash build resnet50.onnx train -o encoder.onnx
       pyhash build vgg16.onnx train --preprocess keras-caffe --levels 64 -o encoder.onnx
+      pyhash build net.onnx train --mean 0.5 --std 0.25 --crop letterbox -o encoder.onnx
       pyhash build vit.onnx photos --head pca-itq --levels 128 -o encoder.onnx
       pyhash build net.onnx train --labels labels.csv --quantize weights -o encoder.onnx
     and then, where photos was indexed with another encoder before:
       pyhash index photos --encoder encoder.onnx --rebuild
       pyhash search photos query.jpg --encoder encoder.onnx
     """
+    check_base(preprocess)
     if labels is None and head in heads.SUPERVISED:
         labels = "folders"
     elif labels is not None and head not in heads.SUPERVISED:
@@ -151,6 +145,7 @@ def build_command(
                 out,
                 head=head,
                 taps=tap_names,
+                preprocess=preprocess,
                 weights=dict(map(_weights, weights)) or None,
                 max_images=max_images,
                 progress=lambda step, done, total: progress(done, total) if step == "features" else None,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from ..codes import Levels, as_levels
 from ..errors import EncoderError
+from ..networks import Layout
 from .errors import EncoderFailed
+from .preparing import check_base, preparation_options
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -74,6 +76,15 @@ class NumbersType(click.ParamType[Any]):
             self.fail(f"must be like coarse=3 or coarse=3,fine=1, got {value!r}", param, ctx)
 
 
+def layout_option(command: Command) -> Command:
+    """Take ``--layout``."""
+    return click.option(
+        "--layout",
+        type=click.Choice(get_args(Layout)),
+        help="Order of the input's axes, if the network does not tell.",
+    )(command)
+
+
 def folder_argument(command: Command) -> Command:
     """Take FOLDER, which must exist."""
     return click.argument("folder", type=click.Path(exists=True, file_okay=False))(command)
@@ -123,14 +134,11 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
         help="An ONNX model to use instead of the built-in one; a gallery remembers with which it was made.",
     )
     @click.option("--output-name", metavar="NAME", help="Which output of a plain ONNX model to read.")
-    @click.option(
-        "--preprocess",
-        metavar="NAME",
-        help="How to prepare images for a plain ONNX model: imagenet, unit, keras-caffe, tf or raw.",
-    )
+    @preparation_options
     @click.option(
         "--size", type=SizeType(), metavar="SIDE", help="Input size in pixels, for ONNX models that accept any size."
     )
+    @layout_option
     @click.option(
         "--fast-jpeg",
         is_flag=True,
@@ -141,16 +149,19 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
         *args: Any,
         model: str | None,
         output_name: str | None,
-        preprocess: str | None,
+        preprocess: dict[str, Any] | None,
         size: int | tuple[int, int] | None,
+        layout: str | None,
         fast_jpeg: bool,
         **kwargs: Any,
     ) -> Any:
-        if model is None and (output_name or preprocess or size):
-            raise click.UsageError("--output-name, --preprocess and --size need an ONNX model: give it with --encoder")
-        if size and not preprocess:
-            raise click.UsageError("--size needs --preprocess, which says how to prepare images")
-        prepared = {"preset": preprocess, "size": size} if size else preprocess
+        told = {key: value for key, value in (("size", size), ("layout", layout)) if value is not None}
+        if model is None and (output_name or preprocess or told):
+            raise click.UsageError(
+                "--output-name, --preprocess, --size and their like need an ONNX model: give it with --encoder"
+            )
+        check_base(preprocess, next(iter(told), None))
+        prepared = (preprocess or {}) | told or None
         if remembered and model is None and not fast_jpeg:
             return command(*args, load_encoder=lambda: None, **kwargs)
         load = functools.partial(load_encoder, model, output=output_name, preprocess=prepared, fast_jpeg=fast_jpeg)

@@ -144,7 +144,7 @@ def build(
     out: str | os.PathLike[str],
     *,
     taps: Sequence[str] | None = None,
-    preprocess: str | Mapping[str, Any] = "imagenet",
+    preprocess: str | Mapping[str, Any] | None = None,
     head: heads.Kind = "hadamard-ridge",
     size: int | tuple[int, int] | None = None,
     layout: Layout | None = None,

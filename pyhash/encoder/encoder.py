@@ -136,7 +136,7 @@ class Encoder:
         self._arguments = {
             "model": None if model is None else source,
             "output": output,
-            "preprocess": dict(preprocess) if isinstance(preprocess, Mapping) else preprocess,
+            "preprocess": None if preprocess is None else Preparation.parse(preprocess).settings(),
             "levels": None if levels is None else dict(levels),
             "threads": threads,
             "fast_jpeg": fast_jpeg,

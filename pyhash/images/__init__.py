@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .budget import MAX_PIXELS, PixelBudget
 from .decode import Source, decoder_identity, load, opened
-from .decoded import CROPS, RESIZES, THUMBNAIL_SIDE, Crop, Decoded, Resize, as_shape
+from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape
 from .folder import SUFFIXES, UNREADABLE, FoundImage, Walk, walk
+from .geometry import CROPS, Crop, check_fill, check_fraction, inner
 from .looks import Look, look_codes, look_of, turned
 
 __all__ = [
@@ -24,7 +25,10 @@ __all__ = [
     "Source",
     "Walk",
     "as_shape",
+    "check_fill",
+    "check_fraction",
     "decoder_identity",
+    "inner",
     "load",
     "look_codes",
     "look_of",

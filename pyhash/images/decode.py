@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..support import require
 from .budget import MAX_PIXELS, PixelBudget
-from .decoded import RESIZES, Crop, Decoded, Resize, as_shape, check_how
+from .decoded import RESIZES, Decoded, Resize, as_shape, check_how
+from .geometry import Crop, check_fraction, inner
 from .orientation import orientation, upright
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def load(
     longest: int | None = None,
     resize: Resize = "bilinear",
     crop: Crop = "squash",
+    crop_fraction: float | None = None,
+    fill: int | tuple[int, int, int] = 0,
     fast_jpeg: bool = False,
     max_pixels: int = MAX_PIXELS,
     budget: PixelBudget | None = None,
@@ -105,6 +108,11 @@ def load(
         One of `RESIZES`.
     crop : str
         One of `CROPS`.
+    crop_fraction : float, optional
+        The image is resized for a size as much larger, and the middle of that kept: .875 is 256, then 224. For
+        ``center`` this is exactly torchvision's ``Resize`` and ``CenterCrop``, of 1 too.
+    fill : int or (int, int, int)
+        What ``letterbox`` puts where there is no image: one value, or red, green and blue.
     fast_jpeg : bool
         Let the JPEG decoder shrink by 2, 4 or 8 as long as at least twice the wanted size is left. Several times
         faster for large photographs, with slightly other pixels, and so some other bits.
@@ -131,10 +139,10 @@ def load(
         raise ValueError(f"size and longest exclude each other, got size={size!r} and longest={longest!r}")
     check_how(resize, crop)
     bound = size if longest is None else longest
-    height, width = (1, 1) if bound is None else as_shape(bound)
+    height, width = (1, 1) if bound is None else inner(as_shape(bound), check_fraction(crop_fraction))
     enough = (2 * height, 2 * width) if fast_jpeg and bound is not None else None
     with opened(source, at_least=enough, max_pixels=max_pixels, budget=budget) as image:
-        return image.pixels(size, longest=longest, resize=resize, crop=crop)
+        return image.pixels(size, longest=longest, resize=resize, crop=crop, crop_fraction=crop_fraction, fill=fill)
 
 
 @contextmanager

@@ -10,21 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..support import require
+from .geometry import CROPS, Crop, centred, check_fill, check_fraction, resized
 from .looks import Look, look_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["CROPS", "RESIZES", "THUMBNAIL_SIDE", "Crop", "Decoded", "Resize", "as_shape", "check_how"]
+__all__ = ["RESIZES", "THUMBNAIL_SIDE", "Decoded", "Resize", "as_shape", "check_how"]
 
 Resize = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-Crop = Literal["squash", "center"]
 
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 """Pillow's resampling filters; all but ``nearest`` average over the area that a resulting pixel covers."""
-
-CROPS: tuple[Crop, ...] = get_args(Crop)
-"""``squash`` resizes the whole image; ``center`` its largest central part of the wanted proportions."""
 
 THUMBNAIL_SIDE = 160
 """The longest side of a thumbnail, in pixels."""
@@ -54,6 +51,8 @@ class Decoded:
         longest: int | None = None,
         resize: Resize = "bilinear",
         crop: Crop = "squash",
+        crop_fraction: float | None = None,
+        fill: int | tuple[int, int, int] = 0,
     ) -> NDArray[np.uint8]:
         """Return the image as RGB on white; see `load` for the arguments.
 
@@ -63,15 +62,15 @@ class Decoded:
             uint8, shape (height, width, 3).
         """
         check_how(resize, crop)
+        fraction, colour = check_fraction(crop_fraction), check_fill(fill)
         image = self._image
         shape = None if size is None else as_shape(size)
         if longest is not None:
             shape = _within(image, longest)
-        if shape is not None and shape != (image.height, image.width):
-            resampling = require("PIL.Image", "encoder").Resampling[resize.upper()]
-            box = _center(image.width, image.height, shape) if crop == "center" else None
-            image = image.resize((shape[1], shape[0]), resampling, box)
-        return _on_white(image)
+        if shape is None:
+            return _on_white(image)
+        resampling = require("PIL.Image", "encoder").Resampling[resize.upper()]
+        return centred(_on_white(resized(image, shape, resampling, crop, fraction)), shape, colour)
 
     def look(self) -> Look:
         """Return how the image looks, by which copies of it are found."""
@@ -130,11 +129,3 @@ def _within(image: Image.Image, longest: int) -> tuple[int, int]:
     """Return the (height, width) of an image reduced until no side is longer than this."""
     factor = min(1.0, longest / max(image.size))
     return max(1, round(image.height * factor)), max(1, round(image.width * factor))
-
-
-def _center(width: int, height: int, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the largest central box (left, top, right, bottom) with the proportions of a (height, width)."""
-    box_width = min(width, max(1, round(height * shape[1] / shape[0])))
-    box_height = min(height, max(1, round(width * shape[0] / shape[1])))
-    left, top = (width - box_width) // 2, (height - box_height) // 2
-    return left, top, left + box_width, top + box_height

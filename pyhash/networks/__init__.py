@@ -10,7 +10,7 @@ from .metadata import SCHEMA, Metadata, TapNote, metadata_of
 from .model import Model
 from .network import Tap
 from .onnx_file import check_target, save, serialized
-from .preparation import PRESETS, Layout, Preparation
+from .preparation import PRESETS, ChannelOrder, Layout, Preparation
 from .session import Session, onnxruntime
 from .stages import choose_taps, taps
 
@@ -23,6 +23,7 @@ __all__ = [
     "PRESETS",
     "SCHEMA",
     "Affine",
+    "ChannelOrder",
     "Layout",
     "Metadata",
     "Model",

@@ -12,6 +12,7 @@ whitening and weights of the taps included, and so ends up in the one Gemm of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +45,7 @@ _POSITIVE = {"Relu", "Clip", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "
 def add_features(
     model: Any,
     taps: Sequence[str] | None = None,
-    preprocess: str | Mapping[str, Any] | Preparation = "imagenet",
+    preprocess: str | Mapping[str, Any] | Preparation | None = None,
     *,
     n_taps: int = 4,
     pooling: Sequence[str] | None = None,
@@ -64,9 +65,9 @@ def add_features(
     model : path, bytes or onnx.ModelProto
     taps : sequence of str, optional
         Names of tensors, from early to late; chosen by `choose_taps` unless given.
-    preprocess : str or mapping
-        One of `pyhash.encoder.PRESETS` or a dict, as `pyhash.Encoder` takes it. Not used for a network that takes
-        uint8, which prepares images itself.
+    preprocess : str or mapping, optional
+        One of `pyhash.encoder.PRESETS` or a dict, as `pyhash.Encoder` takes it. Unless given ``imagenet``, or for a
+        network that takes uint8 ``raw``, as such a one does the rest itself; an encoder's own where it is one.
     n_taps : int
         How many to choose.
     pooling : sequence of str, optional
@@ -88,11 +89,11 @@ def add_features(
     GraphError
         When the network does not fit; the message names the node or tensor and says why.
     """
-    wanted = Preparation.parse(preprocess)
-    network = Network(model, size or wanted.size, layout or wanted.layout, input)
-    wanted = wanted.fitted(network.size, network.layout)
+    given = Preparation.parse("imagenet" if preprocess is None else preprocess)
+    network = Network(model, size or given.size, layout or given.layout, input)
     if network.dtype == UINT8:
-        wanted = _own_preparation(metadata_of(network.model), wanted)
+        given = _for_bytes(network, None if preprocess is None else given)
+    wanted = given.fitted(network.size, network.layout)
     chosen = named_taps(network, taps) if taps is not None else chosen_taps(network, n_taps)
     poolings = list(pooling) if pooling is not None else _poolings(chosen)
     if len(poolings) != len(chosen) or any(kind not in POOLINGS for kind in poolings):
@@ -106,16 +107,24 @@ def add_features(
     prune(result, images, [features])
     _settle_batch(result, network.batch)
     notes = (TapNote(tap.name, tap.channels, kind) for tap, kind in zip(chosen, poolings, strict=True))
-    told = Metadata(size=wanted.size, resize=wanted.resize, crop=wanted.crop, taps=tuple(notes))
-    set_metadata(result, told)
+    set_metadata(result, replace(Metadata.of(wanted), taps=tuple(notes)))
     check(result)
     return result
 
 
-def _own_preparation(given: Metadata, wanted: Preparation) -> Preparation:
+def _for_bytes(network: Network, given: Preparation | None) -> Preparation:
     """Return how images are loaded for a network that takes uint8, perhaps an encoder already, and does the rest."""
-    resize, crop = given.resize or wanted.resize, given.crop or wanted.crop
-    return Preparation(wanted.size, resize, crop, scale=1.0, layout=wanted.layout)
+    own, raw = metadata_of(network.model), Preparation.parse("raw")
+    if given is not None and not given.plain:
+        raise GraphError(
+            f"input {network.input!r} takes uint8 pixels, so they cannot be normalised outside: preprocess must be "
+            "'raw' or based on it, or not be given"
+        )
+    if own.size is None:
+        return given or raw
+    if given is not None and replace(given, size=None, layout=None) != raw:
+        raise GraphError("this encoder stores its own preparation: preprocess must be 'raw', or not be given")
+    return own.preparation
 
 
 def _emit_features(

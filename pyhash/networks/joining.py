@@ -102,7 +102,7 @@ def _common(notes: Mapping[str, Metadata], networks: Mapping[str, ModelProto]) -
         batch = batch or fixed
     first, told = next(iter(notes.items()))
     for name, note in notes.items():
-        for key in ("size", "resize", "crop"):
+        for key in ("size", "resize", "crop", "crop_fraction", "fill"):
             ours, theirs = getattr(told, key), getattr(note, key)
             if ours != theirs:
                 raise GraphError(f"the networks must have one {key}: {first!r} has {ours}, {name!r} has {theirs}")

@@ -13,7 +13,7 @@ from ..codes import Levels
 from ..errors import GraphError
 from ..support import require
 from .features import BATCH, FEATURES, feature_blocks, fixed_batch
-from .metadata import SCHEMA, metadata_of, set_metadata
+from .metadata import metadata_of, set_metadata
 from .nodes import FLOAT, Emitter, free_names, prune
 from .onnx_file import check, read_model
 
@@ -101,8 +101,8 @@ def add_head(
     result.graph.node.extend(tail.nodes)
     named = [(LOGITS, levels.bits), *outputs, *partial]
     prune(result, result.graph.input[0], [_rows(result, output, width) for output, width in named])
-    told = replace(metadata_of(model), schema=SCHEMA, name=name, levels=levels, training=training)
-    set_metadata(result, told)
+    told = replace(metadata_of(model), name=name, levels=levels, training=training)
+    set_metadata(result, replace(told, schema=told.needed_schema))
     check(result)
     return result
 

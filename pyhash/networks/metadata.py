@@ -3,12 +3,14 @@
 They are entries ``pyhash.KEY`` of the model's ``metadata_props``, all of them text:
 
 ========= ==================================================================================
-schema    version of this list; a reader refuses a newer one
+schema    version of this list, the oldest that does; a reader refuses a newer one
 name      what the encoder is called
 levels    JSON object: bits of each level, from coarse to fine
 size      JSON: side in pixels, or [height, width]
 resize    how images are resized, as `pyhash.images.load` takes it
 crop      what is resized of them, as `pyhash.images.load` takes it
+fraction  JSON: how much of that is kept, as its ``crop_fraction``; schema 2, as the next
+fill      JSON: what is put beside an image, as its ``fill``
 taps      JSON list: the tensors of the network that are read
 dims      JSON list: the length of the vector of each tap
 pooling   JSON list: how each tap becomes a vector
@@ -28,7 +30,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..codes import Levels
 from ..errors import EncoderError
-from ..images import CROPS, RESIZES, Crop, Resize, as_shape
+from ..images import CROPS, RESIZES, Crop, Resize, as_shape, check_fill, check_fraction
 from .preparation import Preparation
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MODEL_MARKS", "SCHEMA", "Metadata", "TapNote", "metadata_of", "set_metadata"]
 
-SCHEMA = 1
+SCHEMA = 2
+"""The newest that this version reads."""
 
 _PREFIX = "pyhash."
 MODEL_MARKS = [_PREFIX.encode()]
@@ -72,6 +75,8 @@ class Metadata:
     levels : Levels or None
     size : int, (int, int) or None
     resize, crop : str or None
+    crop_fraction : float or None
+    fill : (int, int, int) or None
     taps : tuple of TapNote
     training : str
     quantized : str or None
@@ -85,6 +90,8 @@ class Metadata:
     size: int | tuple[int, int] | None = None
     resize: Resize | None = None
     crop: Crop | None = None
+    crop_fraction: float | None = None
+    fill: tuple[int, int, int] | None = None
     taps: tuple[TapNote, ...] = ()
     training: str = ""
     quantized: str | None = None
@@ -105,6 +112,8 @@ class Metadata:
         try:
             levels = Levels(json.loads(given.pop("levels"))) if "levels" in given else None
             size = _size(json.loads(given.pop("size"))) if "size" in given else None
+            fraction = check_fraction(json.loads(given.pop("fraction", "null")))
+            fill = check_fill(json.loads(given.pop("fill"))) if "fill" in given else None
         except json.JSONDecodeError as error:
             raise EncoderError(f"its metadata cannot be read: {error}") from error
         except (TypeError, ValueError) as error:
@@ -116,10 +125,24 @@ class Metadata:
             size=size,
             resize=cast(Resize | None, _one_of("resize", given.pop("resize", None), RESIZES)),
             crop=cast(Crop | None, _one_of("crop", given.pop("crop", None), CROPS)),
+            crop_fraction=fraction,
+            fill=fill,
             taps=taps,
             training=given.pop("training", ""),
             quantized=given.pop("quantized", None),
             others=given,
+        )
+
+    @classmethod
+    def of(cls, preparation: Preparation) -> Metadata:
+        """Return what a file says of how images are loaded for it; the rest of a preparation is part of its network."""
+        fill = preparation.fill if any(preparation.fill) else None
+        return cls(
+            size=preparation.size,
+            resize=preparation.resize,
+            crop=preparation.crop,
+            crop_fraction=preparation.crop_fraction,
+            fill=fill,
         )
 
     def properties(self) -> dict[str, str]:
@@ -134,12 +157,20 @@ class Metadata:
             entries["levels"] = json.dumps(dict(self.levels))
         if self.size is not None:
             entries["size"] = json.dumps(self.size)
+        for key, value in (("fraction", self.crop_fraction), ("fill", self.fill)):
+            if value is not None:
+                entries[key] = json.dumps(value)
         entries |= {"resize": self.resize, "crop": self.crop, "quantized": self.quantized}
         if self.taps:
             entries["taps"] = json.dumps([tap.name for tap in self.taps])
             entries["dims"] = json.dumps([tap.dim for tap in self.taps])
             entries["pooling"] = json.dumps([tap.pooling for tap in self.taps])
         return {_PREFIX + key: text for key, text in entries.items() if text is not None}
+
+    @property
+    def needed_schema(self) -> int:
+        """The oldest schema whose readers prepare images as this says."""
+        return 2 if self.crop == "letterbox" or self.crop_fraction is not None or self.fill is not None else 1
 
     @property
     def preparation(self) -> Preparation:
@@ -153,7 +184,7 @@ class Metadata:
         lacking = [f"{_PREFIX}{key}" for key in ("size", "resize", "crop") if getattr(self, key) is None]
         if lacking or self.size is None or self.resize is None or self.crop is None:
             raise EncoderError(f"its metadata lacks {', '.join(lacking)}")
-        return Preparation(size=self.size, resize=self.resize, crop=self.crop, scale=1.0)
+        return Preparation(self.size, self.resize, self.crop, self.crop_fraction, self.fill or (0, 0, 0), scale=1.0)
 
 
 def metadata_of(model: ModelProto) -> Metadata:

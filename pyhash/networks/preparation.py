@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncoderError
-from ..images import CROPS, MAX_PIXELS, RESIZES, Crop, Decoded, PixelBudget, Resize, Source, as_shape, opened
+from ..images import (
+    CROPS,
+    MAX_PIXELS,
+    RESIZES,
+    Crop,
+    Decoded,
+    PixelBudget,
+    Resize,
+    Source,
+    as_shape,
+    check_fill,
+    check_fraction,
+    inner,
+    opened,
+)
 from .nodes import FLOAT, UINT8, Emitter
 
 __all__ = ["PRESETS", "ChannelOrder", "Layout", "Preparation"]
@@ -21,7 +35,12 @@ Layout = Literal["nchw", "nhwc"]
 ChannelOrder = Literal["rgb", "bgr"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop": "center"},
+    "imagenet": {
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "crop": "center",
+        "crop_fraction": 224 / 256,
+    },
     "unit": {},
     "keras-caffe": {"scale": 1.0, "mean": (103.939, 116.779, 123.68), "channel_order": "bgr"},
     "tf": {"mean": 0.5, "std": 0.5},
@@ -29,12 +48,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What common models expect, as dicts that ``Encoder(preprocess=...)`` takes.
 
-``imagenet`` is torchvision's, ``unit`` is 0 to 1, ``keras-caffe`` is that of Keras for VGG and ResNet,
-``tf`` (-1 to 1) that for Inception and MobileNet, and ``raw`` leaves 0 to 255 to a model that normalises
-inside.
+``imagenet`` is torchvision's (the shorter side to 256, and the middle 224 of it; other sizes in proportion),
+``unit`` is 0 to 1, ``keras-caffe`` is that of Keras for VGG and ResNet, ``tf`` (-1 to 1) that for Inception and
+MobileNet, and ``raw`` leaves 0 to 255 to a model that normalises inside.
 """
 
-_KEYS = ("size", "resize", "crop", "scale", "mean", "std", "channel_order", "layout")
+_KEYS = ("size", "resize", "crop", "crop_fraction", "fill", "scale", "mean", "std", "channel_order", "layout")
+_CHECKS: dict[str, Callable[[Any], Any]] = {"crop_fraction": check_fraction, "fill": check_fill}
 
 
 @dataclass(frozen=True)
@@ -46,6 +66,8 @@ class Preparation:
     size : int or (int, int), optional
         Side or (height, width) in pixels; None while the network has not been asked.
     resize, crop : str
+    crop_fraction : float, optional
+    fill : (int, int, int)
         As `pyhash.images.load` takes them.
     scale : float
     mean, std : tuple of float
@@ -61,6 +83,8 @@ class Preparation:
     size: int | tuple[int, int] | None = None
     resize: Resize = "bilinear"
     crop: Crop = "squash"
+    crop_fraction: float | None = None
+    fill: tuple[int, int, int] = (0, 0, 0)
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -104,6 +128,9 @@ class Preparation:
         for key, options in (("resize", RESIZES), ("crop", CROPS)):
             if settings.get(key, options[0]) not in options:
                 raise ValueError(f"{key} must be one of {', '.join(options)}, got {settings[key]!r}")
+        for key, check in _CHECKS.items():
+            if key in settings:
+                settings[key] = check(settings[key])
         if settings.get("size") is not None:
             settings["size"] = _side(as_shape(settings["size"]))
         return cls(**settings)
@@ -125,22 +152,32 @@ class Preparation:
         return replace(self, size=_side(shape), layout=layout)
 
     def identity(self) -> dict[str, Any]:
-        """Return what of it changes an image's code, as a fingerprint takes it; decoding aside."""
-        return {key: getattr(self, key) for key in _KEYS}
+        """Return what of it changes an image's code, as a fingerprint takes it; decoding aside.
+
+        What came later than the first galleries is in it only where it is used, so that their fingerprints hold.
+        """
+        later = {key for key, default in _LATER.items() if getattr(self, key) == default}
+        return {key: getattr(self, key) for key in _KEYS if key not in later}
+
+    def settings(self) -> dict[str, Any]:
+        """Return it as a dict that ``preprocess=`` takes, whatever presets come to mean."""
+        return {key: getattr(self, key) for key in _KEYS if getattr(self, key) is not None} | {"preset": "unit"}
 
     def opened(self, source: Source, budget: PixelBudget | None = None) -> AbstractContextManager[Decoded]:
         """Decode an image, for `pixels` and for all else that is made of it; see `pyhash.images.opened`."""
-        enough = [2 * side for side in self.shape]
+        height, width = inner(self.shape, self.crop_fraction)
         return opened(
             source,
-            at_least=(enough[0], enough[1]) if self.fast_jpeg else None,
+            at_least=(2 * height, 2 * width) if self.fast_jpeg else None,
             max_pixels=self.max_pixels,
             budget=budget,
         )
 
     def pixels(self, image: Decoded) -> NDArray[np.uint8]:
         """Return what `apply` takes of a decoded image: uint8 RGB (height, width, 3)."""
-        return image.pixels(self.shape, resize=self.resize, crop=self.crop)
+        return image.pixels(
+            self.shape, resize=self.resize, crop=self.crop, crop_fraction=self.crop_fraction, fill=self.fill
+        )
 
     def load(self, source: Source, budget: PixelBudget | None = None) -> NDArray[np.uint8]:
         """Decode an image into pixels for `apply`, uint8 RGB (height, width, 3)."""
@@ -185,6 +222,9 @@ class Preparation:
             if element != FLOAT:
                 current = emitter.emit("Cast", [current], to=element)
         emitter.emit("Identity", [current], output=output)
+
+
+_LATER = {field.name: field.default for field in fields(Preparation) if field.name in _CHECKS}
 
 
 def _side(shape: tuple[int, int]) -> int | tuple[int, int]:

@@ -20,6 +20,10 @@ def test_the_fingerprint_stands_for_everything_that_makes_a_code(tmp_path, monke
         Encoder(model, preprocess="unit", output="means"),
         Encoder(model, preprocess="tf"),
         Encoder(model, preprocess={"preset": "unit", "crop": "center"}),
+        Encoder(model, preprocess={"preset": "unit", "crop": "center", "crop_fraction": 1}),
+        Encoder(model, preprocess={"preset": "unit", "crop": "center", "crop_fraction": 0.875}),
+        Encoder(model, preprocess={"preset": "unit", "crop": "letterbox"}),
+        Encoder(model, preprocess={"preset": "unit", "crop": "letterbox", "fill": 114}),
         Encoder(model, preprocess={"preset": "unit", "resize": "lanczos"}),
         Encoder(model, preprocess={"preset": "unit", "channel_order": "bgr"}),
         Encoder(model, preprocess="unit", fast_jpeg=True),
@@ -36,7 +40,10 @@ def test_the_fingerprint_stands_for_everything_that_makes_a_code(tmp_path, monke
     [
         ({"preprocess": "unit"}, "c8a01a2bfbb0587a023aa695312ecab8"),
         ({"preprocess": "tf"}, "bd49b365343c22cf1e34a913c6452971"),
-        ({"preprocess": "imagenet", "output": "means"}, "c4963d7f22b6c2d2348d884824bf65de"),
+        (
+            {"preprocess": {"preset": "imagenet", "crop_fraction": None}, "output": "means"},
+            "c4963d7f22b6c2d2348d884824bf65de",
+        ),
         (
             {"preprocess": {"preset": "keras-caffe", "resize": "lanczos"}, "fast_jpeg": True},
             "5fe972f171d0edb5afb96a9bab1c8c1c",

@@ -105,7 +105,7 @@ def test_a_model_without_metadata_needs_preprocess():
         ({"size": 0}, "size must be .* got 0"),
         ({"size": 9}, r"expected images of size 9 as the preparation says, found 'images' float \(n, 3, 8, 8\)"),
         ({"resize": "cubic"}, "resize must be one of .* got 'cubic'"),
-        ({"crop": "middle"}, "crop must be one of squash, center, got 'middle'"),
+        ({"crop": "middle"}, "crop must be one of squash, center, letterbox, got 'middle'"),
         ({"layout": "nhwc"}, "expected 3 channels as nhwc, found 8"),
     ],
     ids=str,
@@ -153,9 +153,9 @@ def test_two_inputs_do_not_fit():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pyhash.schema": "2"}, "has pyhash.schema 2, and this version of pyhash reads up to 1: upgrade pyhash"),
-        ({"pyhash.schema": "2", "pyhash.levels": "?"}, "upgrade pyhash"),
-        ({"pyhash.schema": "one"}, "expected metadata pyhash.schema to be a number from 1 to 1, found 'one'"),
+        ({"pyhash.schema": "3"}, "has pyhash.schema 3, and this version of pyhash reads up to 2: upgrade pyhash"),
+        ({"pyhash.schema": "3", "pyhash.levels": "?"}, "upgrade pyhash"),
+        ({"pyhash.schema": "one"}, "expected metadata pyhash.schema to be a number from 1 to 2, found 'one'"),
         ({"pyhash.schema": None}, "its metadata lacks pyhash.schema"),
         ({"pyhash.size": None, "pyhash.crop": None}, "its metadata lacks pyhash.size, pyhash.crop"),
         ({"pyhash.levels": "{"}, "its metadata cannot be read"),

@@ -125,7 +125,9 @@ def test_center_crops_the_largest_part_of_the_wanted_shape(shape, size, box):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (3, 2)])
 @pytest.mark.parametrize("crop", images.CROPS)
 def test_odd_shapes(shape, crop):
-    assert load(np.full((*shape, 3), 7, np.uint8), size=64, crop=crop).tolist() == np.full((64, 64, 3), 7).tolist()
+    picture = np.full((*shape, 3), 7, np.uint8)
+    assert load(picture, size=64, crop=crop, fill=7).tolist() == np.full((64, 64, 3), 7).tolist()
+    assert load(picture, size=64, crop=crop, crop_fraction=0.5, fill=7).tolist() == np.full((64, 64, 3), 7).tolist()
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_odd_shapes(shape, crop):
         ({"size": 2.5}, "size must be .* got 2.5"),
         ({"size": True}, "size must be .* got True"),
         ({"resize": "cubic"}, "resize must be one of nearest, .* got 'cubic'"),
-        ({"crop": "middle"}, "crop must be one of squash, center, got 'middle'"),
+        ({"crop": "middle"}, "crop must be one of squash, center, letterbox, got 'middle'"),
     ],
 )
 def test_wrong_arguments(arguments, message):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from network_cases import (
     CONV,
     KERNEL,
     STAGES,
+    WHOLE,
     Case,
     batch_of,
     dim_of,
@@ -278,12 +280,55 @@ def test_oblong_pictures() -> None:
 
 def test_an_encoder_can_be_read_again() -> None:
     """What takes uint8 prepares its pictures itself: its head can be exchanged for another."""
-    first = graph.add_features(networks.resnet(), preprocess={"preset": "imagenet", "resize": "bicubic"})
+    first = graph.add_features(networks.resnet(), preprocess=WHOLE | {"resize": "bicubic"})
     encoder = graph.add_head(first, random_head(60, 8), {"code": 8})
     again = graph.add_features(encoder, list(STAGES), "raw")
     assert dict_of(again)["resize"] == "bicubic"
     pixels = pictures(3, 32)
     np.testing.assert_allclose(run(again, {"images": pixels})[0], run(first, {"images": pixels})[0], atol=1e-5)
+
+
+def takes_bytes() -> ModelProto:
+    """A network that takes pixels as they are, and normalises them itself."""
+    return tiny(["n", 32, 32, 3], TensorProto.UINT8, w=KERNEL)(
+        helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["values"], to=FLOAT),
+        helper.make_node("Conv", ["values", "w"], ["y"]),
+        helper.make_node("Relu", ["y"], ["z"]),
+        output="z",
+    )
+
+
+def test_the_channel_order_of_a_network_that_takes_bytes_is_honoured() -> None:
+    pixels = pictures(3, 32)
+    rgb, raw, bgr = (
+        run(graph.add_features(takes_bytes(), ["z"], **said), {"images": given})[0]
+        for said, given in (
+            ({}, pixels),
+            ({"preprocess": "raw"}, pixels),
+            ({"preprocess": {"preset": "raw", "channel_order": "bgr"}}, np.ascontiguousarray(pixels[..., ::-1])),
+        )
+    )
+    np.testing.assert_allclose(bgr, rgb, atol=1e-6)
+    np.testing.assert_array_equal(raw, rgb)
+    swapped = graph.add_features(takes_bytes(), ["z"], {"preset": "raw", "channel_order": "bgr"})
+    assert np.abs(run(swapped, {"images": pixels})[0] - rgb).max() > 1e-3
+
+
+@pytest.mark.parametrize("preprocess", ["imagenet", "tf", {"mean": 0.5}, {"preset": "raw", "scale": 2}], ids=str)
+def test_values_cannot_be_normalised_for_a_network_that_takes_bytes(preprocess: Any) -> None:
+    with pytest.raises(GraphError, match=r"'x' takes uint8 pixels, .* preprocess must be 'raw' or based on it"):
+        graph.add_features(takes_bytes(), ["z"], preprocess)
+
+
+def test_an_encoder_keeps_its_own_preparation() -> None:
+    first = graph.add_features(networks.resnet(), preprocess=WHOLE | {"crop": "letterbox", "fill": 114})
+    encoder = graph.add_head(first, random_head(60, 8), {"code": 8})
+    for preprocess in (None, "raw", {"preset": "raw", "size": 32}):
+        again = graph.add_features(encoder, list(STAGES), preprocess)
+        assert (dict_of(again)["crop"], dict_of(again)["fill"]) == ("letterbox", "[114, 114, 114]")
+    with pytest.raises(GraphError, match="this encoder stores its own preparation: preprocess must be 'raw'"):
+        graph.add_features(encoder, list(STAGES), {"preset": "raw", "channel_order": "bgr"})
 
 
 EXTRA = helper.make_tensor_value_info("gain", FLOAT, ["n", 8, 15, 15])

@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(GraphError, match="must have one crop: 'a' has center, 'b' has squash"):
         graph.join_features({"a": resnet, "b": features_of(networks.mobilenet(), preprocess="tf")})
     with pytest.raises(GraphError, match="must have one size: 'a' has 32, 'b' has 48"):
-        graph.join_features({"a": resnet, "b": features_of(networks.efficientnet(), preprocess="imagenet", size=48)})
+        graph.join_features({"a": resnet, "b": features_of(networks.efficientnet(), size=48)})
     batches = {str(n): features_of(networks.dense_with_batch(n)) for n in (1, 4)}
     with pytest.raises(GraphError, match="must take one batch size: '4' takes 4, one before it 1"):
         graph.join_features(batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ pytest.importorskip("PIL")
 from pyhash.codes import Levels
 from pyhash.errors import EncoderError
 from pyhash.images import CROPS, RESIZES
-from pyhash.networks import Metadata, TapNote
+from pyhash.networks import Metadata, Preparation, TapNote
 
 WHOLE = Metadata(
     schema=1,
@@ -34,6 +35,8 @@ METADATA = st.builds(
     size=st.none() | SIDES | st.tuples(SIDES, SIDES).filter(lambda size: size[0] != size[1]),
     resize=st.none() | st.sampled_from(RESIZES),
     crop=st.none() | st.sampled_from(CROPS),
+    crop_fraction=st.none() | st.floats(0.01, 1),
+    fill=st.none() | st.tuples(*[st.integers(0, 255)] * 3),
     taps=st.lists(st.builds(TapNote, st.text(), st.none() | st.integers(1), st.none() | st.text())).map(tuple),
     training=st.text(),
     quantized=st.none() | st.sampled_from(["weights", "int8"]),
@@ -69,19 +72,21 @@ def test_entries_of_others_are_left_alone_and_unknown_ones_are_kept() -> None:
     assert Metadata.parse({"author": "someone"}) == Metadata()
 
 
-@pytest.mark.parametrize("schema", ["2", "17"])
+@pytest.mark.parametrize("schema", ["3", "17"])
 def test_a_newer_schema_is_refused_by_name_whatever_else_it_says(schema: str) -> None:
-    with pytest.raises(EncoderError, match=f"has pyhash.schema {schema}, and .* reads up to 1: upgrade pyhash"):
+    with pytest.raises(EncoderError, match=f"has pyhash.schema {schema}, and .* reads up to 2: upgrade pyhash"):
         Metadata.parse({"pyhash.schema": schema, "pyhash.levels": "something new"})
 
 
 @pytest.mark.parametrize("schema", ["", "0", "-1", "1.0", "one", "²"])
 def test_a_senseless_schema(schema: str) -> None:
-    with pytest.raises(EncoderError, match=r"expected metadata pyhash\.schema to be a number from 1 to 1, found"):
+    with pytest.raises(EncoderError, match=r"expected metadata pyhash\.schema to be a number from 1 to 2, found"):
         Metadata.parse({"pyhash.schema": schema})
 
 
-KEYS = st.sampled_from(["schema", "levels", "size", "resize", "crop", "taps", "dims", "pooling", "name"])
+KEYS = st.sampled_from(
+    ["schema", "levels", "size", "resize", "crop", "fraction", "fill", "taps", "dims", "pooling", "name"]
+)
 
 
 @given(st.dictionaries(KEYS.map("pyhash.{}".format), st.text() | st.sampled_from(["1", "[1]", "{}", '["a"]', "null"])))
@@ -96,6 +101,31 @@ def test_anything_is_read_or_an_encoder_error(properties: dict[str, str]) -> Non
 @pytest.mark.parametrize("taps", ["", "stage1", "3", '{"a": 1}'])
 def test_taps_that_cannot_be_read_refuse_no_encoder(taps: str) -> None:
     assert Metadata.parse({"pyhash.taps": taps, "pyhash.dims": "[3]"}).taps == ()
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "schema"),
+    [
+        ({"crop": "center", "resize": "lanczos"}, 1),
+        ({"crop": "letterbox"}, 2),
+        ({"crop": "center", "crop_fraction": 1}, 2),
+        ({"crop": "letterbox", "fill": 114}, 2),
+    ],
+    ids=str,
+)
+def test_a_file_names_the_oldest_schema_that_prepares_as_it_says(preprocess: dict[str, Any], schema: int) -> None:
+    wanted = Preparation.parse({"preset": "raw", "size": (6, 12), **preprocess})
+    told = Metadata.of(wanted)
+    assert told.needed_schema == schema
+    assert Metadata.parse(told.properties()).preparation == wanted
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"), [("fraction", "0"), ("fraction", "2"), ("fraction", "[1]"), ("fill", "256"), ("fill", "[1, 2]")]
+)
+def test_a_crop_that_cannot_be_read(entry: str, text: str) -> None:
+    with pytest.raises(EncoderError, match=r"^(crop_fraction|fill) must be"):
+        Metadata.parse({f"pyhash.{entry}": text})
 
 
 def test_taps_without_lengths() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("PIL")
 from onnx import TensorProto, helper
+from PIL import Image
 from tiny_networks import pictures
 
-from pyhash.images import MAX_PIXELS, load
+from pyhash.images import CROPS, MAX_PIXELS, load
 from pyhash.networks import PRESETS, Preparation
 from pyhash.networks.nodes import DTYPES, Emitter
 from pyhash.networks.session import Session
@@ -84,6 +86,36 @@ def test_loading_is_that_of_load() -> None:
     )
     with pytest.raises(ValueError, match="size must be given: the network leaves it open"):
         Preparation.parse("unit").load(picture)
+
+
+def test_imagenet_is_that_of_torchvision() -> None:
+    (picture,) = pictures(1, side=300)
+    preparation = Preparation.parse("imagenet").fitted((224, 224), "nchw")
+    picture = picture[:, :230]
+    half = Image.fromarray(picture).resize((256, 333), Image.Resampling.BILINEAR)  # Resize(256): int(256 * 300 / 230)
+    pixels = np.asarray(half)[54:278, 16:240]  # CenterCrop(224): round((333 - 224) / 2)
+    np.testing.assert_array_equal(preparation.load(picture), pixels)
+    by_hand = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(preparation.apply(pixels[None], np.float32)[0], by_hand.transpose(2, 0, 1), atol=1e-5)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"preset": st.sampled_from(sorted(PRESETS)), "size": st.sampled_from([8, (6, 8)])},
+        optional={
+            "crop": st.sampled_from(CROPS),
+            "crop_fraction": st.none() | st.floats(0.1, 1),
+            "fill": st.integers(0, 255),
+            "mean": THREE,
+            "channel_order": st.sampled_from(["rgb", "bgr"]),
+            "layout": st.sampled_from(["nchw", "nhwc"]),
+        },
+    )
+)
+def test_the_settings_of_a_preparation_make_it_again_whatever_its_preset_becomes(preprocess: dict[str, Any]) -> None:
+    preparation = Preparation.parse(preprocess)
+    assert "imagenet" not in preparation.settings().values()
+    assert Preparation.parse(json.loads(json.dumps(preparation.settings()))) == preparation
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -23,13 +23,16 @@ from pyhash.networks import onnxruntime
 NEWEST = min(onnx.defs.onnx_opset_version(), 26)  # what onnxruntime 1.20 and later run
 
 
+WHOLE = {"preset": "imagenet", "crop_fraction": None}  # keeps an image of the network's size as it is
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A network, the taps that shall be chosen in it with their meaning, and how its pictures are prepared."""
 
     make: Callable[[], ModelProto]
     taps: Mapping[str, str]
-    preprocess: Any = "imagenet"
+    preprocess: Any = dataclasses.field(default_factory=lambda: WHOLE)
     size: int = 32
     batch: int | None = None  # the batch that the encoder has to insist on
     input: str = "nchw"
@@ -149,7 +152,7 @@ def random_head(dim: int, bits: int) -> Affine:
 
 
 def features_of(model: Any, **options: Any) -> ModelProto:
-    return graph.add_features(model, **{"preprocess": {"preset": "imagenet"}, **options})
+    return graph.add_features(model, **{"preprocess": WHOLE, **options})
 
 
 def dim_of(model: ModelProto) -> int:
