@@ -12,23 +12,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..codes import MAX_BITS, Levels, check_int, pack
 from ..errors import EncoderError, ImageError
-from ..images import MAX_PIXELS, Source, decoder_identity
+from ..images import MAX_PIXELS, Look, Source, decoder_identity
 from ..networks import EMBEDDING, PRESETS, Metadata, Model, Preparation, select_levels
 from ..support import require
-from .pipeline import Compute, Pipeline, Row, usable_threads
+from .pipeline import Compute, OnError, Pipeline, Row, gathered, usable_threads
 
 __all__ = ["PRESETS", "Encoded", "Encoder", "EncoderError", "Fingerprints"]
 
-OnError: TypeAlias = Literal["raise"] | Callable[[ImageError], object]
 T = TypeVar("T")
-_Row = TypeVar("_Row", bound=NDArray[Any])
 _Finish: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 _Outcome: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
 
@@ -46,12 +44,18 @@ class Encoded:
         As the network projects it; None unless it was asked for.
     error : ImageError or None
         Why there is no code.
+    look : Look or None
+        How it looks, by which copies are found; None unless it was asked for.
+    thumbnail : bytes or None
+        A small JPEG file of it, without metadata; None unless it was asked for.
     """
 
     source: Source
     code: NDArray[np.uint8] | None = None
     embedding: NDArray[np.float32] | None = None
     error: ImageError | None = None
+    look: Look | None = None
+    thumbnail: bytes | None = None
 
 
 class Fingerprints(NamedTuple):
@@ -247,7 +251,7 @@ class Encoder:
         """
         model, finish = self._at(level)
         pipeline = self._pipeline(lambda pixels, threads: finish(model.run(pixels, threads)[0]))
-        return _gathered(pipeline, images, on_error, np.empty((0, self.levels.n_bytes), np.uint8))
+        return gathered(pipeline, images, on_error, np.empty((0, self.levels.n_bytes), np.uint8))
 
     def logits(self, images: Source | Iterable[Source], *, on_error: OnError = "raise") -> NDArray[np.float32]:
         """Return what the model gives for each image before it is cut to bits.
@@ -263,7 +267,7 @@ class Encoder:
             float32, shape (n, bits); (bits,) for one image.
         """
         pipeline = self._pipeline(lambda pixels, threads: self._model.run(pixels, threads)[0])
-        return _gathered(pipeline, images, on_error, np.empty((0, self.bits), np.float32))
+        return gathered(pipeline, images, on_error, np.empty((0, self.bits), np.float32))
 
     def embed(
         self, images: Source | Iterable[Source], *, normalize: bool = True, on_error: OnError = "raise"
@@ -296,7 +300,7 @@ class Encoder:
             (rows,) = self._model.run(pixels, threads, [EMBEDDING])
             return _unit_length(rows) if normalize else rows
 
-        return _gathered(self._pipeline(compute), images, on_error, np.empty((0, dim), np.float32))
+        return gathered(self._pipeline(compute), images, on_error, np.empty((0, dim), np.float32))
 
     def stream(
         self,
@@ -305,6 +309,7 @@ class Encoder:
         batch_size: int | None = None,
         level: str | None = None,
         embeddings: bool = False,
+        looks: bool = False,
     ) -> Iterator[Encoded]:
         """Encode any number of images, in order and in bounded memory.
 
@@ -318,6 +323,8 @@ class Encoder:
             As for `encode`.
         embeddings : bool
             Whether to give the embedding of each image too, as the network projects it; the whole network is run then.
+        looks : bool
+            Whether to give the look and a thumbnail of each image too, made of the same decoding.
 
         Yields
         ------
@@ -339,10 +346,10 @@ class Encoder:
             logits, *rest = model.run(pixels, threads, outputs)
             return zip(finish(logits), rest[0] if rest else repeat(None), strict=False)
 
-        return _encoded(self._pipeline(compute, size).rows(sources))
+        return _encoded(self._pipeline(compute, size, looks=looks).rows(sources))
 
-    def _pipeline(self, compute: Compute[T], chunk: int | None = None) -> Pipeline[T]:
-        return Pipeline(self._preparation, compute, chunk or self._model.batch_sizes[0], self.threads)
+    def _pipeline(self, compute: Compute[T], chunk: int | None = None, *, looks: bool = False) -> Pipeline[T]:
+        return Pipeline(self._preparation, compute, chunk or self._model.batch_sizes[0], self.threads, looks=looks)
 
     def _at(self, level: str | None, *, whole: bool = False) -> tuple[Model, _Finish]:
         """Return what is run for a level, or for all of them, and what makes codes of its logits."""
@@ -435,41 +442,10 @@ def _encoded(rows: Generator[Row[_Outcome]]) -> Iterator[Encoded]:
     with closing(rows):  # at once when the stream is closed, and its threads with it
         for row in rows:
             code, embedding = row.value if row.value is not None else (None, None)
-            yield Encoded(row.source, code, embedding, row.error)
-
-
-def _gathered(pipeline: Pipeline[_Row], images: Any, on_error: OnError, nothing: _Row) -> _Row:
-    """Return the rows of all images that can be read as one array, or the row of a single one."""
-    if on_error != "raise" and not callable(on_error):
-        raise ValueError(f"on_error must be 'raise' or a function, got {on_error!r}")
-    alone = _is_image(images)
-    sources = [images] if alone else list(images)
-    rows = []
-    for index, row in enumerate([pipeline.one(images)] if alone else pipeline.rows(sources, len(sources))):
-        if row.value is not None:
-            rows.append(row.value)
-        if row.error is not None:
-            row.error.index = None if alone else index
-            if not callable(on_error):
-                raise row.error
-            on_error(row.error)
-    if not rows:
-        return nothing
-    return rows[0] if alone else cast(_Row, np.stack(rows))
+            yield Encoded(row.source, code, embedding, row.error, row.look, row.thumbnail)
 
 
 def _unit_length(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
     unit: NDArray[np.float32] = rows / np.maximum(lengths, np.float32(1e-30))
     return unit
-
-
-def _is_image(images: Any) -> bool:
-    """Whether this is one image, and not several."""
-    if isinstance(images, np.ndarray):
-        return images.ndim != 4
-    if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, require("PIL.Image", "encoder").Image)):
-        return True
-    if not isinstance(images, Iterable):
-        raise TypeError(f"images must be an image or an iterable of images, got {type(images).__name__}")
-    return False

@@ -9,25 +9,28 @@ on all CPUs at once.
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import backend
 from ..errors import ImageError
-from ..images import PixelBudget, Source
+from ..images import Look, PixelBudget, Source
 from ..networks import Preparation
-from ..support import machine
+from ..support import machine, require
 
-__all__ = ["Compute", "Pipeline", "Row", "usable_threads"]
+__all__ = ["Compute", "OnError", "Pipeline", "Row", "gathered", "usable_threads"]
 
 T = TypeVar("T")
+A = TypeVar("A", bound=NDArray[Any])
+OnError: TypeAlias = Literal["raise"] | Callable[[ImageError], object]
 Compute: TypeAlias = Callable[[NDArray[np.uint8], int], Iterable[T]]
 """What makes a value of each image: of pixels (n, height, width, 3), on so many threads."""
 
@@ -47,6 +50,8 @@ class Row(Generic[T]):
     source: Source
     value: T | None
     error: ImageError | None
+    look: Look | None = None
+    thumbnail: bytes | None = None
 
 
 class Pipeline(Generic[T]):
@@ -62,13 +67,18 @@ class Pipeline(Generic[T]):
         Images that a thread takes at a time.
     threads : int
         Threads to use.
+    looks : bool
+        Whether looks and thumbnails are made too, of the same decoding.
     """
 
-    def __init__(self, preparation: Preparation, compute: Compute[T], chunk: int, threads: int) -> None:
+    def __init__(
+        self, preparation: Preparation, compute: Compute[T], chunk: int, threads: int, *, looks: bool = False
+    ) -> None:
         self.preparation = preparation
         self._compute = compute
         self._chunk = chunk
         self._threads = threads
+        self._looks = looks
 
     def one(self, source: Source) -> Row[T]:
         """Return the row of a single image, which all threads share if it is large."""
@@ -110,15 +120,47 @@ class Pipeline(Generic[T]):
     def _run(self, sources: list[Source], budget: PixelBudget, threads: int = 1) -> list[Row[T]]:
         """Work on a few images in the calling thread."""
         pixels = np.empty((len(sources), *self.preparation.shape, 3), np.uint8)
-        failed: dict[int, ImageError] = {}
-        for at, source in enumerate(sources):
+        rows: list[Row[T]] = []
+        n_good = 0
+        for source in sources:
             try:
-                pixels[at - len(failed)] = self.preparation.load(source, budget)
+                with self.preparation.opened(source, budget) as image:
+                    pixels[n_good] = self.preparation.pixels(image)
+                    look, thumbnail = (image.look(), image.thumbnail()) if self._looks else (None, None)
+                rows.append(Row(source, None, None, look, thumbnail))
+                n_good += 1
             except ImageError as error:
-                failed[at] = error
-        n_good = len(sources) - len(failed)
+                rows.append(Row(source, None, error))
         values = iter(self._compute(pixels[:n_good], threads) if n_good else ())
-        return [
-            Row(source, None, failed[at]) if at in failed else Row(source, next(values), None)
-            for at, source in enumerate(sources)
-        ]
+        return [row if row.error is not None else replace(row, value=next(values)) for row in rows]
+
+
+def gathered(pipeline: Pipeline[A], images: Any, on_error: OnError, nothing: A) -> A:
+    """Return the rows of all images that can be read as one array, or the row of a single one."""
+    if on_error != "raise" and not callable(on_error):
+        raise ValueError(f"on_error must be 'raise' or a function, got {on_error!r}")
+    alone = _is_image(images)
+    sources = [images] if alone else list(images)
+    rows = []
+    for index, row in enumerate([pipeline.one(images)] if alone else pipeline.rows(sources, len(sources))):
+        if row.value is not None:
+            rows.append(row.value)
+        if row.error is not None:
+            row.error.index = None if alone else index
+            if not callable(on_error):
+                raise row.error
+            on_error(row.error)
+    if not rows:
+        return nothing
+    return rows[0] if alone else cast(A, np.stack(rows))
+
+
+def _is_image(images: Any) -> bool:
+    """Whether this is one image, and not several."""
+    if isinstance(images, np.ndarray):
+        return images.ndim != 4
+    if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, require("PIL.Image", "encoder").Image)):
+        return True
+    if not isinstance(images, Iterable):
+        raise TypeError(f"images must be an image or an iterable of images, got {type(images).__name__}")
+    return False

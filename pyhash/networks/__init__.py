@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import int8
 from .features import FEATURES, IMAGES, POOLINGS, add_features, feature_blocks, fixed_batch
 from .joining import join_features
-from .levels import EMBEDDING, LOGITS, Affine, add_head, select_levels
+from .levels import EMBEDDING, LOGITS, Affine, add_head, replace_head, select_levels
 from .metadata import SCHEMA, Metadata, TapNote, metadata_of
 from .model import Model
 from .network import Tap
@@ -41,6 +41,7 @@ __all__ = [
     "join_features",
     "metadata_of",
     "onnxruntime",
+    "replace_head",
     "save",
     "select_levels",
     "serialized",

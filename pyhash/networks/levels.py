@@ -20,7 +20,7 @@ from .onnx_file import check, read_model
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-__all__ = ["EMBEDDING", "LOGITS", "Affine", "add_head", "select_levels"]
+__all__ = ["EMBEDDING", "LOGITS", "Affine", "add_head", "replace_head", "select_levels"]
 
 LOGITS, EMBEDDING = "logits", "embedding"
 """Names of the outputs."""
@@ -44,6 +44,7 @@ def add_head(
     levels: Mapping[str, int],
     *,
     embedding: Affine | None = None,
+    spread: Sequence[float] = (),
     name: str = "encoder",
     training: str = "",
 ) -> ModelProto:
@@ -64,6 +65,9 @@ def add_head(
     embedding : object with ``weight`` (dim, components) and ``bias`` (components,), optional
         A projection that comes before the head, which is then one of its result, ``features @ weight + bias``; that
         becomes the output ``embedding``, beside ``logits``.
+    spread : sequence of float
+        Variances of the embedding's numbers over images in general, whose mean is to be 0; kept in the file, where a
+        head that is fitted on few images finds them (`pyhash.heads.adapt`).
     name, training : str
         What the encoder is called, and what it was trained on; kept in the file.
 
@@ -101,8 +105,54 @@ def add_head(
     result.graph.node.extend(tail.nodes)
     named = [(LOGITS, levels.bits), *outputs, *partial]
     prune(result, result.graph.input[0], [_rows(result, output, width) for output, width in named])
-    told = replace(metadata_of(model), name=name, levels=levels, training=training)
+    if len(spread) not in (0, dim):
+        raise ValueError(f"spread must have {dim} variances, one for each number of the embedding, got {len(spread)}")
+    variances = tuple(map(float, spread))
+    told = replace(metadata_of(model), name=name, levels=levels, training=training, spread=variances)
     set_metadata(result, replace(told, schema=told.needed_schema))
+    check(result)
+    return result
+
+
+def replace_head(
+    model: Any, head: Affine, levels: Mapping[str, int], *, made_of: Mapping[str, str], training: str = ""
+) -> ModelProto:
+    """Give an encoder another head on its embedding.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+        An encoder with the output ``embedding``; what is behind that is left out. It is not changed.
+    head : object with ``weight`` (dim, bits) and ``bias`` (bits,)
+    levels : mapping of str to int
+    made_of : mapping of str to str
+        What the bits of each level are made of, as `Metadata` says it.
+    training : str
+        What the network and the head were trained on; kept in the file.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ValueError
+        When shapes do not fit.
+    GraphError
+        When the model has no embedding.
+    """
+    result, levels = read_model(model), Levels(levels)
+    kept = [value for value in result.graph.output if value.name == EMBEDDING]
+    if not kept:
+        raise GraphError(f"the model gives codes alone, it has no output {EMBEDDING!r}")
+    prune(result, result.graph.input[0], kept)
+    free_names(result, [LOGITS])
+    weight, bias = _affine("head", head, np.shape(head.weight)[0], levels.bits)
+    tail = Emitter(result)
+    tail.emit("Gemm", [EMBEDDING, tail.const(weight), tail.const(bias)], output=LOGITS)
+    result.graph.node.extend(tail.nodes)
+    result.graph.output.insert(0, _rows(result, LOGITS, levels.bits))
+    set_metadata(result, replace(metadata_of(result), levels=levels, made_of=made_of, training=training))
     check(result)
     return result
 
@@ -204,6 +254,7 @@ def select_levels(model: Any, levels: Sequence[str]) -> ModelProto:
         tail.emit("Gather", [whole, tail.const(chosen.astype(np.int64))], output=LOGITS, axis=1)
     result.graph.node.extend(tail.nodes)
     prune(result, result.graph.input[0], [_rows(result, LOGITS, kept.bits)])
-    set_metadata(result, replace(metadata, levels=kept))
+    made_of = {level: made for level, made in metadata.made_of.items() if level in kept}
+    set_metadata(result, replace(metadata, levels=kept, made_of=made_of, spread=()))  # the embedding is not kept
     check(result)
     return result

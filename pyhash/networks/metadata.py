@@ -6,6 +6,9 @@ They are entries ``pyhash.KEY`` of the model's ``metadata_props``, all of them t
 schema    version of this list, the oldest that does; a reader refuses a newer one
 name      what the encoder is called
 levels    JSON object: bits of each level, from coarse to fine
+of        JSON object: what the bits of each level are made of, ``own`` (the image's embedding), ``neighbourhood``
+          (to be compared with codes of embeddings averaged over nearest images) or ``labels``
+spread    JSON list: the variance of each number of the embedding, of images in general
 size      JSON: side in pixels, or [height, width]
 resize    how images are resized, as `pyhash.images.load` takes it
 crop      what is resized of them, as `pyhash.images.load` takes it
@@ -24,9 +27,10 @@ A network that gives features but has no head yet has no schema, name, levels an
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..codes import Levels
 from ..errors import EncoderError
@@ -42,6 +46,7 @@ SCHEMA = 2
 """The newest that this version reads."""
 
 _PREFIX = "pyhash."
+_Kind = TypeVar("_Kind", list[Any], dict[str, Any])
 MODEL_MARKS = [_PREFIX.encode()]
 """How a model file of our own making is known: its metadata lie at its end."""
 
@@ -73,6 +78,10 @@ class Metadata:
     schema : int or None
     name : str
     levels : Levels or None
+    made_of : mapping of str to str
+        For each level ``"own"``, ``"neighbourhood"`` or ``"labels"``, as `pyhash.heads.CollectionHead` says.
+    spread : tuple of float
+        As `pyhash.heads.adapt` takes it as ``general``.
     size : int, (int, int) or None
     resize, crop : str or None
     crop_fraction : float or None
@@ -87,6 +96,8 @@ class Metadata:
     schema: int | None = None
     name: str = ""
     levels: Levels | None = None
+    made_of: Mapping[str, str] = field(default_factory=dict)
+    spread: tuple[float, ...] = ()
     size: int | tuple[int, int] | None = None
     resize: Resize | None = None
     crop: Crop | None = None
@@ -108,12 +119,14 @@ class Metadata:
         """
         given = {key.removeprefix(_PREFIX): text for key, text in properties.items() if key.startswith(_PREFIX)}
         schema = _schema(given.pop("schema", None))  # first: of a newer one nothing else is known
+        made_of = {str(level): str(made) for level, made in _read(given.pop("of", None), dict).items()}
         taps = _lists(given.pop("taps", None), given.pop("dims", None), given.pop("pooling", None))
         try:
             levels = Levels(json.loads(given.pop("levels"))) if "levels" in given else None
             size = _size(json.loads(given.pop("size"))) if "size" in given else None
             fraction = check_fraction(json.loads(given.pop("fraction", "null")))
             fill = check_fill(json.loads(given.pop("fill"))) if "fill" in given else None
+            spread = _variances(json.loads(given.pop("spread"))) if "spread" in given else ()
         except json.JSONDecodeError as error:
             raise EncoderError(f"its metadata cannot be read: {error}") from error
         except (TypeError, ValueError) as error:
@@ -122,6 +135,8 @@ class Metadata:
             schema=schema,
             name=given.pop("name", ""),
             levels=levels,
+            made_of=made_of,
+            spread=spread,
             size=size,
             resize=cast(Resize | None, _one_of("resize", given.pop("resize", None), RESIZES)),
             crop=cast(Crop | None, _one_of("crop", given.pop("crop", None), CROPS)),
@@ -155,6 +170,10 @@ class Metadata:
                 entries[key] = text
         if self.levels is not None:
             entries["levels"] = json.dumps(dict(self.levels))
+        if self.made_of:
+            entries["of"] = json.dumps(dict(self.made_of))
+        if self.spread:
+            entries["spread"] = json.dumps([float(f"{value:.4g}") for value in self.spread])
         if self.size is not None:
             entries["size"] = json.dumps(self.size)
         for key, value in (("fraction", self.crop_fraction), ("fill", self.fill)):
@@ -224,7 +243,7 @@ def _one_of(key: str, text: str | None, options: tuple[str, ...]) -> str | None:
 
 def _lists(taps: str | None, dims: str | None, pooling: str | None) -> tuple[TapNote, ...]:
     """Return what is known of the taps, which nothing depends on in an encoder: no file is refused for them."""
-    names, lengths, kinds = (_list(text) for text in (taps, dims, pooling))
+    names, lengths, kinds = (_read(text, list) for text in (taps, dims, pooling))
     n = len(names)
     lengths = lengths if len(lengths) == n else [None] * n
     kinds = kinds if len(kinds) == n else [None] * n
@@ -234,9 +253,16 @@ def _lists(taps: str | None, dims: str | None, pooling: str | None) -> tuple[Tap
     )
 
 
-def _list(text: str | None) -> list[Any]:
+def _variances(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list) or not all(type(one) in (int, float) and 0 <= one < math.inf for one in value):
+        raise ValueError(f"expected metadata pyhash.spread to be a list of variances, found {value!r:.80}")
+    return tuple(map(float, value))
+
+
+def _read(text: str | None, kind: type[_Kind]) -> _Kind:
+    """Return a JSON list or object; an empty one where it is none."""
     try:
-        value = json.loads(text or "[]")
+        value = json.loads(text) if text is not None else None
     except ValueError:
-        return []
-    return value if isinstance(value, list) else []
+        value = None
+    return value if isinstance(value, kind) else kind()

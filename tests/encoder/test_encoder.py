@@ -21,7 +21,7 @@ import pyhash
 from pyhash.encoder import Encoder
 from pyhash.errors import EncoderError, ImageError
 from pyhash.images import decode as images
-from pyhash.networks import Metadata
+from pyhash.networks import Metadata, preparation
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +194,26 @@ def test_streams_can_give_embeddings_too(embedding, files):
     sources = [encoded.source for encoded in good]
     np.testing.assert_array_equal([encoded.code for encoded in good], embedding.encode(sources))
     np.testing.assert_array_equal([encoded.embedding for encoded in good], embedding.embed(sources, normalize=False))
+
+
+def test_streams_can_give_looks_and_thumbnails_of_the_same_decoding(tiny, files, monkeypatch):
+    plainly = list(tiny.stream(files))
+    assert {(encoded.look, encoded.thumbnail) for encoded in plainly} == {(None, None)}
+    counted = []
+    monkeypatch.setattr(
+        preparation, "opened", lambda *args, **kwargs: counted.append(args) or images.opened(*args, **kwargs)
+    )
+    streamed = list(tiny.stream(files, looks=True))
+    assert len(counted) == len(files)
+    for encoded, before in zip(streamed, plainly, strict=True):
+        assert (encoded.error is None) == (before.error is None)
+        if encoded.error is not None:
+            assert encoded.look is encoded.thumbnail is None
+            continue
+        np.testing.assert_array_equal(encoded.code, before.code)
+        with images.opened(encoded.source) as image:
+            np.testing.assert_array_equal(encoded.look.blocks, image.look().blocks)
+            assert encoded.thumbnail == image.thumbnail()
 
 
 def test_an_encoder_that_gives_codes_alone(tiny, files):

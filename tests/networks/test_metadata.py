@@ -32,6 +32,8 @@ METADATA = st.builds(
     schema=st.just(1),
     name=st.text(),
     levels=st.none() | st.integers(1, 512).map(Levels.single) | st.just(Levels({"coarse": 8, "fine": 16})),
+    made_of=st.dictionaries(st.text(), st.text()),
+    spread=st.lists(st.integers(0, 9999).map(lambda value: value / 100), max_size=4).map(tuple),
     size=st.none() | SIDES | st.tuples(SIDES, SIDES).filter(lambda size: size[0] != size[1]),
     resize=st.none() | st.sampled_from(RESIZES),
     crop=st.none() | st.sampled_from(CROPS),
@@ -126,6 +128,17 @@ def test_a_file_names_the_oldest_schema_that_prepares_as_it_says(preprocess: dic
 def test_a_crop_that_cannot_be_read(entry: str, text: str) -> None:
     with pytest.raises(EncoderError, match=r"^(crop_fraction|fill) must be"):
         Metadata.parse({f"pyhash.{entry}": text})
+
+
+@pytest.mark.parametrize("text", ["{}", "3", "[-1]", "[NaN]", "[Infinity]", '["a"]', "[true]", "["])
+def test_a_spread_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(EncoderError, match="pyhash.spread|cannot be read"):
+        Metadata.parse({"pyhash.schema": "1", "pyhash.spread": text})
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{", "null"])
+def test_what_levels_are_made_of_may_be_unknown(text: str) -> None:
+    assert Metadata.parse({"pyhash.of": text}).made_of == {}
 
 
 def test_taps_without_lengths() -> None:
