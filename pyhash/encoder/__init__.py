@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .building import Built, build
-from .encoder import PRESETS, Encoded, Encoder, Fingerprints
+from .encoder import PRESETS, Encoder
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
 from .features import Extracted, extract
 from .gate import Quantized, assess
+from .records import Encoded, Fingerprints
 from .trial import Trial, evaluate_folder
 
 __all__ = [

@@ -8,66 +8,42 @@ import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codes import MAX_BITS, Levels, check_int, pack
-from ..errors import EncoderError, ImageError
-from ..images import MAX_PIXELS, Look, Source, decoder_identity
-from ..networks import EMBEDDING, PRESETS, Metadata, Model, Preparation, select_levels
+from .. import heads
+from ..codes import MAX_BITS, Levels, LevelsLike, check_int, pack
+from ..errors import EncoderError
+from ..images import MAX_PIXELS, Source, decoder_identity
+from ..labels import Labels
+from ..networks import (
+    EMBEDDING,
+    PRESETS,
+    Metadata,
+    Model,
+    Preparation,
+    give_embedding,
+    replace_head,
+    save,
+    select_levels,
+    serialized,
+)
 from ..support import require
+from .adapting import fit_head
 from .pipeline import Compute, OnError, Pipeline, Row, gathered, usable_threads
+from .records import Encoded, Fingerprints
 
-__all__ = ["PRESETS", "Encoded", "Encoder", "EncoderError", "Fingerprints"]
+__all__ = ["PRESETS", "Encoder", "EncoderError"]
 
 T = TypeVar("T")
 _Finish: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 _Outcome: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """An image of a stream with its code, or with what is wrong with it.
-
-    Attributes
-    ----------
-    source : image
-        As it was given.
-    code : uint8 array, shape (n_bytes,), or None
-    embedding : float32 array, shape (dim,), or None
-        As the network projects it; None unless it was asked for.
-    error : ImageError or None
-        Why there is no code.
-    look : Look or None
-        How it looks, by which copies are found; None unless it was asked for.
-    thumbnail : bytes or None
-        A small JPEG file of it, without metadata; None unless it was asked for.
-    """
-
-    source: Source
-    code: NDArray[np.uint8] | None = None
-    embedding: NDArray[np.float32] | None = None
-    error: ImageError | None = None
-    look: Look | None = None
-    thumbnail: bytes | None = None
-
-
-class Fingerprints(NamedTuple):
-    """What an encoder's codes depend on, in parts: hex digits that are the same only where the part is."""
-
-    network: str
-    """What turns pixels into embeddings, and how images are prepared for it; for an encoder that gives codes alone, all
-    of it."""
-    head: str
-    """What turns embeddings into bits; empty for an encoder that gives codes alone."""
-    decoder: str
-    """What turns files into pixels, on this machine (see `images.decoder_identity`)."""
 
 
 class Encoder:
@@ -135,6 +111,7 @@ class Encoder:
         source, name = _source_of(model)
         self._model = Model(source, name, output, preprocess)
         self._levels = self._choose_levels(levels)
+        self._embedding = self._choose_embedding()
         self._source = source
         self._parts: dict[str, Model] = {}
         self._arguments = {
@@ -192,15 +169,20 @@ class Encoder:
         text = json.dumps(arguments, default=lambda value: np.asarray(value).tolist())
         return cast("dict[str, Any]", json.loads(text))
 
+    @property
+    def spread(self) -> NDArray[np.float64] | None:
+        """The variance of each number of the embedding over images in general; None where that is not known.
+
+        `pyhash.heads.adapt` takes it as ``general``, for collections of few images.
+        """
+        return np.array(self.metadata.spread) if self.metadata.spread else None
+
     @cached_property
     def fingerprints(self) -> Fingerprints:
         """What codes depend on, in parts: of one network and one decoder, embeddings can be compared."""
-        has_embedding = EMBEDDING in self._model.outputs
-        network = {
-            "network": self._model.digest_of(EMBEDDING if has_embedding else self._model.output),
-            "preprocess": self._model.preparation.identity(),
-        }
-        head = self._model.digest_of(self._model.output, after=EMBEDDING) if has_embedding else ""
+        upto = self._embedding or self._model.output
+        network = {"network": self._model.digest_of(upto), "preprocess": self._model.preparation.identity()}
+        head = "" if upto == self._model.output else self._model.digest_of(self._model.output, after=upto)
         decoder = f"{decoder_identity()} fast" if self._fast_jpeg else decoder_identity()
         return Fingerprints(_digest(json.dumps(network, sort_keys=True)), head and _digest(head), _digest(decoder))
 
@@ -294,13 +276,15 @@ class Encoder:
         ImageError
             When an image cannot be read.
         """
-        dim = self._embedding_dim()
+        output = self._embedding_output()
 
         def compute(pixels: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
-            (rows,) = self._model.run(pixels, threads, [EMBEDDING])
+            (rows,) = self._model.run(pixels, threads, [output])
             return _unit_length(rows) if normalize else rows
 
-        return gathered(self._pipeline(compute), images, on_error, np.empty((0, dim), np.float32))
+        return gathered(
+            self._pipeline(compute), images, on_error, np.empty((0, self._model.width_of(output)), np.float32)
+        )
 
     def stream(
         self,
@@ -337,16 +321,115 @@ class Encoder:
             When embeddings are asked for and the encoder's file gives codes alone.
         """
         size = None if batch_size is None else check_int(batch_size, "batch_size", 1)
-        if embeddings:
-            self._embedding_dim()
+        wanted = self._embedding_output() if embeddings else None
         model, finish = self._at(level, whole=embeddings)
-        outputs = [model.output, EMBEDDING] if embeddings else [model.output]
+        outputs = list(dict.fromkeys([model.output, wanted or model.output]))
 
         def compute(pixels: NDArray[np.uint8], threads: int) -> Iterable[_Outcome]:
-            logits, *rest = model.run(pixels, threads, outputs)
-            return zip(finish(logits), rest[0] if rest else repeat(None), strict=False)
+            found = model.run(pixels, threads, outputs)
+            return zip(finish(found[0]), found[-1] if embeddings else repeat(None), strict=False)
 
         return _encoded(self._pipeline(compute, size, looks=looks).rows(sources))
+
+    def adapt(
+        self,
+        images: Source | Iterable[Source] | NDArray[np.floating[Any]],
+        labels: Labels | None = None,
+        levels: LevelsLike | None = None,
+        head: heads.Kind | None = None,
+        *,
+        seed: int = 0,
+    ) -> Encoder:
+        """Return an encoder with another head, fitted on a collection of images.
+
+        Without labels, codes tell apart what is in the collection; with labels, what these tell apart. The network
+        stays as it is, so that a collection encoded before needs no image again: give its embeddings.
+
+        Parameters
+        ----------
+        images : iterable of images, or float array, shape (n, dim)
+            At least two; or their embeddings, as ``embed(..., normalize=False)`` gives them.
+        labels : array or mapping of level to array, each of shape (n,), optional
+            Integers or strings. A bare array is for all levels.
+        levels : Levels, mapping or int, optional
+            Those of this encoder unless given; for a network that was not made by pyhash, 64 bits ``coarse`` and 192
+            ``fine``.
+        head : str, optional
+            Kind of head, as `pyhash.heads.adapt` takes it.
+        seed : int
+
+        Returns
+        -------
+        Encoder
+            Its network is part of memory, not a file, until it is saved.
+
+        Raises
+        ------
+        EncoderError
+            When this encoder's file gives codes alone.
+        ImageError
+            When an image cannot be read.
+        ValueError
+            When embeddings, labels and levels do not fit.
+        ImportError
+            When onnx is not installed.
+        """
+        output = self._embedding_output()
+        if isinstance(images, np.ndarray) and images.dtype.kind == "f":
+            rows = images
+        else:
+            rows = self.embed(cast("Iterable[Source]", images), normalize=False)
+        dim = self._model.width_of(output)
+        if rows.ndim != 2 or rows.shape[1] != dim:
+            raise ValueError(f"images must be several, or their embeddings (n, {dim}), got shape {rows.shape}")
+        if levels is None:
+            levels = heads.LEVELS if self.metadata == Metadata() else self.levels
+        return self.with_head(fit_head(rows, labels, levels, head, self.spread, seed))
+
+    def with_head(self, head: heads.CollectionHead) -> Encoder:
+        """Return an encoder with this head: every level made of the image alone.
+
+        Parameters
+        ----------
+        head : CollectionHead
+            Fitted on embeddings of this encoder (`pyhash.heads.adapt`).
+        """
+        output = self._embedding_output()
+        if head.dim != self._model.width_of(output):
+            raise ValueError(f"head must be one of {self._model.width_of(output)} numbers, got {head.dim}")
+        model: Any = self._source
+        if output != EMBEDDING:
+            model = give_embedding(model, output, self._model.preparation, name=self.name)
+        how = "with labels" if head.supervised else "without labels"
+        training = f"head fitted on {head.fitted_on:,} images of a collection, {how}; before: {self.metadata.training}"
+        made = replace_head(model, head.affine(), head.levels, made_of=head.made_of, training=training)
+        others = {"output": None, "preprocess": None, "levels": None}
+        return _rebuild({**self._arguments, **others, "model": serialized(made)})
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the encoder as one ONNX file, which `Encoder` opens and other runtimes run.
+
+        Parameters
+        ----------
+        path : path
+        overwrite : bool
+            Replace a file that is no encoder of pyhash's making, too.
+
+        Raises
+        ------
+        EncoderError
+            When this is a network that was not made by pyhash, which `adapt` makes an encoder of.
+        ForeignFileError
+            When a file is there that is no encoder of pyhash's making.
+        """
+        if self.metadata == Metadata():
+            raise self._error("was not made by pyhash, so there is nothing to save: adapt it to a collection first")
+        if isinstance(self._source, bytes):
+            content = self._source
+        else:
+            content = Path(self._source).read_bytes()
+            Encoder(content)  # refuses one whose weights lie in other files
+        save(content, path, overwrite=overwrite)
 
     def _pipeline(self, compute: Compute[T], chunk: int | None = None, *, looks: bool = False) -> Pipeline[T]:
         return Pipeline(self._preparation, compute, chunk or self._model.batch_sizes[0], self.threads, looks=looks)
@@ -369,13 +452,14 @@ class Encoder:
 
         return model, finish
 
-    def _embedding_dim(self) -> int:
-        """Return the length of an embedding; EncoderError when there is none."""
-        if EMBEDDING not in self._model.outputs:
+    def _embedding_output(self) -> str:
+        """Return the name of the output that is the embedding; EncoderError when there is none."""
+        if self._embedding is None:
             raise self._error(
-                f"gives codes alone, it has no output {EMBEDDING!r}; its outputs are {', '.join(self._model.outputs)}"
+                f"gives codes alone, it has no output {EMBEDDING!r}; its outputs are {', '.join(self._model.outputs)}. "
+                "Make it again with this version of pyhash (`pyhash build`)"
             )
-        return self._model.width_of(EMBEDDING)
+        return self._embedding
 
     @property
     def _preparation(self) -> Preparation:
@@ -400,6 +484,12 @@ class Encoder:
         if levels.bits != bits:
             raise self._error(f"levels must have {bits} bits together, as the output has, got {levels.bits}")
         return levels
+
+    def _choose_embedding(self) -> str | None:
+        """Return the output that is the embedding: of a network not made here the one that is read."""
+        if EMBEDDING in self._model.outputs:
+            return EMBEDDING
+        return self._model.output if self.metadata == Metadata() else None
 
     def _error(self, text: str) -> EncoderError:
         return EncoderError(f"encoder {self.name!r}: {text}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import int8
 from .features import FEATURES, IMAGES, POOLINGS, add_features, feature_blocks, fixed_batch
 from .joining import join_features
-from .levels import EMBEDDING, LOGITS, Affine, add_head, replace_head, select_levels
+from .levels import EMBEDDING, LOGITS, Affine, add_head, give_embedding, replace_head, select_levels
 from .metadata import SCHEMA, Metadata, TapNote, metadata_of
 from .model import Model
 from .network import Tap
@@ -37,6 +37,7 @@ __all__ = [
     "choose_taps",
     "feature_blocks",
     "fixed_batch",
+    "give_embedding",
     "int8",
     "join_features",
     "metadata_of",

@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from ..codes import Levels
 from ..errors import GraphError
 from ..support import require
-from .features import BATCH, FEATURES, feature_blocks, fixed_batch
+from .features import BATCH, FEATURES, add_features, feature_blocks, fixed_batch
 from .metadata import metadata_of, set_metadata
+from .network import Network
 from .nodes import FLOAT, Emitter, free_names, prune
 from .onnx_file import check, read_model
+from .preparation import Preparation
+from .stages import named_taps
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-__all__ = ["EMBEDDING", "LOGITS", "Affine", "add_head", "replace_head", "select_levels"]
+__all__ = ["EMBEDDING", "LOGITS", "Affine", "add_head", "give_embedding", "replace_head", "select_levels"]
 
 LOGITS, EMBEDDING = "logits", "embedding"
 """Names of the outputs."""
@@ -153,6 +156,45 @@ def replace_head(
     result.graph.node.extend(tail.nodes)
     result.graph.output.insert(0, _rows(result, LOGITS, levels.bits))
     set_metadata(result, replace(metadata_of(result), levels=levels, made_of=made_of, training=training))
+    check(result)
+    return result
+
+
+def give_embedding(
+    model: Any, output: str, preprocess: str | Mapping[str, Any] | Preparation, *, name: str = "encoder"
+) -> ModelProto:
+    """Turn any network into one that takes images and gives an embedding, which `replace_head` makes an encoder of.
+
+    Parameters
+    ----------
+    model : path, bytes or onnx.ModelProto
+    output : str
+        The tensor that is the embedding; of a map of one pixel it is the vector.
+    preprocess : str or mapping
+        As for `add_features`.
+    name : str
+        Kept in the file.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    GraphError
+        When the network does not fit; the message names the node or tensor and says why.
+    """
+    wanted = Preparation.parse(preprocess)
+    (tap,) = named_taps(Network(model, wanted.size, wanted.layout), [output])
+    pooling = "none" if tap.kind == "vector" else "gap"
+    result = add_features(model, [output], wanted, pooling=[pooling], normalize=False)
+    free_names(result, [EMBEDDING])
+    tail = Emitter(result)
+    tail.emit("Identity", [FEATURES], output=EMBEDDING)
+    result.graph.node.extend(tail.nodes)
+    prune(result, result.graph.input[0], [_rows(result, EMBEDDING, tap.channels)])
+    told = replace(metadata_of(result), name=name)
+    set_metadata(result, replace(told, schema=told.needed_schema))
     check(result)
     return result
 

@@ -168,9 +168,9 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     files.check_target(path, MODEL_MARKS, overwrite=overwrite)
 
 
-def save(model: ModelProto, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write a model so that `path` holds the old file or the whole new one, whatever happens meanwhile.
+def save(model: ModelProto | bytes, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a model, or the bytes of one: `path` holds the old file or the whole new one, whatever happens meanwhile.
 
     What is there is replaced if it is a model with metadata of pyhash; ForeignFileError otherwise, unless `overwrite`.
     """
-    files.write(path, [serialized(model)], MODEL_MARKS, overwrite=overwrite)
+    files.write(path, [model if isinstance(model, bytes) else serialized(model)], MODEL_MARKS, overwrite=overwrite)
