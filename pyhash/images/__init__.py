@@ -5,7 +5,7 @@ from __future__ import annotations
 from .budget import MAX_PIXELS, PixelBudget
 from .decode import Source, decoder_identity, load, opened
 from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape
-from .folder import SUFFIXES, UNREADABLE, FoundImage, Walk, walk
+from .folder import SUFFIXES, FoundImage, Walk, walk
 from .geometry import CROPS, Crop, check_fill, check_fraction, inner
 from .looks import Look, look_codes, look_of, turned
 
@@ -15,7 +15,6 @@ __all__ = [
     "RESIZES",
     "SUFFIXES",
     "THUMBNAIL_SIDE",
-    "UNREADABLE",
     "Crop",
     "Decoded",
     "FoundImage",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import importlib
 import io
 import os
 import stat
@@ -27,8 +26,10 @@ from ..errors import ImageError
 from ..support import require
 from .budget import MAX_PIXELS, PixelBudget
 from .decoded import RESIZES, Decoded, Resize, as_shape, check_how
+from .formats import File
 from .geometry import Crop, check_fraction, inner
 from .orientation import orientation, upright
+from .refused import Refused
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,29 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["ImageError", "Source", "decoder_identity", "load", "opened"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
-
-MAX_JPEG_BYTES = 1 << 29
-"""Largest JPEG file, in bytes: JPEG is read into memory as a whole, the other formats are streamed."""
-
-# How a file begins, what must follow at byte 8, and who decodes it. Pillow's `Image.open` would choose
-# alike, but it warns about every image over 89 megapixels, warning filters are process-wide and so cannot
-# be set for one thread, and among its formats are some that start external programs.
-_FORMATS = (
-    (b"\xff\xd8\xff", b"", "JpegImagePlugin.JpegImageFile"),
-    (b"\x89PNG\r\n\x1a\n", b"", "PngImagePlugin.PngImageFile"),
-    (b"GIF8", b"", "GifImagePlugin.GifImageFile"),
-    (b"RIFF", b"WEBP", "WebPImagePlugin.WebPImageFile"),
-    (b"II*\0", b"", "TiffImagePlugin.TiffImageFile"),
-    (b"MM\0*", b"", "TiffImagePlugin.TiffImageFile"),
-    (b"II+\0", b"", "TiffImagePlugin.TiffImageFile"),
-    (b"MM\0+", b"", "TiffImagePlugin.TiffImageFile"),
-    (b"\0\0\0\x0cjP  ", b"", "Jpeg2KImagePlugin.Jpeg2KImageFile"),
-    (b"\xff\x4f\xff\x51", b"", "Jpeg2KImagePlugin.Jpeg2KImageFile"),
-    (b"\0\0\0", b"avif", "AvifImagePlugin.AvifImageFile"),
-    (b"\0\0\0", b"avis", "AvifImagePlugin.AvifImageFile"),
-    (b"BM", b"", "BmpImagePlugin.BmpImageFile"),
-    *((b"P%d" % kind, b"", "PpmImagePlugin.PpmImageFile") for kind in range(1, 7)),
-)
 
 # A 21x13 JPEG whose pixels show how this machine decodes: chroma at half resolution and odd sides, where
 # decoders differ.
@@ -72,10 +50,6 @@ _PROBE = base64.b64decode(
 )
 
 _silence = threading.Lock()
-
-
-class _Refused(Exception):
-    """A reason in our own words, before the name of the image is put to it."""
 
 
 def load(
@@ -238,23 +212,21 @@ def _decode(
     source: Any, enough: tuple[int, int] | None, max_pixels: int, budget: PixelBudget, held: ExitStack
 ) -> Image.Image:
     """Return an image upright, in its own mode; ``held`` keeps its file open and its pixels budgeted."""
+    file: File | None = None
     if isinstance(source, require("PIL.Image", "encoder").Image):
         image: Image.Image = source
     else:
-        stream = held.enter_context(_stream(source))
-        plugin = _plugin(stream)
-        if plugin.__name__ == "JpegImageFile":
-            if stream.seek(0, os.SEEK_END) > MAX_JPEG_BYTES:
-                raise _Refused(f"a JPEG of over {MAX_JPEG_BYTES >> 20} MiB, which is the limit")
-            stream.seek(0)
-            stream = io.BytesIO(stream.read())
-        image = held.enter_context(plugin(stream))
+        file = File(held.enter_context(_stream(source)))
+        image = held.enter_context(file.open())
     _check_pixels(image.width, image.height, max_pixels)
     held.enter_context(budget.hold(image.width * image.height))
-    if enough is not None and image is not source:
-        height, width = enough if orientation(image) < 5 else enough[::-1]
-        image.draft(image.mode, (width, height))
-    image.load()
+    if file is None:
+        image.load()
+    else:
+        if enough is not None:
+            height, width = enough if orientation(image) < 5 else enough[::-1]
+            image.draft(image.mode, (width, height))  # of JPEG alone
+        file.decode(image)
     return upright(image)
 
 
@@ -264,45 +236,27 @@ def _stream(source: Any) -> IO[bytes]:
         return io.BytesIO(source)
     kind = os.stat(source).st_mode
     if stat.S_ISDIR(kind):
-        raise _Refused("a folder, not an image; pyhash.Gallery is for folders")
+        raise Refused("a folder, not an image; pyhash.Gallery is for folders")
     if not stat.S_ISREG(kind):  # opening a pipe would wait for its writer
-        raise _Refused("not a regular file")
+        raise Refused("not a regular file")
     return open(source, "rb")
-
-
-def _plugin(stream: IO[bytes]) -> Any:
-    """Return the Pillow class that decodes what a stream holds, chosen by how it begins."""
-    head = stream.read(16)
-    stream.seek(0)
-    if not head:
-        raise _Refused("empty, 0 bytes long")
-    for start, at_8, name in _FORMATS:
-        if head.startswith(start) and head[8:].startswith(at_8):
-            module, class_name = name.split(".")
-            try:
-                return getattr(importlib.import_module(f"PIL.{module}"), class_name)
-            except ModuleNotFoundError:
-                raise _Refused(
-                    f"{class_name.removesuffix('ImageFile')}, which this version of Pillow cannot read"
-                ) from None
-    raise _Refused(f"not an image in a format that can be read; it begins with {head[:12]!r}")
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise _Refused(f"{width} x {height} pixels, over the limit of {max_pixels:,} pixels")
+        raise Refused(f"{width} x {height} pixels, over the limit of {max_pixels:,} pixels")
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
     shape = array.shape[:2] if array.ndim == 3 and array.shape[2] == 1 else array.shape
     if array.dtype != np.uint8 or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (3, 4)):
-        raise _Refused(
+        raise Refused(
             "must be uint8 of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), "
             f"got {array.dtype} of shape {array.shape}"
             + ("; multiply values from 0 to 1 by 255 and cast them" if array.dtype.kind == "f" else "")
         )
     if 0 in shape:
-        raise _Refused(f"must have at least one pixel, got shape {array.shape}")
+        raise Refused(f"must have at least one pixel, got shape {array.shape}")
     image: Image.Image = require("PIL.Image", "encoder").fromarray(array.reshape(shape))
     return image
 
@@ -314,11 +268,11 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         values = np.asarray(image)
         if mode == "F":
             if not (values.min() >= 0 and values.max() <= 1):
-                raise _Refused("floating-point pixels outside 0 to 1")
+                raise Refused("floating-point pixels outside 0 to 1")
             values = np.round(values * 255)
         else:
             if mode == "I" and (values.min() < 0 or values.max() > 65535):
-                raise _Refused("32-bit pixels outside 0 to 65535")
+                raise Refused("32-bit pixels outside 0 to 65535")
             values = values >> 8  # as Pillow does with 16-bit RGB
         return _from_array(values.astype(np.uint8))
     if image.has_transparency_data:
@@ -329,7 +283,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, _Refused):
+    if isinstance(error, Refused):
         return str(error)
     if isinstance(error, FileNotFoundError):
         return "no such file"

@@ -9,17 +9,16 @@ from typing import NamedTuple
 
 from ..errors import ImageError
 
-__all__ = ["SUFFIXES", "UNREADABLE", "FoundImage", "Walk", "walk"]
+__all__ = ["SUFFIXES", "FoundImage", "Walk", "walk"]
 
 # fmt: off
-UNREADABLE = frozenset({".heic", ".heif"})
-"""Images that Pillow alone cannot decode; a folder of them must not look empty."""
 SUFFIXES = frozenset({
-    ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })
 # fmt: on
-"""File names that end in one of these, in any case, are images."""
+"""File names that end in one of these, in any case, are images. What a file holds may be something else: phones
+call JPEG images HEIC, too, and a HEIF image that cannot be read is named when it is opened."""
 
 
 class FoundImage(NamedTuple):
@@ -105,8 +104,6 @@ def walk(folder: str | os.PathLike[str]) -> Walk:
 def _look(entry: os.DirEntry[str], prefix: str) -> FoundImage | ImageError | None:
     """Return a file as an image, or why it is none that can be read; None for what its name does not call an image."""
     suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix in UNREADABLE:
-        return ImageError(entry.path, "HEIF images cannot be read: save them as JPEG, for example")
     if suffix not in SUFFIXES:
         return None
     try:

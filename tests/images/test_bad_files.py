@@ -19,8 +19,8 @@ from photographs import AVIF, encoded, photo
 from PIL import Image
 
 from pyhash.errors import ImageError
-from pyhash.images import decode as images
 from pyhash.images import load
+from pyhash.images.formats import FORMATS
 
 
 def reason_of(source, **options):
@@ -103,7 +103,7 @@ def test_every_damage_gives_a_picture_or_an_image_error(kind):
             assert load(bytes(damaged[: rng.integers(1, len(data) + 1)]), size=8).shape == (8, 8, 3)
 
 
-@given(st.sampled_from([entry[0] for entry in images._FORMATS]), st.binary(max_size=200))
+@given(st.sampled_from([entry[0] for entry in FORMATS]), st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_garbage_behind_a_signature_is_an_image_error(start, rest):
     with pytest.raises(ImageError):

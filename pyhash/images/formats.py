@@ -1,0 +1,157 @@
+"""Who decodes a file: told by what it holds, never by its name."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import struct
+import zlib
+from typing import IO, TYPE_CHECKING, Any
+
+from .jpeg import Jpeg
+from .refused import Refused
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["File"]
+
+MAX_JPEG_BYTES = 1 << 29
+"""Largest JPEG file, in bytes: JPEG is read into memory as a whole, the other formats are streamed."""
+
+# How a file begins, what must follow at byte 8, and who decodes it. Pillow's `Image.open` would choose
+# alike, but it warns about every image over 89 megapixels, warning filters are process-wide and so cannot
+# be set for one thread, and among its formats are some that start external programs.
+FORMATS = (
+    (b"\xff\xd8\xff", b"", "JpegImagePlugin.JpegImageFile"),
+    (b"\x89PNG\r\n\x1a\n", b"", "PngImagePlugin.PngImageFile"),
+    (b"GIF8", b"", "GifImagePlugin.GifImageFile"),
+    (b"RIFF", b"WEBP", "WebPImagePlugin.WebPImageFile"),
+    (b"II*\0", b"", "TiffImagePlugin.TiffImageFile"),
+    (b"MM\0*", b"", "TiffImagePlugin.TiffImageFile"),
+    (b"II+\0", b"", "TiffImagePlugin.TiffImageFile"),
+    (b"MM\0+", b"", "TiffImagePlugin.TiffImageFile"),
+    (b"\0\0\0\x0cjP  ", b"", "Jpeg2KImagePlugin.Jpeg2KImageFile"),
+    (b"\xff\x4f\xff\x51", b"", "Jpeg2KImagePlugin.Jpeg2KImageFile"),
+    (b"BM", b"", "BmpImagePlugin.BmpImageFile"),
+    *((b"P%d" % kind, b"", "PpmImagePlugin.PpmImageFile") for kind in range(1, 7)),
+)
+_AVIF = "AvifImagePlugin.AvifImageFile"
+
+# What cannot be read, and is still worth its name.
+_OTHERS = (
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"8BPS", "a Photoshop file"),
+    (b"%PDF", "a PDF document"),
+    (b"<svg", "an SVG drawing"),
+    (b"\0\0\1\0", "an icon file"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR image"),
+    (b"\x1a\x45\xdf\xa3", "a video"),
+    (b"<!DOCTYPE html", "a web page"),
+    (b"<html", "a web page"),
+)
+_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+
+
+class File:
+    """A file of a format that can be read.
+
+    Parameters
+    ----------
+    stream : binary file
+        At its beginning.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._class = _plugin(stream)
+        self._jpeg: Jpeg | None = None
+        self._stream = stream
+        name = self._class.__name__
+        if name == "JpegImageFile":
+            if stream.seek(0, os.SEEK_END) > MAX_JPEG_BYTES:
+                raise Refused(f"a JPEG of over {MAX_JPEG_BYTES >> 20} MiB, which is the limit")
+            stream.seek(0)
+            self._jpeg = Jpeg(stream.read())
+            self._stream = self._jpeg.stream
+        elif name == "PngImageFile":
+            _check_png(stream)
+        elif name == "Jpeg2KImageFile":
+            self._stream = _with_end(stream)
+
+    def open(self) -> Image.Image:
+        """Return the image, its pixels not yet decoded."""
+        image: Image.Image = self._class(self._stream)
+        return image
+
+    def decode(self, image: Image.Image) -> None:
+        """Decode the pixels of what `open` returned.
+
+        Raises
+        ------
+        Exception
+            Of any kind, when the file is damaged.
+        """
+        if self._jpeg is not None:
+            self._jpeg.load(image)
+        image.load()
+
+
+def _plugin(stream: IO[bytes]) -> Any:
+    """Return the Pillow class that decodes what a stream holds."""
+    head = stream.read(256)
+    stream.seek(0)
+    if not head:
+        raise Refused("empty, 0 bytes long")
+    names = [name for start, at_8, name in FORMATS if head.startswith(start) and head[8:].startswith(at_8)]
+    if not names and head[4:8] == b"ftyp":
+        names = [_of_brands(head)]
+    if not names:
+        for start, what in _OTHERS:
+            if head.startswith(start):
+                raise _not_read(what)
+        raise Refused(f"not an image in a format that can be read; it begins with {head[:12]!r}")
+    module, class_name = names[0].split(".")
+    try:
+        return getattr(importlib.import_module(f"PIL.{module}"), class_name)
+    except ModuleNotFoundError:
+        raise Refused(f"{class_name.removesuffix('ImageFile')}, which this version of Pillow cannot read") from None
+
+
+def _of_brands(head: bytes) -> str:
+    """Return who decodes a file of the family of MP4, by its major brand and those it is compatible with."""
+    end = min(int.from_bytes(head[:4]), len(head))
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
+    if brands & {b"avif", b"avis"}:
+        return _AVIF
+    raise _not_read("a HEIF image" if brands & _HEIF_BRANDS else "a video")
+
+
+def _not_read(what: str) -> Refused:
+    return Refused(f"{what}, which cannot be read: save it as JPEG, for example")
+
+
+def _check_png(stream: IO[bytes]) -> None:
+    """Raise Refused when the checksum of compressed pixels is wrong; the decoder looks at those of headers alone.
+
+    What is missing at the end is left to it: it knows whether that is needed.
+    """
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":
+            break
+        if kind != b"IDAT":
+            stream.seek(length + 4, os.SEEK_CUR)
+            continue
+        data, checksum = stream.read(length), stream.read(4)
+        if len(checksum) == 4 and zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(checksum):
+            raise Refused("damaged: the checksum of its pixels is wrong")
+    stream.seek(0)
+
+
+def _with_end(stream: IO[bytes]) -> IO[bytes]:
+    """Return a JPEG 2000 file with the marker that ends it: that may be missing where no pixel is."""
+    data = stream.read()
+    return io.BytesIO(data if data.endswith(b"\xff\xd9") else data.removesuffix(b"\xff") + b"\xff\xd9")
