@@ -1,8 +1,8 @@
 """Images in: decode, turn upright, make RGB, crop, resize. A file with a fault becomes an `ImageError`.
 
 Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, JPEG 2000 and AVIF, the first frame of each, in every depth
-and colour mode that has a meaning as a photograph. Colour profiles are ignored: the numbers are taken as
-sRGB.
+and colour mode that has a meaning as a photograph. What a colour profile says is converted to sRGB; without one, the
+numbers are taken as sRGB.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from ..support import require
 from .budget import MAX_PIXELS, PixelBudget
+from .colour import in_srgb
 from .decoded import RESIZES, Decoded, Resize, as_shape, check_how
+from .depth import grey_of, is_deep
 from .formats import File
 from .geometry import Crop, check_fraction, inner
 from .orientation import orientation, upright
@@ -67,8 +69,10 @@ def load(
 ) -> NDArray[np.uint8]:
     """Decode an image into upright 8-bit RGB of a fixed size.
 
-    EXIF orientation is applied, and transparency is laid on white. Of 16-bit images the high byte is
-    kept; 32-bit integers are read as 16-bit values and floating-point ones as 0 to 1.
+    The orientation that its metadata tell is applied, colours are converted to sRGB where a profile says what they are,
+    and transparency is laid on white. Of more than 8 bits the highest 8 of those in use are kept: of 8, 10, 12, 14 or
+    16, told by the largest value. Floating-point values are read as 0 to 1, whole ones as integers; other values are
+    spread between the least and the largest.
 
     Parameters
     ----------
@@ -158,10 +162,11 @@ def opened(
     def attempt(held: ExitStack) -> Image.Image:
         with ExitStack() as own:
             if isinstance(source, np.ndarray):
-                image = _from_array(source)
+                image, lies = _from_array(source), 1
             else:
                 image = _decode(source, enough, max_pixels, budget, own)
-            image = _eight_bit(image)
+                lies = orientation(image)
+            image = upright(_eight_bit(image), lies)
             held.push(own.pop_all())
         return image
 
@@ -211,7 +216,7 @@ def _name(source: Any) -> str:
 def _decode(
     source: Any, enough: tuple[int, int] | None, max_pixels: int, budget: PixelBudget, held: ExitStack
 ) -> Image.Image:
-    """Return an image upright, in its own mode; ``held`` keeps its file open and its pixels budgeted."""
+    """Return an image as it lies, in its own mode; ``held`` keeps its file open and its pixels budgeted."""
     file: File | None = None
     if isinstance(source, require("PIL.Image", "encoder").Image):
         image: Image.Image = source
@@ -227,7 +232,7 @@ def _decode(
             height, width = enough if orientation(image) < 5 else enough[::-1]
             image.draft(image.mode, (width, height))  # of JPEG alone
         file.decode(image)
-    return upright(image)
+    return image
 
 
 def _stream(source: Any) -> IO[bytes]:
@@ -262,19 +267,9 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return an image as L, RGB, RGBX (with an unused byte) or RGBa (colour multiplied by alpha)."""
+    """Return an image in sRGB as L, RGB, RGBX (with an unused byte) or RGBa (colour multiplied by alpha)."""
+    image = in_srgb(grey_of(image) if is_deep(image) else image)
     mode = image.mode
-    if mode in ("I", "F") or mode.startswith("I;16"):
-        values = np.asarray(image)
-        if mode == "F":
-            if not (values.min() >= 0 and values.max() <= 1):
-                raise Refused("floating-point pixels outside 0 to 1")
-            values = np.round(values * 255)
-        else:
-            if mode == "I" and (values.min() < 0 or values.max() > 65535):
-                raise Refused("32-bit pixels outside 0 to 65535")
-            values = values >> 8  # as Pillow does with 16-bit RGB
-        return _from_array(values.astype(np.uint8))
     if image.has_transparency_data:
         return (image if mode == "RGBA" else image.convert("RGBA")).convert("RGBa")
     if mode in ("L", "RGB", "RGBX"):

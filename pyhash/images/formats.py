@@ -9,6 +9,8 @@ import struct
 import zlib
 from typing import IO, TYPE_CHECKING, Any
 
+from . import tiff
+from .depth import load_deep
 from .jpeg import Jpeg
 from .refused import Refused
 
@@ -79,9 +81,12 @@ class File:
             _check_png(stream)
         elif name == "Jpeg2KImageFile":
             self._stream = _with_end(stream)
+        elif name == "TiffImageFile":
+            self._class = tiff.reader(self._class)
 
     def open(self) -> Image.Image:
         """Return the image, its pixels not yet decoded."""
+        self._stream.seek(0)
         image: Image.Image = self._class(self._stream)
         return image
 
@@ -95,7 +100,7 @@ class File:
         """
         if self._jpeg is not None:
             self._jpeg.load(image)
-        image.load()
+        load_deep(image, self.open)
 
 
 def _plugin(stream: IO[bytes]) -> Any:

@@ -40,7 +40,7 @@ def orientation(image: Image.Image) -> int:
     return next((number for number in _UPRIGHT if number == value), 1)
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Return an image turned upright; as it is, where it is."""
-    name = _UPRIGHT.get(orientation(image))
+def upright(image: Image.Image, lies: int) -> Image.Image:
+    """Return an image turned upright from an `orientation`; as it is, where it is."""
+    name = _UPRIGHT.get(lies)
     return image if name is None else image.transpose(require("PIL.Image", "encoder").Transpose[name])

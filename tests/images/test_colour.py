@@ -1,0 +1,142 @@
+"""Images in other colour spaces come out as their copies in sRGB do."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PIL")
+from photographs import encoded, photo
+from PIL import Image, ImageCms, features
+from profiles import SPACES, SRGB, cmyk_profile, grey_profile, in_space, rgb_profile
+
+from pyhash.images import colour, load
+
+pytestmark = pytest.mark.skipif(not features.check("littlecms2"), reason="this Pillow converts no colours")
+
+
+def scene() -> Image.Image:
+    """Colours that are neither very dark nor as strong as can be."""
+    return Image.fromarray(photo(64, 48) // 2 + 60)
+
+
+def difference(a: Any, b: Any) -> float:
+    return float(np.abs(np.asarray(a).astype(int) - np.asarray(b)).max())
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_matrix_profiles(space: str, kind: str) -> None:
+    image, profile = in_space(scene(), *SPACES[space]), rgb_profile(*SPACES[space])
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert difference(load(encoded(image, kind, icc_profile=profile, **options)), scene()) <= 4
+    assert difference(load(encoded(image, kind, **options)), scene()) > 8
+
+
+@pytest.mark.parametrize("space", ["Display P3", "Adobe RGB"])
+@pytest.mark.parametrize("at", [None, 16])
+def test_in_jpeg_at_every_scale(space: str, at: int | None) -> None:
+    image, profile = in_space(scene(), *SPACES[space]), rgb_profile(*SPACES[space])
+    options = {"quality": 95, "subsampling": 0}
+    expected = load(encoded(scene(), "JPEG", **options), size=16, fast_jpeg=at is not None)
+    result = load(encoded(image, "JPEG", icc_profile=profile, **options), size=16, fast_jpeg=at is not None)
+    assert difference(result, expected) <= 6
+
+
+def test_a_given_image_brings_its_profile() -> None:
+    data = encoded(in_space(scene(), *SPACES["Display P3"]), "PNG", icc_profile=rgb_profile(*SPACES["Display P3"]))
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(load(image), load(data))
+
+
+def test_a_profile_of_srgb_changes_nothing() -> None:
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    np.testing.assert_array_equal(load(encoded(scene(), "PNG", icc_profile=made)), np.asarray(scene()))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG"])
+def test_grey(kind: str) -> None:
+    grey = Image.fromarray(np.full((16, 16), 128, np.uint8))
+    result = load(encoded(grey, kind, icc_profile=grey_profile(1.0)))
+    assert set(result.ravel()) == {188}  # half of the light in sRGB
+    deep = Image.fromarray(np.full((16, 16), 0x8080, np.uint16))
+    if kind != "JPEG":
+        assert set(load(encoded(deep, kind, icc_profile=grey_profile(1.0))).ravel()) == {188}
+
+
+def lab_of(cyan: int, magenta: int, yellow: int, black: int) -> tuple[float, float, float]:
+    """An ink that is called cyan and is red, one called magenta that is white; the others are black."""
+    if yellow or black:
+        return 0, 0, 0
+    return (53.2, 80.1, 67.2) if cyan else (100, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_by_its_profile(kind: str) -> None:
+    profile = cmyk_profile(lab_of)
+    inks = {(255, 0, 0, 0): (255, 0, 0), (0, 255, 0, 0): (255, 255, 255), (0, 0, 0, 255): (0, 0, 0)}
+    for ink, colours in inks.items():
+        image = Image.new("CMYK", (16, 16), ink)
+        assert difference(load(encoded(image, kind, icc_profile=profile))[4, 4], colours) <= 12
+    plain = load(encoded(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), kind))[4, 4]
+    assert difference(plain, (0, 255, 255)) <= 2
+
+
+def test_lab() -> None:
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    image = ImageCms.applyTransform(scene(), to_lab)
+    assert image.mode == "LAB"
+    assert difference(load(encoded(image, "TIFF")), scene()) <= 12  # whole numbers of Lab are coarse
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_alpha_is_kept(kind: str) -> None:
+    space = SPACES["Display P3"]
+    image = in_space(scene(), *space).convert("RGBA")
+    alpha = np.full((48, 64), 255, np.uint8)
+    alpha[:, :20], alpha[:, 20:40] = 0, 128
+    image.putalpha(Image.fromarray(alpha))
+    result = load(encoded(image, kind, icc_profile=rgb_profile(*space)))
+    assert set(result[:, :20].ravel()) == {255}
+    assert difference(result[:, 20:40], (np.asarray(scene())[:, 20:40].astype(int) + 255) // 2) <= 4
+    assert difference(result[:, 40:], np.asarray(scene())[:, 40:]) <= 4
+    greys = Image.merge("LA", (Image.new("L", (64, 48), 128), Image.fromarray(alpha)))
+    result = load(encoded(greys, kind, icc_profile=grey_profile(1.0)))
+    assert set(result[:, :20].ravel()) == {255}
+    assert set(result[:, 40:].ravel()) == {188}
+
+
+def test_a_palette_has_the_colours_of_the_profile() -> None:
+    space = SPACES["Adobe RGB"]
+    image = in_space(scene(), *space).quantize(64)
+    shown = image.convert("RGB")
+    result = load(encoded(image, "PNG", icc_profile=rgb_profile(*space)))
+    np.testing.assert_array_equal(result, load(encoded(shown, "PNG", icc_profile=rgb_profile(*space))))
+    see_through = load(encoded(image, "PNG", icc_profile=rgb_profile(*space), transparency=5))
+    assert set(see_through[np.asarray(image) == 5].ravel()) == {255}
+    np.testing.assert_array_equal(see_through[np.asarray(image) != 5], result[np.asarray(image) != 5])
+
+
+def test_broken_profiles_and_those_of_other_images_are_ignored() -> None:
+    whole = rgb_profile(*SPACES["Display P3"])
+    for profile in (b"no profile", whole[:200], whole[:100] + bytes(300), grey_profile(1.0), cmyk_profile(lab_of)):
+        np.testing.assert_array_equal(load(encoded(scene(), "PNG", icc_profile=profile)), np.asarray(scene()))
+    grey = scene().convert("L")
+    result = load(encoded(grey, "PNG", icc_profile=whole))
+    np.testing.assert_array_equal(result[:, :, 0], np.asarray(grey))
+
+
+def test_transforms_are_made_once_and_threads_share_them() -> None:
+    profile = rgb_profile(SRGB, 1.8)
+    data = encoded(in_space(scene(), SRGB, 1.8), "PNG", icc_profile=profile)
+    expected = load(data)
+    before = colour._transform.cache_info()
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(load, [data] * 64))
+    after = colour._transform.cache_info()
+    np.testing.assert_array_equal(results, [expected] * 64)
+    assert (after.misses - before.misses, after.hits - before.hits) == (0, 64)
