@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from ..codes import Levels, as_levels
 from ..errors import EncoderError
-from ..networks import Layout
+from ..networks import PROVIDERS, Layout, is_hub
 from .errors import EncoderFailed
 from .preparing import check_base, preparation_options
 
@@ -31,6 +33,14 @@ class SizeType(click.ParamType[Any]):
         if len(sides) not in (1, 2) or "x".join(sides) != str(value).lower():
             self.fail(f"must be a side such as 224, or HEIGHTxWIDTH such as 192x256, got {value!r}", param, ctx)
         return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+class ModelType(click.Path):
+    """The path of a model, or the name of one of the hub."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the name."""
+        return value if is_hub(value) else super().convert(value, param, ctx)
 
 
 class NamesType(click.ParamType[Any]):
@@ -127,11 +137,12 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
     @click.option(
         "--encoder",
         "model",
-        type=click.Path(exists=True, dir_okay=False),
+        type=ModelType(exists=True, dir_okay=False),
         metavar="MODEL",
         envvar="PYHASH_ENCODER",
         show_envvar=True,
-        help="An ONNX model to use instead of the built-in one; a gallery remembers with which it was made.",
+        help="An ONNX model to use instead of the built-in one, or hf://owner/repo for one of the Hugging Face hub; a "
+        "gallery remembers with which it was made.",
     )
     @click.option("--output-name", metavar="NAME", help="Which output of a plain ONNX model to read.")
     @preparation_options
@@ -144,6 +155,12 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
         is_flag=True,
         help="Decode large JPEGs faster, which changes some bits; a gallery remembers this, too.",
     )
+    @click.option(
+        "--providers",
+        type=NamesType(),
+        metavar="NAME,...",
+        help="What ONNX Runtime computes with, best first, such as cuda,cpu.  [default: $PYHASH_PROVIDERS, or cpu]",
+    )
     @functools.wraps(command)
     def wrapped(
         *args: Any,
@@ -153,6 +170,7 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
         size: int | tuple[int, int] | None,
         layout: str | None,
         fast_jpeg: bool,
+        providers: list[str] | None,
         **kwargs: Any,
     ) -> Any:
         told = {key: value for key, value in (("size", size), ("layout", layout)) if value is not None}
@@ -160,14 +178,31 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
             raise click.UsageError(
                 "--output-name, --preprocess, --size and their like need an ONNX model: give it with --encoder"
             )
-        check_base(preprocess, next(iter(told), None))
+        if not is_hub(model):  # that says itself how it wants its images
+            check_base(preprocess, next(iter(told), None))
         prepared = (preprocess or {}) | told or None
         if remembered and model is None and not fast_jpeg:
-            return command(*args, load_encoder=lambda: None, **kwargs)
+            with _using(providers):
+                return command(*args, load_encoder=lambda: None, **kwargs)
         load = functools.partial(load_encoder, model, output=output_name, preprocess=prepared, fast_jpeg=fast_jpeg)
-        return command(*args, load_encoder=load, **kwargs)
+        with _using(providers):
+            return command(*args, load_encoder=load, **kwargs)
 
     return wrapped
+
+
+@contextmanager
+def _using(providers: list[str] | None) -> Iterator[None]:
+    """Compute with these: an encoder that a gallery remembers too, but no gallery remembers them."""
+    before = os.environ.get(PROVIDERS)
+    if providers is not None:
+        os.environ[PROVIDERS] = ",".join(providers)
+    try:
+        yield
+    finally:
+        if providers is not None:
+            os.environ.pop(PROVIDERS)
+            os.environ |= {} if before is None else {PROVIDERS: before}
 
 
 gallery_encoder_options = functools.partial(encoder_options, remembered=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..networks import is_hub
 from .building import Built, build
 from .encoder import PRESETS, Encoder
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
@@ -23,6 +24,7 @@ __all__ = [
     "build",
     "evaluate_folder",
     "extract",
+    "is_hub",
 ]
 
 

@@ -27,12 +27,15 @@ from ..networks import (
     PRESETS,
     Metadata,
     Model,
+    ModelSource,
     Preparation,
+    Providers,
     give_embedding,
     replace_head,
     save,
     select_levels,
     serialized,
+    source_of,
 )
 from ..support import require
 from .adapting import fit_head
@@ -53,21 +56,25 @@ class Encoder:
 
     Parameters
     ----------
-    model : path or bytes, optional
+    model : path, bytes or str, optional
         An ONNX model; None is the built-in one. A model made by ``pyhash build`` carries in its metadata
-        how images are prepared and what its levels are; any other needs ``preprocess``.
+        how images are prepared and what its levels are; any other needs ``preprocess``. The name
+        ``hf://owner/repo[@revision][/file]`` is one of the Hugging Face hub, which is fetched once (extra ``hub``),
+        and prepares images as its repository says.
     output : str, optional
-        The output to read; needed if there are several and none is called ``logits``.
-    preprocess : str or dict, optional
-        For a model without metadata: one of `PRESETS`, or a dict with any of
+        The output to read. Unless given ``image_embeds``, ``pooler_output`` or ``logits`` where there is one, the only
+        one, or of ``last_hidden_state`` the token CLS (the mean of all where there is none).
+    preprocess : str, path or dict, optional
+        For a model without metadata: one of `PRESETS`, the path of a ``preprocessor_config.json``, open_clip's
+        ``preprocess_cfg.json`` or timm's ``config.json``, or a dict with any of
 
-        - ``preset``: what the rest is based on (``unit``);
+        - ``preset``: what the rest is based on, such a name or path (a repository's own, or ``unit``);
         - ``size``: a side, or (height, width), in pixels; needed if the model leaves it open;
         - ``scale``, ``mean``, ``std``: a value becomes ``(pixel * scale - mean) / std``; ``scale`` is 1/255
           unless given, ``mean`` and ``std`` are a number or three, in the model's channel order;
         - ``channel_order``: ``rgb`` or ``bgr``;
         - ``layout``: ``nchw`` or ``nhwc``, if the input's shape does not show it;
-        - ``resize``, ``crop``: as `images.load` takes them.
+        - ``resize``, ``crop``, ``crop_fraction``, ``fill``: as `images.load` takes them.
     levels : mapping of str to int, optional
         Names and bits of the levels, for a model without metadata; one level, ``code``, unless given.
     threads : int, optional
@@ -77,6 +84,9 @@ class Encoder:
         of the full decoding (``pytest -s bench/bench_encoder.py`` counts them), and so does the fingerprint.
     max_pixels : int
         Larger images are refused.
+    providers : sequence of str or (str, mapping), optional
+        Execution providers of ONNX Runtime, best first, such as ``["CUDAExecutionProvider"]``; unless given, those
+        that PYHASH_PROVIDERS names with commas between them, or the CPU.
 
     Raises
     ------
@@ -98,30 +108,41 @@ class Encoder:
         model: str | os.PathLike[str] | bytes | None = None,
         *,
         output: str | None = None,
-        preprocess: str | Mapping[str, Any] | None = None,
+        preprocess: str | os.PathLike[str] | Mapping[str, Any] | None = None,
         levels: Mapping[str, int] | None = None,
         threads: int | None = None,
         fast_jpeg: bool = False,
         max_pixels: int = MAX_PIXELS,
+        providers: Providers | None = None,
     ) -> None:
         require("PIL.Image", "encoder")
         self.threads = usable_threads(threads)
         self._fast_jpeg = fast_jpeg
         self._max_pixels = check_int(max_pixels, "max_pixels", 1)
-        source, name = _source_of(model)
-        self._model = Model(source, name, output, preprocess)
+        source = _built_in() if model is None else source_of(model, preprocess)
+        self._model = Model(
+            source.data,
+            source.name,
+            output,
+            preprocess,
+            beside=source.preprocess,
+            revision=source.revision,
+            providers=providers,
+        )
         self._levels = self._choose_levels(levels)
         self._embedding = self._choose_embedding()
-        self._source = source
+        self._source = source.data
+        self._providers = providers
         self._parts: dict[str, Model] = {}
         self._arguments = {
-            "model": None if model is None else source,
+            "model": model if isinstance(model, bytes) else source.again,
             "output": output,
-            "preprocess": None if preprocess is None else Preparation.parse(preprocess).settings(),
+            "preprocess": self._model.asked and self._model.asked.settings(),
             "levels": None if levels is None else dict(levels),
             "threads": threads,
             "fast_jpeg": fast_jpeg,
             "max_pixels": max_pixels,
+            "providers": providers,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -499,7 +520,11 @@ class Encoder:
         if f"{self._model.output}_{level}" not in self._model.outputs:
             return self._model
         try:
-            return Model(select_levels(self._source, [level]).SerializeToString(), self.name)
+            return Model(
+                select_levels(self._source, [level]).SerializeToString(),
+                self.name,
+                providers=self._providers,
+            )
         except ImportError:  # without onnx it is slower, not wrong
             return self._model
 
@@ -512,20 +537,8 @@ def _rebuild(arguments: dict[str, Any]) -> Encoder:
     return Encoder(**arguments)
 
 
-def _source_of(model: str | os.PathLike[str] | bytes | None) -> tuple[str | bytes, str]:
-    """Return the file or the bytes of a model, and what to call it unless it says so itself."""
-    if model is None:
-        return importlib.resources.files("pyhash.models").joinpath("default.onnx").read_bytes(), "default"
-    if isinstance(model, bytes):
-        return model, "model"
-    if not isinstance(model, (str, os.PathLike)):
-        raise TypeError(f"model must be a path, bytes or None, got {type(model).__name__}")
-    path = Path(model).absolute()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no such model: {os.fspath(model)}; give the path of an ONNX file, or none for the built-in model"
-        )
-    return os.fspath(path), path.stem
+def _built_in() -> ModelSource:
+    return ModelSource(importlib.resources.files("pyhash.models").joinpath("default.onnx").read_bytes(), "default")
 
 
 def _encoded(rows: Generator[Row[_Outcome]]) -> Iterator[Encoded]:

@@ -53,7 +53,9 @@ def identity_of(encoder: GalleryEncoder, folder: str) -> Identity:
     The path of a model inside the folder is noted relative to it, so that both can be moved together.
     """
     opened: dict[str, Any] | None = getattr(encoder, "opened", None)
-    if opened is not None and opened["model"] is not None:
+    from ..encoder import is_hub
+
+    if opened is not None and opened["model"] is not None and not is_hub(opened["model"]):
         model, root = Path(os.path.realpath(opened["model"])), Path(os.path.realpath(folder))
         if model.is_relative_to(root):
             opened = {**opened, "model": model.relative_to(root).as_posix()}
@@ -64,7 +66,9 @@ def open_remembered(identity: Identity | None, folder: str, file: Path) -> Galle
     """Open the encoder that a gallery was made with; the built-in one where it notes none."""
     opened = {} if identity is None or identity.opened is None else dict(identity.opened)
     model = opened.pop("model", None)
-    if model is not None:
+    from ..encoder import is_hub
+
+    if model is not None and not is_hub(model):
         model = os.fspath(Path(folder, model))  # the model itself where its path is absolute
     try:
         return _open_encoder(model, opened)

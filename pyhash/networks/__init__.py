@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import int8
 from .features import FEATURES, IMAGES, POOLINGS, add_features, feature_blocks, fixed_batch
+from .hub import is_hub
 from .joining import join_features
 from .levels import EMBEDDING, LOGITS, Affine, add_head, give_embedding, replace_head, select_levels
 from .metadata import SCHEMA, Metadata, TapNote, metadata_of
@@ -11,7 +12,8 @@ from .model import Model
 from .network import Tap
 from .onnx_file import check_target, save, serialized
 from .preparation import PRESETS, ChannelOrder, Layout, Preparation
-from .session import Session, onnxruntime
+from .session import PROVIDERS, Providers, Session, onnxruntime
+from .source import ModelSource, source_of
 from .stages import choose_taps, taps
 
 __all__ = [
@@ -21,13 +23,16 @@ __all__ = [
     "LOGITS",
     "POOLINGS",
     "PRESETS",
+    "PROVIDERS",
     "SCHEMA",
     "Affine",
     "ChannelOrder",
     "Layout",
     "Metadata",
     "Model",
+    "ModelSource",
     "Preparation",
+    "Providers",
     "Session",
     "Tap",
     "TapNote",
@@ -39,6 +44,7 @@ __all__ = [
     "fixed_batch",
     "give_embedding",
     "int8",
+    "is_hub",
     "join_features",
     "metadata_of",
     "onnxruntime",
@@ -46,6 +52,7 @@ __all__ = [
     "save",
     "select_levels",
     "serialized",
+    "source_of",
     "taps",
 ]
 

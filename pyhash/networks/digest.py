@@ -12,7 +12,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["digest", "digest_of_part"]
+__all__ = ["digest", "digest_of_part", "external_files"]
 
 _Message = tuple[int, int]
 """Where a message begins and ends."""
@@ -22,17 +22,25 @@ def digest(source: str | bytes) -> str:
     """Return the SHA-256 of a model: of its bytes, or of its file and those that hold weights of it."""
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
-    names: set[str] = set()
     with open(source, "rb") as file:
         found = hashlib.file_digest(file, "sha256")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        # A model in ONNX Runtime's own format is no such message, and keeps nothing outside.
-        with mapped, contextlib.suppress(IndexError, ValueError):
-            names = _external_files(mapped)
-    for name in sorted(names):
+    for name in sorted(external_files(source)):
         with open(Path(source).parent / name, "rb") as file:
             found.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()
+
+
+def external_files(path: str) -> set[str]:
+    """Return the names of the files beside a model where it keeps weights."""
+    names: set[str] = set()
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # A model in ONNX Runtime's own format is no such message, and keeps nothing outside.
+        with mapped, contextlib.suppress(IndexError, ValueError):
+            for graph in _fields(mapped, 0, len(mapped), 7):
+                for tensor in _fields(mapped, *graph, 5):
+                    names |= _locations(mapped, tensor)
+    return names
 
 
 def digest_of_part(source: str | bytes, output: str, after: str | None = None) -> str:
@@ -103,15 +111,6 @@ def _names_read(model: bytes, node: _Message) -> set[str]:
 
 def _names(model: bytes, message: _Message, field: int) -> set[str]:
     return {model[slice(*name)].decode() for name in _fields(model, *message, field)} - {""}
-
-
-def _external_files(model: mmap.mmap) -> set[str]:
-    """Return the names of the files where a serialised model keeps weights outside."""
-    names: set[str] = set()
-    for graph in _fields(model, 0, len(model), 7):
-        for tensor in _fields(model, *graph, 5):
-            names |= _locations(model, tensor)
-    return names
 
 
 def _locations(model: bytes | mmap.mmap, tensor: _Message) -> set[str]:

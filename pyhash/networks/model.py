@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -12,12 +14,17 @@ from ..errors import EncoderError, GraphError
 from .digest import digest, digest_of_part
 from .metadata import Metadata
 from .preparation import Preparation
-from .session import INPUT_TYPES, Session, Sessions, Value, batch_sizes
+from .session import INPUT_TYPES, Providers, Session, Sessions, Value, batch_sizes, check_providers
 
 __all__ = ["Model"]
 
 _T = TypeVar("_T")
 _OUTPUT_TYPES = ("float16", "float", "double")
+
+_LOGITS = "logits"
+_TOKENS = "last_hidden_state"
+_EMBEDDINGS = ("image_embeds", "pooler_output")
+"""What exporters call a vector that stands for an image, best first."""
 
 
 class Model:
@@ -29,8 +36,12 @@ class Model:
         Path of the file, or its bytes.
     name : str
         What to call it, unless its metadata does.
-    output, preprocess
+    output, preprocess, providers
         As `Encoder` takes them.
+    beside : mapping, optional
+        How it wants its images, as the files beside it say; for a model without metadata.
+    revision : str
+        Which one of the hub's it is; part of its digests.
 
     Attributes
     ----------
@@ -46,6 +57,8 @@ class Model:
     width : int
         Columns of that output.
     preparation : Preparation
+    asked : Preparation or None
+        The same before it was fitted to the network; None where the model's metadata say it.
     batch_sizes : tuple of int
         What is run at once, largest first.
 
@@ -60,17 +73,24 @@ class Model:
         source: str | bytes,
         name: str,
         output: str | None = None,
-        preprocess: str | Mapping[str, Any] | Preparation | None = None,
+        preprocess: str | os.PathLike[str] | Mapping[str, Any] | Preparation | None = None,
+        *,
+        beside: Mapping[str, Any] | None = None,
+        revision: str = "",
+        providers: Providers | None = None,
     ) -> None:
         self.name = name
         self._source = source
-        self._sessions = Sessions(source)
+        self._revision = revision
+        self._sessions = Sessions(source, check_providers(providers))
+        self.asked: Preparation | None = None
         session = self._session(1)
-        self.digest = digest(source)
+        self.digest = self._of_revision(digest(source))
         self.metadata = self._checked(lambda: Metadata.parse(session.properties))
         self.name = self.metadata.name or name
         if self.metadata == Metadata():
-            wanted = Preparation.parse(preprocess)
+            wanted = Preparation.parse(preprocess, beside)
+            self.asked = wanted
         elif preprocess is not None:
             raise self._error("this encoder stores its own preparation: preprocess must be None")
         else:
@@ -99,9 +119,13 @@ class Model:
     def digest_of(self, output: str, after: str | None = None) -> str:
         """Return the SHA-256 of what an output is made of, but for what `after` is made of; see `digest_of_part`."""
         try:
-            return digest_of_part(self._source, output, after)
+            part = digest_of_part(self._source, output, after)
+            return self._of_revision(part) if after is None else part
         except (IndexError, ValueError):  # a model in ONNX Runtime's own format is of one piece
             return self.digest if after is None else ""
+
+    def _of_revision(self, found: str) -> str:
+        return hashlib.sha256(f"{found}@{self._revision}".encode()).hexdigest() if self._revision else found
 
     def run(
         self, pixels: NDArray[np.uint8], threads: int = 1, outputs: Sequence[str] | None = None
@@ -147,7 +171,15 @@ class Model:
     def _run_batch(self, session: Session, batch: NDArray[np.uint8], names: list[str]) -> list[NDArray[Any]]:
         feeds = {self._input.name: self.preparation.apply(batch, self._dtype)}
         found = map(np.asarray, self._checked(lambda: session.run(names, feeds)))
-        return [output.reshape(_without_trailing_ones(output.shape)) for output in found]
+        return [self._rows(output.reshape(_without_trailing_ones(output.shape))) for output in found]
+
+    def _rows(self, output: NDArray[Any]) -> NDArray[Any]:
+        """Return a vector an image: of tokens the first, CLS, or their mean where all are parts of the image."""
+        if output.ndim != 3:
+            return output
+        height, width = self.preparation.shape
+        patches = (height // side * (width // side) for side in range(1, min(height, width) + 1))
+        return output.mean(axis=1) if output.shape[1] in patches else output[:, 0]
 
     def _checked(self, function: Callable[[], _T]) -> _T:
         """Call a function; what it says of the model gets the model's name."""
@@ -169,9 +201,11 @@ class Model:
 
     def _choose_output(self, name: str | None) -> str:
         if name is None:
-            if "logits" not in self._outputs and len(self._outputs) > 1:
+            known = (_LOGITS,) if self.metadata != Metadata() else (*_EMBEDDINGS, _LOGITS)
+            known = (*known, *(self.outputs if len(self.outputs) == 1 else ()), _TOKENS)
+            name = next((one for one in known if one in self._outputs), None)
+            if name is None:
                 raise self._error(f"output must name one of several: {_listed(self._outputs.values())}")
-            name = "logits" if "logits" in self._outputs else self.outputs[0]
         return self._checked_output(name).name
 
     def _checked_output(self, name: str) -> Value:
@@ -179,7 +213,8 @@ class Model:
             raise self._error(f"expected an output {name!r}, found {_listed(self._outputs.values())}")
         chosen = self._outputs[name]
         # An exporter that does not know a shape leaves it empty; the first run shows it.
-        fits = not chosen.shape or len(_without_trailing_ones(chosen.shape)) == 2
+        rank = len(_without_trailing_ones(chosen.shape))
+        fits = rank in (0, 2) or (rank == 3 and name == _TOKENS)
         if chosen.type not in _OUTPUT_TYPES or not fits:
             raise self._error(
                 f"expected an output of floats, (n, bits), found {chosen}; "
@@ -188,7 +223,7 @@ class Model:
         return chosen
 
     def _count_columns(self, output: Value) -> int:
-        columns = output.shape[1] if output.shape else None
+        columns = output.shape[-1] if len(output.shape) == 3 else output.shape[1] if output.shape else None
         if not isinstance(columns, int):
             black = np.zeros((self.batch_sizes[-1], *self.preparation.shape, 3), np.uint8)
             (found,) = self._run_batch(self._session(1), black, [output.name])
@@ -202,12 +237,13 @@ class Model:
         shape = self._input.shape
         layout = wanted.layout
         if layout is None:
-            if (shape[1] == 3) == (shape[3] == 3):
+            first, last = (shape[axis] in (3, "num_channels", "channels", "channel") for axis in (1, 3))
+            if first == last:
                 raise self._error(
                     f"expected the input to have 3 channels, (n, 3, height, width) or (n, height, width, 3), "
                     f"found {self._input}; if it has, say which: preprocess={{..., 'layout': 'nchw'}} (or 'nhwc')"
                 )
-            layout = "nchw" if shape[1] == 3 else "nhwc"
+            layout = "nchw" if first else "nhwc"
         channels, sides = (shape[1], shape[2:]) if layout == "nchw" else (shape[3], shape[1:3])
         if isinstance(channels, int) and channels != 3:
             raise self._error(f"expected 3 channels as {layout}, found {channels}: {self._input}")

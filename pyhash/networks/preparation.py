@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
+from types import NoneType
 from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
@@ -27,6 +29,7 @@ from ..images import (
     opened,
 )
 from .nodes import FLOAT, UINT8, Emitter
+from .processors import read_processor
 
 __all__ = ["PRESETS", "ChannelOrder", "Layout", "Preparation"]
 
@@ -94,32 +97,43 @@ class Preparation:
     max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def parse(cls, preprocess: str | Mapping[str, Any] | Preparation | None) -> Preparation:
-        """Check what a caller gave as ``preprocess``: the name of a preset, or a mapping that may name one.
+    def parse(
+        cls,
+        preprocess: str | os.PathLike[str] | Mapping[str, Any] | Preparation | None,
+        beside: Mapping[str, Any] | None = None,
+    ) -> Preparation:
+        """Check what a caller gave as ``preprocess``: a preset, the path of a JSON file, or a mapping based on one.
+
+        Parameters
+        ----------
+        preprocess : str, path, mapping, Preparation or None
+        beside : mapping, optional
+            What the model comes with, which a mapping without ``preset`` is based on.
 
         Raises
         ------
         EncoderError
-            When it is None.
+            When neither is given, or such a file asks for what cannot be done.
+        FileNotFoundError
+            When there is no such file.
         ValueError
             When it is no such thing.
         """
         if isinstance(preprocess, Preparation):
             return preprocess
         presets = ", ".join(PRESETS)
-        if preprocess is None:
+        if preprocess is None and beside is None:
             raise EncoderError(
                 f"this model has no pyhash metadata, so preprocess must be given: one of {presets}, "
-                f"or a dict of {', '.join(_KEYS)}, based on a preset"
+                f"a JSON file (preprocessor_config.json), or a dict of {', '.join(_KEYS)}, based on a preset"
             )
-        given = {"preset": preprocess} if isinstance(preprocess, str) else dict(preprocess)
-        preset = given.pop("preset", "unit")
-        if preset not in PRESETS:
-            raise ValueError(f"preprocess must be one of {presets}, or a dict, got {preset!r}")
+        given = dict(preprocess or {}) if isinstance(preprocess, (Mapping, NoneType)) else {"preset": preprocess}
+        base = _base(given.pop("preset"), presets) if "preset" in given else dict(beside or PRESETS["unit"])
+        base.pop("preset", None)
         for key in given:
             if key not in _KEYS:
                 raise ValueError(f"preprocess must have no keys but preset, {', '.join(_KEYS)}, got {key!r}")
-        settings = PRESETS[preset] | given
+        settings = base | given
         for key in {"scale", "mean", "std"} & settings.keys():
             settings[key] = _numbers(key, settings[key])
         for key, options in (("channel_order", get_args(ChannelOrder)), ("layout", get_args(Layout))):
@@ -225,6 +239,15 @@ class Preparation:
 
 
 _LATER = {field.name: field.default for field in fields(Preparation) if field.name in _CHECKS}
+
+
+def _base(preset: Any, presets: str) -> dict[str, Any]:
+    """Return the settings of a preset, or those that a file says."""
+    if isinstance(preset, str) and preset in PRESETS:
+        return dict(PRESETS[preset])
+    if isinstance(preset, (str, os.PathLike)) and os.fspath(preset).lower().endswith(".json"):
+        return read_processor(preset)
+    raise ValueError(f"preprocess must be one of {presets}, the path of a JSON file, or a dict, got {preset!r}")
 
 
 def _side(shape: tuple[int, int]) -> int | tuple[int, int]:

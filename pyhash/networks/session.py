@@ -7,14 +7,32 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..errors import GraphError
 from ..support import locked, require
 
-__all__ = ["INPUT_TYPES", "Session", "Sessions", "Value", "batch_sizes", "onnxruntime"]
+__all__ = [
+    "INPUT_TYPES",
+    "PROVIDERS",
+    "Providers",
+    "Session",
+    "Sessions",
+    "Value",
+    "batch_sizes",
+    "check_providers",
+    "onnxruntime",
+]
+
+Providers: TypeAlias = "Sequence[str | tuple[str, Mapping[str, Any]]]"
+"""Execution providers of ONNX Runtime, best first, each a name or a name with options."""
+
+PROVIDERS = "PYHASH_PROVIDERS"
+"""The environment variable that names them, with commas between, where nobody else does."""
+
+_CPU = "CPUExecutionProvider"
 
 INPUT_TYPES: dict[str, type[np.generic]] = {
     "uint8": np.uint8,
@@ -40,6 +58,39 @@ def onnxruntime() -> Any:
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return require("onnxruntime", "encoder")
+
+
+def check_providers(given: Providers | None) -> list[tuple[str, dict[str, Any]]]:
+    """Return the execution providers to use: those given, what PYHASH_PROVIDERS says, or the CPU.
+
+    Parameters
+    ----------
+    given : sequence of str or (str, mapping), optional
+        As ONNX Runtime takes them, such as ``"CUDAExecutionProvider"``, or short, such as ``"cuda"``.
+
+    Raises
+    ------
+    ValueError
+        When one is not available; the message lists those that are.
+    """
+    source = "providers"
+    if given is None:
+        said = os.environ.get(PROVIDERS, "")
+        if not said.strip():
+            return [(_CPU, {})]
+        source, given = PROVIDERS, said.split(",")
+    if isinstance(given, str) or not given:
+        raise ValueError(f"{source} must be a list of names of execution providers, got {given!r}")
+    available = onnxruntime().get_available_providers()
+    by_name = {name.lower(): name for name in available}
+    by_name |= {name.removesuffix("executionprovider"): full for name, full in by_name.items()}
+    found = []
+    for entry in given:
+        name, options = (entry, {}) if isinstance(entry, str) else entry
+        if str(name).strip().lower() not in by_name:
+            raise ValueError(f"{source} must be among those that are available, {', '.join(available)}, got {name!r}")
+        found.append((by_name[str(name).strip().lower()], dict(options)))
+    return found
 
 
 def batch_sizes(height: int, width: int, fixed: int | None = None) -> tuple[int, ...]:
@@ -72,7 +123,7 @@ class Value(NamedTuple):
 
 
 class Session:
-    """A network, opened on the CPU.
+    """A network, opened.
 
     Parameters
     ----------
@@ -82,6 +133,8 @@ class Session:
         Threads that work on one run. Several callers can run at once.
     optimize : bool
         Whether ONNX Runtime may rewrite the network, so that errors name other nodes.
+    providers : sequence of str or (str, mapping), optional
+        What runs it, as `check_providers` takes them.
 
     Attributes
     ----------
@@ -95,8 +148,10 @@ class Session:
         When ONNX Runtime cannot load it; its own words name the node.
     """
 
-    def __init__(self, source: str | bytes, threads: int = 1, *, optimize: bool = True) -> None:
-        runtime = onnxruntime()
+    def __init__(
+        self, source: str | bytes, threads: int = 1, *, optimize: bool = True, providers: Providers | None = None
+    ) -> None:
+        runtime, wanted = onnxruntime(), check_providers(providers)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -105,11 +160,14 @@ class Session:
         if not optimize:
             options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self._session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            self._session = runtime.InferenceSession(source, options, providers=wanted)
         except Exception as error:  # ONNX Runtime's exceptions have no class in common
             if "INVALID_PROTOBUF" in str(error):
                 raise GraphError("not an ONNX model, or one that is cut short") from error
             raise GraphError(f"ONNX Runtime cannot load the network: {error}") from error
+        idle = [name for name, _ in wanted if name not in self._session.get_providers()]
+        if idle:  # ONNX Runtime goes on without it, and says so in its log alone
+            raise GraphError(f"ONNX Runtime cannot start the provider {idle[0]} on this machine")
         self.threads = threads
         self.inputs = tuple(map(_value, self._session.get_inputs()))
         self.outputs = tuple(map(_value, self._session.get_outputs()))
@@ -139,8 +197,9 @@ class Sessions:
     A forked child begins anew, without any.
     """
 
-    def __init__(self, source: str | bytes) -> None:
+    def __init__(self, source: str | bytes, providers: Providers | None = None) -> None:
         self._source = source
+        self._providers = providers
         self._begin()
         _live.add(self)
 
@@ -153,7 +212,7 @@ class Sessions:
         return locked(self._lock, lambda: self._opened.get(threads) or self._open(threads))
 
     def _open(self, threads: int) -> Session:
-        session = self._opened[threads] = Session(self._source, threads)
+        session = self._opened[threads] = Session(self._source, threads, providers=self._providers)
         return session
 
     def forget(self) -> None:

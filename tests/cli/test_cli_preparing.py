@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("PIL")
 from commands import run
+from hub import put_in_cache
 from PIL import Image
 from tiny_networks import build, pictures, plain
 
@@ -57,6 +59,48 @@ def test_a_gallery_is_made_with_what_is_said(model: Path, folder: Path, options:
     run("index", folder, "--encoder", model, *options)
     with pyhash.Gallery(folder) as gallery:
         assert gallery.encoder.fingerprint == pyhash.Encoder(model, preprocess=preprocess).fingerprint
+
+
+def test_a_json_file_says_it_too(model: Path, folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(
+        json.dumps({"size": 8, "image_processor_type": "ViTImageProcessor", "image_mean": 0.5, "image_std": 0.5})
+    )
+    run("index", folder, "--encoder", model, "--preprocess", path, "--resize", "lanczos")
+    path.unlink()  # the gallery remembers what it said
+    with pyhash.Gallery(folder) as gallery:
+        expected = {"preset": "tf", "resize": "lanczos", "mean": 0.5, "std": 0.5}
+        assert gallery.encoder.fingerprint == pyhash.Encoder(model, preprocess=expected).fingerprint
+
+
+def test_a_model_of_the_hub_needs_no_word_and_takes_some(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", os.fspath(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    config = {"size": 8, "image_processor_type": "ViTImageProcessor", "image_mean": 0.5, "image_std": 0.5}
+    put_in_cache(
+        tmp_path / "hub",
+        "owner/repo",
+        {"onnx/model.onnx": plain(), "preprocessor_config.json": json.dumps(config).encode()},
+    )
+    run("index", folder, "--encoder", "hf://owner/repo")
+    run("search", folder, folder / "a" / "0.png", "--encoder", "hf://owner/repo")
+    run("search", folder, folder / "a" / "0.png")
+    result = run("search", folder, folder / "a" / "0.png", "--encoder", "hf://owner/repo", "--crop", "center", code=3)
+    assert "--rebuild" in result.stderr
+    assert "must be named hf://owner/repo" in run("index", folder, "--encoder", "hf://resnet50", code=4).stderr
+
+
+def test_providers(model: Path, folder: Path) -> None:
+    run("index", folder, "--encoder", model, "--preprocess", "tf", "--providers", "cpu")
+    run("search", folder, folder / "a" / "0.png", "--providers", "CPUExecutionProvider")
+    result = run("search", folder, folder / "a" / "0.png", "--providers", "warp", code=3)
+    assert "must be among those that are available" in result.stderr
+    result = run("index", folder, "--encoder", model, "--preprocess", "tf", "--providers", "warp", code=4)
+    assert "must be among those that are available" in result.stderr
+    assert "PYHASH_PROVIDERS" not in os.environ
 
 
 def test_build_takes_the_same(tmp_path: Path, folder: Path, model: Path) -> None:

@@ -12,6 +12,8 @@ from tiny_networks import COLOUR, DOUBLE, FLOAT, FLOAT16, METADATA, UINT8, build
 from pyhash.encoder import PRESETS, Encoder
 from pyhash.errors import EncoderError
 from pyhash.images import decode as images
+from pyhash.images import load
+from pyhash.networks import onnxruntime
 
 MEANS = {
     "imagenet": [(10 / 255 - 0.485) / 0.229, (100 / 255 - 0.456) / 0.224, (200 / 255 - 0.406) / 0.225],
@@ -86,8 +88,47 @@ def test_the_output_can_be_chosen():
     assert Encoder(model, preprocess="raw", output="means").bits == 3
 
 
+@pytest.mark.parametrize(
+    ("outputs", "chosen"),
+    [
+        (("last_hidden_state", "pooler_output", "image_embeds"), "image_embeds"),
+        (("last_hidden_state", "pooler_output"), "pooler_output"),
+        (("logits", "pooler_output"), "pooler_output"),
+        (("map", "logits", "last_hidden_state"), "logits"),
+        (("map", "last_hidden_state"), "last_hidden_state"),
+        (("last_hidden_state",), "last_hidden_state"),
+    ],
+    ids=str,
+)
+def test_the_output_that_stands_for_the_image_is_chosen(outputs, chosen):
+    model = plain(outputs=outputs)
+    subject, named = Encoder(model, preprocess="tf"), Encoder(model, preprocess="tf", output=chosen)
+    assert subject.fingerprint == named.fingerprint
+    assert subject.bits == (24 if chosen == "logits" else 6)
+
+
+def test_tokens_are_read_by_their_first_one_or_by_their_mean_where_all_are_parts_of_the_image():
+    images = pictures(3)
+    first = Encoder(plain(outputs=("last_hidden_state",)), preprocess="tf").logits(images)
+    expected = Encoder(plain(outputs=("pooler_output",)), preprocess="tf").logits(images)
+    np.testing.assert_array_equal(first, expected)  # what the network pools is what it puts first
+    mean = Encoder(plain(outputs=("last_hidden_state",), with_cls=False), preprocess="tf").logits(images)
+    session = onnxruntime().InferenceSession(plain(outputs=("map",)), providers=["CPUExecutionProvider"])
+    values = np.stack([load(image, size=8) for image in images]).transpose(0, 3, 1, 2) / 127.5 - 1
+    (maps,) = session.run(None, {"images": values.astype(np.float32)})
+    np.testing.assert_allclose(mean, maps.mean((2, 3)), atol=1e-5)
+
+
+def test_axes_that_exporters_name_need_no_layout():
+    model = plain(("batch_size", "num_channels", "height", "width"), outputs=("means",), nchw=True)
+    subject = Encoder(model, preprocess={"preset": "raw", "size": 8})
+    np.testing.assert_allclose(subject.logits(COLOUR), [10, 100, 200], rtol=1e-5)
+
+
 def test_a_model_without_metadata_needs_preprocess():
-    with pytest.raises(EncoderError, match="one of imagenet, unit, keras-caffe, tf, raw, or a dict of size, resize"):
+    with pytest.raises(
+        EncoderError, match=r"one of imagenet, unit, keras-caffe, tf, raw, a JSON file .*, or a dict of size, resize"
+    ):
         Encoder(plain())
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
+import warnings
 
 import pytest
 
@@ -15,7 +17,7 @@ import numpy as np
 from tiny_networks import build, pictures
 
 from pyhash.errors import GraphError
-from pyhash.networks.session import Session, Sessions, batch_sizes
+from pyhash.networks.session import Session, Sessions, batch_sizes, check_providers, onnxruntime
 
 
 def test_a_session_tells_what_a_network_takes_and_gives() -> None:
@@ -55,6 +57,38 @@ def test_a_session_is_opened_once_for_each_number_of_threads() -> None:
     assert sessions.get(2) is sessions.get(2)
     with pytest.raises(GraphError, match="not an ONNX model"):
         Sessions(b"no model").get()
+
+
+def test_providers_are_named_in_full_or_in_short_by_argument_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    available = onnxruntime().get_available_providers()
+    cpu = ("CPUExecutionProvider", {})
+    assert check_providers(None) == [cpu]
+    assert check_providers(["CPUExecutionProvider"]) == check_providers(["cpu"]) == [cpu]
+    assert check_providers([("cpu", {"use_arena": "0"})]) == [("CPUExecutionProvider", {"use_arena": "0"})]
+    monkeypatch.setenv("PYHASH_PROVIDERS", f"{available[0]}, cpu")
+    assert check_providers(None) == [(available[0], {}), cpu]
+    assert check_providers(["cpu"]) == [cpu]
+    feeds = {"images": np.zeros((1, 8, 8, 3), np.uint8)}
+    assert Session(build(), providers=["cpu"]).run(None, feeds)[0].shape == (1, 24)
+    for given, message in [
+        (["warp"], f"providers must be among those that are available, {', '.join(available)}, got 'warp'"),
+        ([], "providers must be a list of names of execution providers, got []"),
+        ("cpu", "providers must be a list of names"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            check_providers(given)
+    monkeypatch.setenv("PYHASH_PROVIDERS", "warp")
+    with pytest.raises(ValueError, match="PYHASH_PROVIDERS must be among those that are available"):
+        Session(build())
+
+
+def test_a_provider_that_does_not_start_is_no_silent_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ONNX Runtime, which goes on with the CPU
+        with pytest.raises(GraphError, match="cannot start the provider CUDAExecutionProvider on this machine"):
+            Session(build(), providers=["cuda", "cpu"])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -32,6 +32,7 @@ def build(
     nchw=None,
     outputs=("logits",),
     scale=1.0,
+    with_cls=True,
 ):
     """A network of one convolution; another output, ``means``, is the mean of each channel of its input."""
     rng = np.random.default_rng(0)
@@ -56,7 +57,19 @@ def build(
         helper.make_node("Log" if nan else "Identity", ["sums"], ["logits"]),
         helper.make_node("ArgMax", ["sums"], ["class"], axis=1),
     ]
+    if {"image_embeds", "pooler_output", "last_hidden_state"} & set(outputs):
+        nodes += [
+            helper.make_node("Reshape", ["map", "rows"], ["flat_map"]),
+            helper.make_node("Transpose", ["flat_map"], ["patches"], perm=[0, 2, 1]),
+            helper.make_node("ReduceMax", ["patches"], ["cls"], axes=[1], keepdims=1),
+            helper.make_node("Concat", ["cls", "patches"] if with_cls else ["patches"], ["last_hidden_state"], axis=1),
+            helper.make_node("Squeeze", ["cls", "second"], ["pooler_output"]),
+            helper.make_node("Neg", ["pooler_output"], ["image_embeds"]),
+        ]
     declarations = {
+        "last_hidden_state": (FLOAT, ("n", "tokens", 6)),
+        "pooler_output": (FLOAT, ("n", 6)),
+        "image_embeds": (FLOAT, ("n", 6)),
         "logits": (FLOAT, declared or ("n", bits)),
         "means": (FLOAT, ("n", 3, 1, 1)),
         "map": (FLOAT, ("n", 6, "h", "w")),
@@ -67,7 +80,11 @@ def build(
         "tiny",
         [helper.make_tensor_value_info("images", dtype, shape)],
         [helper.make_tensor_value_info(name, *declarations[name]) for name in outputs],
-        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
+        [
+            *(numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()),
+            numpy_helper.from_array(np.array([1]), "second"),
+            numpy_helper.from_array(np.array([0, 6, -1]), "rows"),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     for key, value in (metadata or {}).items():

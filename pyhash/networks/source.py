@@ -1,0 +1,70 @@
+"""Where a model comes from: a file, bytes, or the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .hub import fetch, is_hub
+
+__all__ = ["ModelSource", "source_of"]
+
+
+class ModelSource(NamedTuple):
+    """A model that can be opened.
+
+    Attributes
+    ----------
+    data : str or bytes
+        Path of the file, or its bytes.
+    name : str
+        What to call it, unless it says so itself.
+    again : str or None
+        How it is named to open it again, from any folder; None for bytes.
+    revision : str
+        Which one of the hub's; empty for others.
+    preprocess : mapping or None
+        How it wants its images, where that lies beside it.
+    """
+
+    data: str | bytes
+    name: str
+    again: str | None = None
+    revision: str = ""
+    preprocess: Mapping[str, Any] | None = None
+
+
+def source_of(model: str | os.PathLike[str] | bytes, preprocess: Any = None) -> ModelSource:
+    """Find a model.
+
+    Parameters
+    ----------
+    model : path, bytes or str
+        An ONNX model, or the name of one of the hub, as `fetch` takes it.
+    preprocess
+        What a caller says of how it wants its images: where that is all, nobody else is asked.
+
+    Raises
+    ------
+    EncoderError
+        When the hub does not have it, or it cannot be fetched.
+    FileNotFoundError
+        When there is no such file.
+    """
+    if isinstance(model, bytes):
+        return ModelSource(model, "model")
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"model must be a path, bytes or None, got {type(model).__name__}")
+    if is_hub(model):
+        ask = preprocess is None or (isinstance(preprocess, Mapping) and "preset" not in preprocess)
+        found = fetch(str(model), ask=ask)
+        return ModelSource(found.path, found.title, found.reference, found.revision, found.preprocess)
+    path = Path(model).absolute()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no such model: {os.fspath(model)}; give the path of an ONNX file, hf://owner/repo for one of the hub, or "
+            "none for the built-in model"
+        )
+    return ModelSource(os.fspath(path), path.stem, os.fspath(path))
