@@ -39,7 +39,7 @@ from ..networks import (
 )
 from ..support import require
 from .adapting import fit_head
-from .pipeline import Compute, OnError, Pipeline, Row, gathered, usable_threads
+from .pipeline import Compute, OnError, Pipeline, Row, finite, gathered, usable_threads
 from .records import Encoded, Fingerprints
 
 __all__ = ["PRESETS", "Encoder", "EncoderError"]
@@ -253,7 +253,9 @@ class Encoder:
             When an image cannot be read.
         """
         model, finish = self._at(level)
-        pipeline = self._pipeline(lambda pixels, threads: finish(model.run(pixels, threads)[0]))
+        pipeline = self._pipeline(
+            lambda pixels, threads: finite(model.run(pixels, threads), lambda parts: finish(parts[0]))
+        )
         return gathered(pipeline, images, on_error, np.empty((0, self.levels.n_bytes), np.uint8))
 
     def logits(self, images: Source | Iterable[Source], *, on_error: OnError = "raise") -> NDArray[np.float32]:
@@ -269,7 +271,9 @@ class Encoder:
         numpy.ndarray
             float32, shape (n, bits); (bits,) for one image.
         """
-        pipeline = self._pipeline(lambda pixels, threads: self._model.run(pixels, threads)[0])
+        pipeline = self._pipeline(
+            lambda pixels, threads: finite(self._model.run(pixels, threads), lambda parts: parts[0])
+        )
         return gathered(pipeline, images, on_error, np.empty((0, self.bits), np.float32))
 
     def embed(
@@ -299,9 +303,9 @@ class Encoder:
         """
         output = self._embedding_output()
 
-        def compute(pixels: NDArray[np.uint8], threads: int) -> NDArray[np.float32]:
-            (rows,) = self._model.run(pixels, threads, [output])
-            return _unit_length(rows) if normalize else rows
+        def compute(pixels: NDArray[np.uint8], threads: int) -> list[NDArray[np.float32] | None]:
+            rows = self._model.run(pixels, threads, [output])
+            return finite(rows, lambda parts: _unit_length(parts[0]) if normalize else parts[0])
 
         return gathered(
             self._pipeline(compute), images, on_error, np.empty((0, self._model.width_of(output)), np.float32)
@@ -346,9 +350,11 @@ class Encoder:
         model, finish = self._at(level, whole=embeddings)
         outputs = list(dict.fromkeys([model.output, wanted or model.output]))
 
-        def compute(pixels: NDArray[np.uint8], threads: int) -> Iterable[_Outcome]:
-            found = model.run(pixels, threads, outputs)
-            return zip(finish(found[0]), found[-1] if embeddings else repeat(None), strict=False)
+        def outcomes(parts: list[NDArray[np.float32]]) -> Iterable[_Outcome]:
+            return zip(finish(parts[0]), parts[-1] if embeddings else repeat(None), strict=False)
+
+        def compute(pixels: NDArray[np.uint8], threads: int) -> list[_Outcome | None]:
+            return finite(model.run(pixels, threads, outputs), outcomes)
 
         return _encoded(self._pipeline(compute, size, looks=looks).rows(sources))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..networks import FEATURES, Model, metadata_of, serialized
-from .pipeline import Pipeline, usable_threads
+from .pipeline import Pipeline, finite, usable_threads
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -60,7 +60,7 @@ def extract(
     network = Model(serialized(model), "the network", FEATURES)
     pipeline = Pipeline(
         network.preparation,
-        lambda pixels, n_threads: network.run(pixels, n_threads)[0],
+        lambda pixels, n_threads: finite(network.run(pixels, n_threads), lambda parts: parts[0]),
         network.batch_sizes[0],
         usable_threads(threads),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 
 from .. import backend
 from ..errors import ImageError
-from ..images import Look, PixelBudget, Source
+from ..images import Look, PixelBudget, Source, name_of
 from ..networks import Preparation
 from ..support import machine, require
 
-__all__ = ["Compute", "OnError", "Pipeline", "Row", "gathered", "usable_threads"]
+__all__ = ["Compute", "OnError", "Pipeline", "Row", "finite", "gathered", "usable_threads"]
 
 T = TypeVar("T")
 A = TypeVar("A", bound=NDArray[Any])
 OnError: TypeAlias = Literal["raise"] | Callable[[ImageError], object]
-Compute: TypeAlias = Callable[[NDArray[np.uint8], int], Iterable[T]]
-"""What makes a value of each image: of pixels (n, height, width, 3), on so many threads."""
+Compute: TypeAlias = Callable[[NDArray[np.uint8], int], Iterable[T | None]]
+"""What makes a value of each image: of pixels (n, height, width, 3), on so many threads. None says that it cannot."""
 
 # A network for smaller images is done before a second thread has woken.
 _SHARED_PIXELS = 128 * 128
@@ -132,7 +132,32 @@ class Pipeline(Generic[T]):
             except ImageError as error:
                 rows.append(Row(source, None, error))
         values = iter(self._compute(pixels[:n_good], threads) if n_good else ())
-        return [row if row.error is not None else replace(row, value=next(values)) for row in rows]
+        return [row if row.error is not None else _valued(row, next(values)) for row in rows]
+
+
+def _valued(row: Row[T], value: T | None) -> Row[T]:
+    """Return a row with its value, or with what is wrong where the network could make none."""
+    if value is not None:
+        return replace(row, value=value)
+    reason = "the network gives NaN or infinity for this image; check how images are prepared (preprocess)"
+    return replace(row, error=ImageError(name_of(row.source), reason))
+
+
+def finite(
+    parts: Sequence[NDArray[np.floating[Any]]], finish: Callable[[list[NDArray[Any]]], Iterable[T]]
+) -> list[T | None]:
+    """Make a value of each image whose numbers are numbers.
+
+    Parameters
+    ----------
+    parts : sequence of float arrays, each of shape (n, columns)
+        What a network gives for images, output by output.
+    finish : callable
+        Makes their values of the rows that are left.
+    """
+    usable = np.logical_and.reduce([np.isfinite(part).all(axis=1) for part in parts])
+    values = iter(finish([part if usable.all() else part[usable] for part in parts]) if usable.any() else ())
+    return [next(values) if good else None for good in usable]
 
 
 def gathered(pipeline: Pipeline[A], images: Any, on_error: OnError, nothing: A) -> A:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .budget import MAX_PIXELS, PixelBudget
-from .decode import Source, decoder_identity, load, opened
+from .decode import Source, decoder_identity, load, name_of, opened
 from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape
 from .folder import SUFFIXES, FoundImage, Walk, walk
 from .geometry import CROPS, Crop, check_fill, check_fraction, inner
@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "look_codes",
     "look_of",
+    "name_of",
     "opened",
     "turned",
     "walk",

@@ -36,7 +36,7 @@ from .refused import Refused
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageError", "Source", "decoder_identity", "load", "opened"]
+__all__ = ["ImageError", "Source", "decoder_identity", "load", "name_of", "opened"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
 
@@ -155,7 +155,7 @@ def opened(
         When Pillow is not installed.
     """
     enough = None if at_least is None else as_shape(at_least)
-    name = _name(source)
+    name = name_of(source)
     if budget is None:
         budget = PixelBudget(max_pixels)
 
@@ -199,7 +199,7 @@ def decoder_identity() -> str:
     return digest.hexdigest()[:16]
 
 
-def _name(source: Any) -> str:
+def name_of(source: Any) -> str:
     """Return what to call an image in an error; TypeError where it is none."""
     image_module: Any = require("PIL.Image", "encoder")
     if isinstance(source, np.ndarray):

@@ -144,7 +144,7 @@ class Model:
         Returns
         -------
         list of numpy.ndarray
-            For each output float32, shape (n, columns).
+            For each output float32, shape (n, columns). Whether they are numbers is not looked at.
         """
         names = [self.output] if outputs is None else list(outputs)
         session = self._session(threads)
@@ -161,8 +161,6 @@ class Model:
                     raise self._error(f"output must be {(size, part.shape[1])} for {size} images, got {found.shape}")
                 part[start : start + size] = found[:n_left]
             start += size
-        if any(np.isnan(part).any() for part in rows):
-            raise self._error("output must be numbers, got NaN")
         return rows
 
     def _session(self, threads: int) -> Session:

@@ -112,7 +112,7 @@ def test_what_is_no_picture(tiny, source):
 
 
 def test_an_output_that_is_not_a_number_is_an_error():
-    with pytest.raises(EncoderError, match="output must be numbers, got NaN"):
+    with pytest.raises(ImageError, match="<array>: the network gives NaN or infinity for this image"):
         Encoder(plain(nan=True), preprocess="unit").encode(COLOUR)
 
 
