@@ -1,7 +1,8 @@
 """From a network and a folder of labelled images to an encoder, in one call.
 
-Five steps, with a value between each two: what is asked for (`Request`), the network's features of the images
-(`Features`), the same of the quantised network, where that is asked for, a head that is fitted on them, and the file.
+Six steps, with a value between each two: what is asked for (`Request`), the network's features of the images
+(`Features`), the same of the quantised network, where that is asked for, the embedding that is made of them
+(`heads.Projection`), a head that is fitted on it, and the file.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class Built:
         The only batch size that the network takes; None for any.
     failed : list of ImageError
         Images that could not be read, and subfolders that could not be listed.
+    projection : Projection
+        From features to the embedding.
     fitted : Head
+        From the embedding to bits.
     quantized : Quantized or None
         What quantisation changed, where that was asked for.
     """
@@ -68,6 +72,7 @@ class Built:
     grouped: tuple[str, ...]
     batch: int | None
     failed: list[ImageError]
+    projection: heads.Projection
     fitted: heads.Head
     quantized: Quantized | None = None
 
@@ -246,17 +251,21 @@ def build(
     grouped = tuple(level for level in request.levels if level not in features.labels) if features.labels else ()
     expected = features.rows[:_N_COMPARED].copy()
     request.tell("head", 0, 1)
-    fitted = _fit(request, features.blocks, features.rows, features.labels)
+    projection, fitted = _fit(request, features.blocks, features.rows, features.labels)
     encoder = add_head(
         features.network,
         fitted,
         request.levels,
+        embedding=projection,
+        parts=projection.blocks,
+        spread=projection.spread.tolist(),
+        made_of=dict.fromkeys(request.levels, "labels" if fitted.supervised else "own"),
         name=name or (Path(backbone).stem if isinstance(backbone, (str, os.PathLike)) else "encoder"),
         training=_training(request, features) if training is None else training,
     )
     if quantize == "weights":
         encoder = int8.quantize_weights(encoder)
-    _compare(encoder, features.files[:_N_COMPARED], expected @ fitted.weight + fitted.bias)
+    _compare(encoder, features.files[:_N_COMPARED], projection(expected) @ fitted.weight + fitted.bias)
     save(encoder, out, overwrite=overwrite)
     request.tell("head", 1, 1)
     return Built(
@@ -268,6 +277,7 @@ def build(
         grouped=grouped,
         batch=fixed_batch(encoder),
         failed=features.failed,
+        projection=projection,
         fitted=fitted,
         quantized=report,
     )
@@ -319,7 +329,8 @@ def _quantized(request: Request, features: Features) -> tuple[Features, Quantize
         raise failed[0]
 
     def fit(part: NDArray[np.float32], labels: Mapping[str, NDArray[Any]] | None) -> heads.Head:
-        return _fit(request, features.blocks, part, labels)
+        projection, head = _fit(request, features.blocks, part, labels)
+        return projection.before(head)
 
     networks, both = (features.network, network), (features.rows, rows)
     report = assess(networks, both, features.labels, fit, pixels, request.tolerance, request.seed, kind=kind)
@@ -332,12 +343,24 @@ def _fit(
     blocks: Mapping[str, slice],
     rows: NDArray[np.float32],
     labels: Mapping[str, NDArray[Any]] | None,
-) -> heads.Head:
-    """Fit the head on features, which it overwrites."""
+) -> tuple[heads.Projection, heads.Head]:
+    """Fit the projection of features and the head on what it gives; the head ``sign`` wants the features themselves."""
+    stored = request.quantize == "weights"
+    projection = heads.as_they_are(rows, blocks) if request.head == "sign" else heads.principal_components(rows, blocks)
+    if stored and request.head != "sign":
+        weight = int8.rounded(projection.weight)
+        bias = -rows.mean(axis=0, dtype=np.float64) @ weight
+        projection = replace(projection, weight=weight, bias=bias.astype(np.float32))
     fitted = heads.fit_fused(
-        rows, blocks, request.levels, labels or None, kind=request.head, weights=request.weights, seed=request.seed
+        projection(rows),
+        projection.blocks,
+        request.levels,
+        labels or None,
+        kind=request.head,
+        weights=request.weights,
+        seed=request.seed,
     )
-    return replace(fitted, weight=int8.rounded(fitted.weight)) if request.quantize == "weights" else fitted
+    return projection, replace(fitted, weight=int8.rounded(fitted.weight)) if stored else fitted
 
 
 def _compare(encoder: ModelProto, files: Sequence[str], expected: NDArray[np.float32]) -> None:

@@ -21,11 +21,13 @@ from .fitting import SUPERVISED, UNSUPERVISED, Kind, fit
 from .fusion import check_weights, fit_fused
 from .head import Head, recenter
 from .posterior import Posterior
+from .projection import COMPONENTS, Projection, as_they_are, principal_components
 from .supervised import hadamard_ridge, laplacian
 from .targets import target_codes
 from .unsupervised import lsh, pca_itq, sign
 
 __all__ = [
+    "COMPONENTS",
     "LEVELS",
     "SUPERVISED",
     "UNSUPERVISED",
@@ -34,7 +36,9 @@ __all__ = [
     "Kind",
     "Made",
     "Posterior",
+    "Projection",
     "adapt",
+    "as_they_are",
     "check_weights",
     "fit",
     "fit_fused",
@@ -42,6 +46,7 @@ __all__ = [
     "laplacian",
     "lsh",
     "pca_itq",
+    "principal_components",
     "recenter",
     "sign",
     "target_codes",

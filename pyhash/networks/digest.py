@@ -75,7 +75,9 @@ def digest_of_part(source: str | bytes, output: str, after: str | None = None) -
                     found.update(bytes([field]) + model[slice(*part)])
     for tensor, names in tensors:
         if names & needed and not names & without:
-            found.update(model[slice(*tensor)])
+            for number, place, _ in _all_fields(model, *tensor):
+                if number != 12:  # what is noted of it, which reading and writing a model may add and drop
+                    found.update(model[slice(*place)])
             for file in sorted(_locations(model, tensor)):
                 with open(folder / file, "rb") as weights:
                     found.update(hashlib.file_digest(weights, "sha256").digest())
@@ -124,6 +126,11 @@ def _locations(model: bytes | mmap.mmap, tensor: _Message) -> set[str]:
 
 def _fields(model: bytes | mmap.mmap, at: int, end: int, wanted: int) -> Iterator[_Message]:
     """Iterate over where the length-delimited fields of a number lie in the message ``at`` to ``end``."""
+    return (content for number, _, content in _all_fields(model, at, end) if content and number == wanted)
+
+
+def _all_fields(model: bytes | mmap.mmap, at: int, end: int) -> Iterator[tuple[int, _Message, _Message | None]]:
+    """Iterate over the fields of a message: number, where it lies, and where its content does if that has a length."""
 
     def varint() -> int:
         nonlocal at
@@ -137,12 +144,14 @@ def _fields(model: bytes | mmap.mmap, at: int, end: int, wanted: int) -> Iterato
             shift += 7
 
     while at < end:
+        start = at
         key = varint()
         kind = key & 7
         if kind == 0:
             varint()
+            yield key >> 3, (start, at), None
             continue
         length = varint() if kind == 2 else 8 if kind == 1 else 4
-        if kind == 2 and key >> 3 == wanted:
-            yield at, at + length
+        content = (at, at + length)
         at += length
+        yield key >> 3, (start, at), content if kind == 2 else None

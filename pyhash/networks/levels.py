@@ -13,7 +13,7 @@ from ..codes import Levels
 from ..errors import GraphError
 from ..support import require
 from .features import BATCH, FEATURES, add_features, feature_blocks, fixed_batch
-from .metadata import metadata_of, set_metadata
+from .metadata import TapNote, metadata_of, set_metadata
 from .network import Network
 from .nodes import FLOAT, Emitter, free_names, prune
 from .onnx_file import check, read_model
@@ -47,7 +47,9 @@ def add_head(
     levels: Mapping[str, int],
     *,
     embedding: Affine | None = None,
+    parts: Mapping[str, slice] | None = None,
     spread: Sequence[float] = (),
+    made_of: Mapping[str, str] | None = None,
     name: str = "encoder",
     training: str = "",
 ) -> ModelProto:
@@ -68,9 +70,14 @@ def add_head(
     embedding : object with ``weight`` (dim, components) and ``bias`` (components,), optional
         A projection that comes before the head, which is then one of its result, ``features @ weight + bias``; that
         becomes the output ``embedding``, beside ``logits``.
+    parts : mapping of str to slice, optional
+        Which columns of the projection read which tap, for one that reads each by itself. Then a level needs those
+        taps only of whose numbers it makes something.
     spread : sequence of float
         Variances of the embedding's numbers over images in general, whose mean is to be 0; kept in the file, where a
         head that is fitted on few images finds them (`pyhash.heads.adapt`).
+    made_of : mapping of str to str, optional
+        What the bits of each level are made of, as `Metadata` says it.
     name, training : str
         What the encoder is called, and what it was trained on; kept in the file.
 
@@ -93,15 +100,18 @@ def add_head(
         result, [LOGITS, *(f"{LOGITS}_{level}" for level in levels), *([EMBEDDING] if embedding is not None else [])]
     )
     tail = Emitter(result)
+    told = metadata_of(model)
     outputs = []
     if embedding is None:
-        (joined,) = (node for node in result.graph.node if list(node.output) == [FEATURES])
-        source, vectors = FEATURES, dict(zip(blocks, joined.input, strict=True))
+        source, vectors = FEATURES, dict(zip(blocks, _joined(result), strict=True))
     else:
         projection, origin = _affine("embedding", embedding, dim, None)
-        source = tail.emit("Gemm", [FEATURES, tail.const(projection), tail.const(origin)], output=EMBEDDING)
-        dim = projection.shape[1]
-        blocks, vectors = {EMBEDDING: slice(0, dim)}, {EMBEDDING: source}
+        dim, source = projection.shape[1], EMBEDDING
+        if parts is not None:
+            told = replace(told, taps=_with_components(told.taps, parts))
+        blocks, vectors = _emit_embedding(
+            tail, dict(zip(blocks, _joined(result), strict=True)), blocks, parts, projection, origin
+        )
         outputs.append((EMBEDDING, dim))
     weight, bias = _affine("head", head, dim, levels.bits)
     partial = _emit_levels(tail, source, vectors, blocks, weight, bias, levels)
@@ -110,11 +120,51 @@ def add_head(
     prune(result, result.graph.input[0], [_rows(result, output, width) for output, width in named])
     if len(spread) not in (0, dim):
         raise ValueError(f"spread must have {dim} variances, one for each number of the embedding, got {len(spread)}")
-    variances = tuple(map(float, spread))
-    told = replace(metadata_of(model), name=name, levels=levels, training=training, spread=variances)
+    told = replace(told, name=name, training=training, levels=levels, made_of=made_of or {}, spread=tuple(spread))
     set_metadata(result, replace(told, schema=told.needed_schema))
     check(result)
     return result
+
+
+def _emit_embedding(
+    tail: Emitter,
+    taps: Mapping[str, str],
+    blocks: Mapping[str, slice],
+    parts: Mapping[str, slice] | None,
+    projection: NDArray[np.float32],
+    origin: NDArray[np.float32],
+) -> tuple[dict[str, slice], dict[str, str]]:
+    """Emit the embedding; return which of its columns are a vector of their own, and the tensors of these vectors."""
+    if parts is None:
+        tail.emit("Gemm", [FEATURES, tail.const(projection), tail.const(origin)], output=EMBEDDING)
+        return {EMBEDDING: slice(0, len(origin))}, {EMBEDDING: EMBEDDING}
+    rest, vectors = projection.copy(), {}
+    for tap, columns in parts.items():
+        matrix, offset = tail.const(projection[blocks[tap], columns]), tail.const(origin[columns])
+        vectors[tap] = tail.emit("Gemm", [taps[tap], matrix, offset])
+        rest[blocks[tap], columns] = 0
+    if rest.any():
+        raise ValueError("embedding must read one tap with each of its columns, as parts say")
+    tail.emit("Concat", list(vectors.values()), output=EMBEDDING, axis=1)
+    return dict(parts), vectors
+
+
+def _joined(model: ModelProto) -> list[str]:
+    """Return the tensors that the features are joined of, one a tap."""
+    (joined,) = (node for node in model.graph.node if list(node.output) == [FEATURES])
+    return list(joined.input)
+
+
+def _with_components(taps: Sequence[TapNote], parts: Mapping[str, slice]) -> tuple[TapNote, ...]:
+    """Note how many numbers of the embedding come from each tap."""
+    ends = [0, *(columns.stop for columns in parts.values())]
+    if list(parts) != [tap.name for tap in taps] or [columns.start for columns in parts.values()] != ends[:-1]:
+        raise ValueError(
+            f"parts must follow each other, for the taps {', '.join(tap.name for tap in taps)}, got {parts}"
+        )
+    return tuple(
+        replace(tap, components=columns.stop - columns.start) for tap, columns in zip(taps, parts.values(), strict=True)
+    )
 
 
 def replace_head(

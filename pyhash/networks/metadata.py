@@ -16,6 +16,7 @@ fraction  JSON: how much of that is kept, as its ``crop_fraction``; schema 2, as
 fill      JSON: what is put beside an image, as its ``fill``
 taps      JSON list: the tensors of the network that are read
 dims      JSON list: the length of the vector of each tap
+components JSON list: how many numbers of the embedding come from each tap; absent where it mixes them
 pooling   JSON list: how each tap becomes a vector
 training  what it was fitted on
 quantized ``weights`` or ``int8``, where the network is not all float
@@ -62,11 +63,14 @@ class TapNote:
         Length of the vector that is made of it; None where the file does not say.
     pooling : str or None
         How; one of `pyhash.networks.POOLINGS`.
+    components : int or None
+        How many numbers of the embedding come from it, taps in order; None where the embedding mixes taps.
     """
 
     name: str
     dim: int | None = None
     pooling: str | None = None
+    components: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,9 @@ class Metadata:
         given = {key.removeprefix(_PREFIX): text for key, text in properties.items() if key.startswith(_PREFIX)}
         schema = _schema(given.pop("schema", None))  # first: of a newer one nothing else is known
         made_of = {str(level): str(made) for level, made in _read(given.pop("of", None), dict).items()}
-        taps = _lists(given.pop("taps", None), given.pop("dims", None), given.pop("pooling", None))
+        taps = _lists(
+            given.pop("taps", None), given.pop("dims", None), given.pop("pooling", None), given.pop("components", None)
+        )
         try:
             levels = Levels(json.loads(given.pop("levels"))) if "levels" in given else None
             size = _size(json.loads(given.pop("size"))) if "size" in given else None
@@ -184,6 +190,8 @@ class Metadata:
             entries["taps"] = json.dumps([tap.name for tap in self.taps])
             entries["dims"] = json.dumps([tap.dim for tap in self.taps])
             entries["pooling"] = json.dumps([tap.pooling for tap in self.taps])
+            if any(tap.components is not None for tap in self.taps):
+                entries["components"] = json.dumps([tap.components for tap in self.taps])
         return {_PREFIX + key: text for key, text in entries.items() if text is not None}
 
     @property
@@ -241,16 +249,19 @@ def _one_of(key: str, text: str | None, options: tuple[str, ...]) -> str | None:
     return text
 
 
-def _lists(taps: str | None, dims: str | None, pooling: str | None) -> tuple[TapNote, ...]:
+def _lists(taps: str | None, dims: str | None, pooling: str | None, components: str | None) -> tuple[TapNote, ...]:
     """Return what is known of the taps, which nothing depends on in an encoder: no file is refused for them."""
-    names, lengths, kinds = (_read(text, list) for text in (taps, dims, pooling))
-    n = len(names)
-    lengths = lengths if len(lengths) == n else [None] * n
-    kinds = kinds if len(kinds) == n else [None] * n
+    names = _read(taps, list)
+    columns = [_read(text, list) for text in (dims, pooling, components)]
+    lengths, kinds, shares = (values if len(values) == len(names) else [None] * len(names) for values in columns)
     return tuple(
-        TapNote(str(name), dim if type(dim) is int else None, kind if isinstance(kind, str) else None)
-        for name, dim, kind in zip(names, lengths, kinds, strict=True)
+        TapNote(str(name), _int(dim), kind if isinstance(kind, str) else None, _int(share))
+        for name, dim, kind, share in zip(names, lengths, kinds, shares, strict=True)
     )
+
+
+def _int(value: Any) -> int | None:
+    return value if type(value) is int else None
 
 
 def _variances(value: Any) -> tuple[float, ...]:

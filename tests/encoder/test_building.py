@@ -160,10 +160,35 @@ def test_pictures_that_cannot_be_read_are_left_out(backbone: Path, folder: Path,
     built = build(backbone, folder, table, 16, tmp_path / "e.onnx")
     assert built.n_images == len(files)
     assert [Path(error.path).name for error in built.failed] == ["bad.png", "gone.png"]
-    table.write_text(f"path,kind\n{bad},a\n{bad},b\n")
+    table.write_text(f"path,kind\n{bad},a\n{tmp_path / 'gone.png'},b\n")
     with pytest.raises(ImageError, match=r"bad\.png"):
         build(backbone, folder, table, 16, tmp_path / "f.onnx")
     assert not (tmp_path / "f.onnx").exists()
+
+
+def test_the_embedding_comes_before_the_head_and_says_which_tap_its_numbers_are_of(
+    backbone: Path, folder: Path, tmp_path: Path
+) -> None:
+    built = build(backbone, folder, "folders", LEVELS, tmp_path / "e.onnx")
+    encoder = Encoder(tmp_path / "e.onnx")
+    files = sorted(folder.rglob("*.png"))
+    rows = encoder.embed(files, normalize=False)
+    assert rows.shape == (84, 60)
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(rows.var(axis=0), encoder.metadata.spread, rtol=1e-2, atol=1e-6)
+    np.testing.assert_allclose(rows @ built.fitted.weight + built.fitted.bias, encoder.logits(files), atol=1e-3)
+    assert [tap.components for tap in encoder.metadata.taps] == [8, 12, 16, 24]
+    assert encoder.metadata.made_of == {"coarse": "labels", "fine": "labels"}
+    features = graph.add_features(backbone)
+    alone, _, _ = extract(features, files)
+    for name, columns in graph.feature_blocks(features).items():
+        numbers = built.projection.blocks[name]
+        near, far = (part - part.mean(axis=0) for part in (alone[:, columns], rows[:, numbers]))
+        np.testing.assert_allclose(near @ near.T, far @ far.T, atol=1e-3)  # all components: no distance changes
+    adapted = encoder.adapt(rows)
+    assert adapted.fingerprints.network == encoder.fingerprints.network
+    assert adapted.fingerprints.head != encoder.fingerprints.head
+    np.testing.assert_allclose(adapted.embed(files, normalize=False), rows, atol=1e-5)
 
 
 def test_weights_decide_what_a_level_reads(backbone: Path, folder: Path, held_out: Path, tmp_path: Path) -> None:

@@ -140,7 +140,9 @@ def test_build_stores_weights_and_head_as_int8(folder: Path, tmp_path: Path, wei
     features, _, _ = extract(quantize.quantize_weights(graph.add_features(networks.resnet())), files)
     fitted = built.fitted
     np.testing.assert_array_equal(quantize.rounded(fitted.weight), fitted.weight)
-    np.testing.assert_allclose(encoder.logits(files), features @ fitted.weight + fitted.bias, atol=1e-4)
+    np.testing.assert_allclose(
+        encoder.logits(files), built.projection(features) @ fitted.weight + fitted.bias, atol=1e-4
+    )
     np.testing.assert_array_equal(encoder.encode(files, level="coarse")[:, 0], encoder.encode(files)[:, 0])
     tensors = [t for t in onnx.load(tmp_path / "e.onnx").graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     assert max(np.prod(tensor.dims) for tensor in tensors) < 1024
@@ -156,7 +158,7 @@ def test_the_head_is_fitted_on_what_the_int8_network_gives(folder: Path, tmp_pat
     int8 = quantize.quantize(model, pixels_of(model, [files[row] for row in drawn]))
     features, _, _ = extract(int8, files)
     np.testing.assert_allclose(
-        Encoder(tmp_path / "e.onnx").logits(files), features @ built.fitted.weight + built.fitted.bias, atol=1e-3
+        Encoder(tmp_path / "e.onnx").logits(files), built.projection.before(built.fitted).logits(features), atol=1e-3
     )
 
 

@@ -84,6 +84,11 @@ def test_a_part_has_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
     assert [a == b for a, b in zip(parts(made(v=ones)), before, strict=True)] == [True, False, False]
     assert [a == b for a, b in zip(parts(made(w=ones)), before, strict=True)] == [False, True, False]
 
+    noted = made()
+    for tensor in noted.graph.initializer:
+        tensor.doc_string = "a note"
+    assert parts(noted) == before
+
     path = tmp_path / "model.onnx"
     onnx.save_model(made(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     outside = digest_of_part(str(path), "y")
