@@ -72,7 +72,7 @@ def demo_command(folder: str | None, target: str, as_json: bool) -> int:
         print_json(results_as_json(results) | {"html": os.fspath(sheet)})
     else:
         click.echo()
-        print_results([(query, matches[:5]) for query, matches in results])
+        print_results([result._replace(matches=result.matches[:5]) for result in results])
         click.echo(f"The twelve nearest as images, for your browser: {printable(os.fspath(sheet))}")
         if not own:
             click.echo("With your own: pyhash index FOLDER, then pyhash search FOLDER IMAGE")

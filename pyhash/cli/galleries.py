@@ -5,16 +5,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import numpy as np
 
 from ..errors import ImageError, PyhashError
 from ..gallery import Changes, Gallery, Match, SearchOptions, default_radius
-from ..pages import Row, check_target, write_sheet
+from ..pages import Other, Row, check_target, write_sheet
 from ..support import many, printable
 from .errors import Exit
 from .options import (
@@ -95,20 +95,29 @@ def index_command(
 @folder_argument
 @click.argument("queries", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(readable=False))
 @click.option("-k", type=click.IntRange(min=1), default=12, show_default=True, help="How many images to find.")
-@click.option("--level", metavar="NAME", help="Compare one level of the codes only, such as coarse or fine.")
+@click.option("--level", metavar="NAME", help="Compare one level only: coarse, the same kind; fine, the same picture.")
 @click.option(
     "--weights",
     type=NumbersType(),
     metavar="LEVEL=N,...",
-    help="How often a bit of each level counts, such as coarse=3,fine=1.",
+    help="How much each level counts, such as coarse=3,fine=1.  [default: all alike]",
 )
 @click.option(
     "--cascade",
-    type=NumbersType(),
+    type=NumbersType(whole=True),
     metavar="LEVEL=N",
-    help="Rank only the N best at a level by the whole code, such as coarse=1000.",
+    help="Consider only the N best at a level, such as coarse=1000.",
 )
 @click.option("--exclude-self", is_flag=True, help="Leave an image out of its own answer.")
+@click.option("--together", is_flag=True, help="Search once, with all IMAGEs as examples of one thing.")
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="IMAGE",
+    type=click.Path(readable=False),
+    help="With --together: an example of what is not wanted; may be given several times.",
+)
+@click.option("--no-rescore", is_flag=True, help="Order by codes alone, not by embeddings.")
 @html_option
 @overwrite_option
 @gallery_option
@@ -119,9 +128,12 @@ def search_command(
     queries: tuple[str, ...],
     k: int,
     level: str | None,
-    weights: dict[str, int] | None,
+    weights: dict[str, float] | None,
     cascade: dict[str, int] | None,
     exclude_self: bool,
+    together: bool,
+    without: tuple[str, ...],
+    no_rescore: bool,
     html: str | None,
     overwrite: bool,
     file: str | None,
@@ -130,8 +142,9 @@ def search_command(
 ) -> int:
     """Find the images in FOLDER that are most like each IMAGE.
 
-    FOLDER must have been indexed. An IMAGE may lie anywhere. The distance is the number of bits in which two
-    codes differ: 0 means the same code.
+    FOLDER must have been indexed. An IMAGE may lie anywhere. The images whose codes are nearest are put in order by
+    similarity, which is 1 for the same picture; the distance is in how many bits the codes differ, a bit counted as
+    often as makes the levels count alike, or as --weights says.
 
     \b
     Examples:
@@ -139,14 +152,25 @@ def search_command(
       pyhash search ~/Pictures a.jpg b.png -k 30 --html similar.html
       pyhash search ~/Pictures shoe.jpg --level coarse --json
       pyhash search ~/Pictures shoe.jpg --weights coarse=3,fine=1
+      pyhash search ~/Pictures a.jpg b.jpg --together --without c.jpg
     """
     if html is not None:
         check_target(html, overwrite=overwrite)
     if cascade is not None and len(cascade) != 1:
         raise click.UsageError(f"--cascade must be of one level, such as coarse=1000, got {', '.join(cascade)}")
-    options = SearchOptions(level=level, weights=weights, cascade=next(iter(cascade.items())) if cascade else None)
+    if without and not together:
+        raise click.UsageError("--without needs --together: examples of one thing, and of what is not wanted")
+    options = SearchOptions(
+        level=level,
+        weights=weights,
+        cascade=next(iter(cascade.items())) if cascade else None,
+        rescore=not no_rescore,
+    )
     with Gallery(folder, load_encoder(), file, create=False) as gallery:
-        results, failed = search(gallery, queries, k, options, exclude_self=exclude_self)
+        if together:
+            results, failed = search_together(gallery, queries, without, k, options, exclude_self=exclude_self)
+        else:
+            results, failed = search(gallery, queries, k, options, exclude_self=exclude_self)
         if as_json:
             print_json(results_as_json(results))
         else:
@@ -217,7 +241,7 @@ def dedupe_command(
     if html is not None:
         write_sheet(
             html,
-            [Row(group[0].path, [(match.path, match.distance) for match in group[1:]]) for group in groups],
+            [Row([group[0].path], [Other(match.path, match.distance) for match in group[1:]]) for group in groups],
             title="Nearly identical images",
             label="First",
             facts={
@@ -255,8 +279,18 @@ def summary(changes: Changes, searchable: int) -> str:
     return f"{many(searchable, 'image')} can be searched" + (f" ({parts})" if parts else "")
 
 
-Results = list[tuple[str, list[Match]]]
-"""Queries and what was found for each."""
+class Result(NamedTuple):
+    """What was found for an image, or for several together."""
+
+    queries: list[str]
+    matches: list[Match]
+    together: bool = False
+    without: Sequence[str] = ()
+
+    @property
+    def by_similarity(self) -> bool:
+        """Whether embeddings decided the order."""
+        return any(match.similarity is not None for match in self.matches)
 
 
 def search(
@@ -266,57 +300,87 @@ def search(
     options: SearchOptions | None = None,
     *,
     exclude_self: bool = False,
-) -> tuple[Results, list[ImageError]]:
+) -> tuple[list[Result], list[ImageError]]:
     """Search with every image that can be read; also return those that cannot."""
-    options = options or SearchOptions()
-    level, levels = options.get("level"), gallery.encoder.levels
+    with _asked(gallery, options) as (chosen, failed):
+        exclude = [gallery.id_of(query) for query in queries] if exclude_self else None
+        matches = gallery.search([*queries], k, exclude=exclude, **chosen)
+    lost = {error.index for error in failed}
+    readable = [query for place, query in enumerate(queries) if place not in lost]
+    return [Result([query], found) for query, found in zip(readable, matches, strict=True)], failed
+
+
+def search_together(
+    gallery: Gallery,
+    queries: Sequence[str],
+    without: Sequence[str],
+    k: int,
+    options: SearchOptions | None = None,
+    *,
+    exclude_self: bool = False,
+) -> tuple[list[Result], list[ImageError]]:
+    """Search once with all images that can be read; also return those that cannot."""
+    with _asked(gallery, options) as (chosen, failed):
+        exclude = [query for query in queries if gallery.id_of(query) is not None] if exclude_self else None
+        matches = gallery.search([*queries], k, exclude=exclude, together=True, without=[*without], **chosen)
+    lost = {error.path for error in failed}
+    readable = [query for query in queries if query not in lost]
+    unwanted = [query for query in without if query not in lost]
+    return [Result(readable, matches, together=True, without=unwanted)] if readable else [], failed
+
+
+@contextmanager
+def _asked(gallery: Gallery, options: SearchOptions | None) -> Iterator[tuple[SearchOptions, list[ImageError]]]:
+    """Check the level; gives the options with which images that cannot be read are gathered, and where they are."""
+    failed: list[ImageError] = []
+    chosen = SearchOptions(**(options or SearchOptions()))
+    chosen["on_error"] = failed.append
+    level, levels = chosen.get("level"), gallery.levels
     if level is not None and level not in levels:
         raise click.UsageError(f"--level must be one of {', '.join(levels)}, got {level!r}")
-    readable, codes = [], []
-    failed: list[ImageError] = []
-    # All levels: to load a part of the network costs more.
-    for query, encoded in zip(queries, gallery.encoder.stream(queries), strict=True):
-        if encoded.code is not None:
-            readable.append(query)
-            codes.append(encoded.code)
-        if encoded.error is not None:
-            failed.append(encoded.error)
-    if not readable:
-        return [], failed
-    exclude = [gallery.id_of(query) for query in readable] if exclude_self else None
     try:
-        matches = gallery.search_codes(np.stack(codes), k, exclude=exclude, **options)
+        yield chosen, failed
     except PyhashError:
         raise
-    except ValueError as error:  # levels, weights and cascade that do not fit together
+    except (TypeError, ValueError) as error:  # levels, weights and cascade that do not fit together
         raise click.UsageError(str(error)) from error
-    return list(zip(readable, matches, strict=True)), failed
 
 
-def results_as_json(results: Results) -> dict[str, Any]:
+def results_as_json(results: Sequence[Result]) -> dict[str, Any]:
     """Return the results as JSON shows them."""
-    return {"results": [{"query": query, "matches": [m._asdict() for m in matches]} for query, matches in results]}
+
+    def shown(result: Result) -> dict[str, Any]:
+        answer: dict[str, Any] = {"query": result.queries if result.together else result.queries[0]}
+        if result.together:
+            answer["without"] = [*result.without]
+        answer["ranked_by"] = "similarity" if result.by_similarity else "distance"
+        return answer | {"matches": [match._asdict() for match in result.matches]}
+
+    return {"results": [shown(result) for result in results]}
 
 
-def print_results(results: Results) -> None:
+def print_results(results: Sequence[Result]) -> None:
     """Print each query with a table of its matches."""
-    for query, matches in results:
-        click.secho(printable(query), bold=True)
-        _print_matches(matches)
+    for result in results:
+        click.secho(" + ".join(map(printable, result.queries)), bold=True)
+        _print_matches(result.matches)
 
 
 def _print_matches(matches: Sequence[Match]) -> None:
-    if matches:
+    if not matches:
+        click.secho("no matches", dim=True)
+    elif all(match.similarity is None for match in matches):
         print_table([[str(match.distance), match.path] for match in matches], ["distance", "image"], right=[0])
     else:
-        click.secho("no matches", dim=True)
+        rows = [[f"{match.similarity:.3f}", str(match.distance), match.path] for match in matches]
+        print_table(rows, ["similarity", "distance", "image"], right=[0, 1])
     click.echo()
 
 
 def write_search_sheet(
     path: str | Path,
     gallery: Gallery,
-    results: Results,
+    results: Sequence[Result],
     k: int,
     options: SearchOptions | None = None,
     *,
@@ -324,14 +388,22 @@ def write_search_sheet(
 ) -> None:
     """Write results as an HTML sheet."""
     options = options or SearchOptions()
-    levels = gallery.encoder.levels
+    levels = gallery.levels
     level, weights = options.get("level"), options.get("weights") or dict.fromkeys(levels, 1)
-    compared = {level: 1} if level else weights
-    farthest = sum(weight * levels[name] for name, weight in compared.items())
+    compared = {level: 1.0} if level else {name: weight for name, weight in weights.items() if weight}
     name = level or ("all" if len(set(weights.values())) == 1 else in_words(weights))
+    by_similarity = any(result.by_similarity for result in results)
+    rows = [
+        Row(
+            result.queries,
+            [Other(match.path, match.distance, match.similarity) for match in result.matches],
+            result.without,
+        )
+        for result in results
+    ]
     write_sheet(
         path,
-        [Row(query, [(match.path, match.distance) for match in matches]) for query, matches in results],
+        rows,
         title="Similar images",
         label="Query",
         facts={
@@ -339,11 +411,16 @@ def write_search_sheet(
             "Images": f"{len(gallery):,}",
             "Level": f"{name} ({many(sum(levels[part] for part in compared), 'bit')})",
             "Nearest": str(k),
-            "Encoder": gallery.encoder.name,
+            "Encoder": str(gallery.stats().encoder),
         },
         folder=gallery.folder,
-        far=farthest / 2,  # random codes differ in half of their bits
-        note="The number on an image is its distance to the query: in how many bits their codes differ.",
+        far=sum(weight * levels[part] for part, weight in compared.items()) / 2,
+        note=(
+            "The number on an image is its similarity to the query: 1 is the same picture, 0 has nothing in common. "
+            "Below it, the distance: in how many bits their codes differ."
+            if by_similarity
+            else "The number on an image is its distance to the query: in how many bits their codes differ."
+        ),
         nothing="None of the images searched with could be read.",
         overwrite=overwrite,
     )

@@ -72,18 +72,25 @@ class LevelsType(click.ParamType[Any]):
 
 
 class NumbersType(click.ParamType[Any]):
-    """Whole numbers of levels, such as ``coarse=3,fine=1``."""
+    """Numbers of levels, such as ``coarse=3,fine=1``; whole ones alone where that is said."""
 
     name = "level=number"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, int]:
+    def __init__(self, *, whole: bool = False) -> None:
+        self._whole = whole
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
         """Return the number of each level."""
         if isinstance(value, dict):
             return value
         try:
-            return {name.strip(): int(number) for name, number in (part.split("=") for part in value.split(","))}
+            pairs = [part.split("=") for part in value.split(",")]
+            return {name.strip(): self._number(number.strip()) for name, number in pairs}
         except ValueError:
             self.fail(f"must be like coarse=3 or coarse=3,fine=1, got {value!r}", param, ctx)
+
+    def _number(self, text: str) -> float:
+        return int(text) if self._whole or text.lstrip("+-").isdecimal() else float(text)
 
 
 def layout_option(command: Command) -> Command:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .duplicates import default_radius
 from .encoders import GalleryEncoder
-from .gallery import Gallery, GalleryStats, Match, SearchOptions
+from .gallery import Gallery
+from .results import GalleryStats, Match, SearchOptions
 from .update import Changes, Failure
 
 __all__ = [

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EncoderError, GalleryError
+from ..errors import EncoderError, GalleryError, ImageError
 from .records import Identity
 
 if TYPE_CHECKING:
@@ -45,6 +45,38 @@ class GalleryEncoder(Protocol):
 
     def stream(self, sources: Iterable[Any]) -> Iterator[Encoded]:
         """Each source with its code, or with what is wrong with it, in order."""
+
+
+class EmbeddingEncoder(GalleryEncoder, Protocol):
+    """An encoder that gives embeddings too; `pyhash.Encoder` does where its file has them."""
+
+    def embed(
+        self, images: Any, *, normalize: bool = True, on_error: Literal["raise"] | Callable[[ImageError], object]
+    ) -> NDArray[np.float32]:
+        """Embeddings of one image `(dim,)` or of many `(n, dim)`, here as the network projects them."""
+
+    def stream(self, sources: Iterable[Any], *, embeddings: bool = False) -> Iterator[Encoded]:
+        """Each source with its code and its embedding."""
+
+
+def embeds(encoder: GalleryEncoder) -> TypeGuard[EmbeddingEncoder]:
+    """Whether an encoder gives embeddings besides codes."""
+    embed = getattr(encoder, "embed", None)
+    if embed is None:
+        return False
+    try:
+        embed([])
+    except EncoderError:
+        return False
+    return True
+
+
+def stream(encoder: GalleryEncoder, sources: list[Any], *, embeddings: bool) -> Iterator[Encoded]:
+    """Encode images, with their embeddings where they are wanted."""
+    if not embeddings:
+        return encoder.stream(sources)
+    assert embeds(encoder)
+    return encoder.stream(sources, embeddings=True)
 
 
 def identity_of(encoder: GalleryEncoder, folder: str) -> Identity:

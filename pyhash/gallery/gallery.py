@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,55 +13,27 @@ from numpy.typing import NDArray
 from ..codes import Levels
 from ..errors import GalleryError
 from ..index import Index
+from .asking import (
+    Examples,
+    Measure,
+    Questions,
+    ask_each,
+    ask_together,
+    digest_of,
+    encode_examples,
+    find,
+    measure,
+    sources_of,
+)
 from .duplicates import default_radius, near_codes, same_looks
 from .encoders import GalleryEncoder, identity_of, open_remembered
+from .results import GalleryStats, Match, OnError, PathLike, SearchOptions
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
 from .update import Changes, Progress, join, update
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-_PathLike = str | os.PathLike[str]
-
-
-class Match(NamedTuple):
-    """One image of an answer."""
-
-    path: str
-    """The gallery's folder joined with the path inside it."""
-    distance: int
-    id: int
-    """Stays with the path for as long as the image is in the gallery."""
-
-
-@dataclass(frozen=True)
-class GalleryStats:
-    """What a gallery holds; what `Gallery.stats` returns."""
-
-    file: str
-    images: int
-    """Those that can be searched."""
-    failed: int
-    """Those known to be bad."""
-    waiting: int
-    """Those that wait to be encoded again."""
-    encoder: str | None
-    """The name of the encoder; like what follows None before the first `Gallery.update`."""
-    fingerprint: str | None
-    levels: dict[str, int] | None
-    opened: dict[str, Any] | None
-    """How the encoder was opened, where that is known: arguments of `pyhash.Encoder`."""
-
-
-class SearchOptions(TypedDict, total=False):
-    """How a gallery is searched: arguments of `Gallery.search` and `Gallery.search_codes`."""
-
-    level: str | None
-    weights: Mapping[str, int] | None
-    where: Iterable[_PathLike] | ArrayLike | None
-    cascade: tuple[str, int] | None
-    threads: int | None
 
 
 class Gallery:
@@ -102,9 +73,9 @@ class Gallery:
 
     def __init__(
         self,
-        folder: _PathLike,
+        folder: PathLike,
         encoder: GalleryEncoder | None = None,
-        file: _PathLike | None = None,
+        file: PathLike | None = None,
         *,
         create: bool = True,
         rebuild: bool = False,
@@ -133,9 +104,9 @@ class Gallery:
     @classmethod
     def open(
         cls,
-        folder: _PathLike,
+        folder: PathLike,
         encoder: GalleryEncoder | None = None,
-        file: _PathLike | None = None,
+        file: PathLike | None = None,
         *,
         create: bool = True,
         rebuild: bool = False,
@@ -172,7 +143,7 @@ class Gallery:
         now = self._snapshots.now()
         return iter(self._joined(now, now.index.ids))
 
-    def __getitem__(self, path: _PathLike) -> NDArray[np.uint8]:
+    def __getitem__(self, path: PathLike) -> NDArray[np.uint8]:
         """The code `(n_bytes,)` of the image of this path; KeyError when the gallery has none."""
         number = self.id_of(path)
         index = self.index
@@ -228,7 +199,7 @@ class Gallery:
         described = (None, None, None, None) if identity is None else identity
         return GalleryStats(os.fspath(self.file), *counts, *described)
 
-    def id_of(self, path: _PathLike) -> int | None:
+    def id_of(self, path: PathLike) -> int | None:
         """The id of an image, or None when the gallery does not have it.
 
         The path may be one in the file system, that of a link too, or one inside the folder.
@@ -273,17 +244,17 @@ class Gallery:
         GalleryMismatchError
             When its codes are of another encoder.
         """
-        return update(self._file, self.folder, self.encoder, progress)
+        return update(self._file, self._snapshots, self.folder, self.encoder, progress)
 
     # Asking it
 
     @overload
     def search(
         self,
-        images: _PathLike | bytes,
+        images: PathLike | bytes,
         k: int = 10,
         *,
-        exclude: int | _PathLike | None = None,
+        exclude: int | PathLike | None = None,
         **options: Unpack[SearchOptions],
     ) -> list[Match]: ...
 
@@ -293,9 +264,21 @@ class Gallery:
         images: list[Any] | tuple[Any, ...],
         k: int = 10,
         *,
-        exclude: Sequence[int | _PathLike | None] | None = None,
+        exclude: Sequence[int | PathLike | None] | None = None,
         **options: Unpack[SearchOptions],
     ) -> list[list[Match]]: ...
+
+    @overload
+    def search(
+        self,
+        images: list[Any] | tuple[Any, ...],
+        k: int = 10,
+        *,
+        exclude: Sequence[int | PathLike] | None = None,
+        together: Literal[True],
+        without: Any = None,
+        **options: Unpack[SearchOptions],
+    ) -> list[Match]: ...
 
     @overload
     def search(self, images: Any, k: int = 10, *, exclude: Any = None, **options: Unpack[SearchOptions]) -> Any: ...
@@ -306,13 +289,20 @@ class Gallery:
         k: int = 10,
         *,
         level: str | None = None,
-        weights: Mapping[str, int] | None = None,
-        where: Iterable[_PathLike] | ArrayLike | None = None,
+        weights: Mapping[str, float] | None = None,
+        where: Iterable[PathLike] | ArrayLike | None = None,
         cascade: tuple[str, int] | None = None,
         exclude: Any = None,
+        together: bool = False,
+        without: Any = None,
+        rescore: bool = True,
         threads: int | None = None,
+        on_error: OnError = "raise",
     ) -> Any:
         """Find the images of the gallery most like each of some images.
+
+        The nearest by code are put in order by how alike their embeddings are, where the gallery keeps them: at a level
+        of own embeddings those of the images, at a level of neighbourhoods those of the images with their nearest.
 
         Parameters
         ----------
@@ -320,17 +310,33 @@ class Gallery:
             What to look for, as `Encoder.encode` takes it. An image of the gallery finds itself, too.
         k : int
             Matches an image, at least 1; fewer where the gallery has fewer images.
-        level, weights, cascade, threads
-            How codes are compared, as in `Index.search`.
+        level : str, optional
+            Compare this level only: ``"coarse"`` for the same kind, ``"fine"`` for the same picture.
+        weights : mapping of str to float, optional
+            The share of each level: ``similarity = sum(share * cosine) / sum(share)``. Equal shares unless given.
+        cascade : (str, int), optional
+            Consider only this many of the nearest at this level.
         where : sequence of paths or ids, or bool mask, optional
             Search only these images of the gallery; a mask goes by ``gallery.index.ids``.
         exclude : path or id, or a sequence of them or None
-            An image of the gallery to leave out of the answer; for several images one each.
+            An image of the gallery to leave out of the answer; for several images one each, or with `together` any
+            number.
+        together : bool
+            Search once, with all images as examples of one thing.
+        without : path, bytes, PIL image or array, or a sequence of them, optional
+            With `together`: examples of what is not wanted.
+        rescore : bool
+            False: order by codes alone.
+        threads : int, optional
+            The most threads to compare codes with, as in `Index.search`.
+        on_error : "raise" or callable
+            What to do about an image that cannot be read, as in `Encoder.encode`.
 
         Returns
         -------
         list of Match, or a list of them an image
-            Nearest first, ties by id; one image gives one list.
+            In the order (similarity descending, similarity of own embeddings descending, id); by codes alone
+            (distance, id). One image, or several together, gives one list.
 
         Raises
         ------
@@ -341,19 +347,79 @@ class Gallery:
         GalleryMismatchError
             When the gallery's codes are of another encoder.
         """
-        self._filled()
-        codes = self.encoder.encode(images, level=level)
-        matches = self.search_codes(
-            np.atleast_2d(codes),
+        now = self._filled()
+        sources, single = sources_of(images)
+        unwanted = [] if without is None else sources_of(without)[0]
+        if unwanted and not together:
+            raise ValueError("without needs together=True: examples of one thing, and what is not wanted")
+        what = measure(now, level, weights)
+        examples, kept = self._examples(now, sources, level if not together else None, on_error)
+        if together:
+            if not kept:
+                return []
+            others = self._examples(now, unwanted, None, on_error)[0] if unwanted else None
+            asked = ask_together(now, examples, others if others is not None and len(others.rows) else None)
+            listed = exclude if isinstance(exclude, (list, tuple)) else [exclude]
+            omitted: list[list[int]] | None = [self._numbers(listed)]
+        else:
+            asked = ask_each(now, examples)
+            listed = [exclude] if single else exclude
+            omitted = [self._numbers([listed[place]]) for place in kept] if listed is not None else None
+        if not rescore:
+            asked = asked._replace(vectors=None)
+        answers = self._matches(now, asked, k, what, where, cascade, omitted, threads)
+        return answers[0] if together or (single and answers) else answers
+
+    def _examples(
+        self, now: Snapshot, sources: list[Any], level: str | None, on_error: OnError
+    ) -> tuple[Examples, list[int]]:
+        """Encode images to search with; also return the places of those that could be read."""
+        rows = np.full(len(sources), -1, np.int64)
+        if now.collection is not None:
+            digests = [*map(digest_of, sources)]
+            with self._file.reading():
+                found = [None if digest is None else self._file.vectors.row_of_digest(digest) for digest in digests]
+            rows = np.array([-1 if row is None else row for row in found], np.int64)
+        return encode_examples(self.encoder, now, rows, sources, level, on_error)
+
+    def _numbers(self, images: Iterable[int | PathLike | None]) -> list[int]:
+        """The ids of images of the gallery; those that it does not have are passed over."""
+        return [number for number in map(self._number, images) if number is not None]
+
+    def _matches(
+        self,
+        now: Snapshot,
+        asked: Questions,
+        k: int,
+        what: Measure,
+        where: Iterable[PathLike] | ArrayLike | None,
+        cascade: tuple[str, int] | None,
+        exclude: list[list[int]] | None,
+        threads: int | None,
+    ) -> list[list[Match]]:
+        answers = find(
+            now,
+            asked,
             k,
-            level=level,
-            weights=weights,
-            where=where,
+            what,
+            where=None if where is None else self._allowed(where),
             cascade=cascade,
-            exclude=[exclude] if codes.ndim == 1 else exclude,
+            exclude=exclude,
             threads=threads,
         )
-        return matches[0] if codes.ndim == 1 else matches
+        return [
+            [
+                Match(path, distance, number, similarity)
+                for path, distance, number, similarity in zip(
+                    self._joined(now, found.ids),
+                    found.distances.tolist(),
+                    found.ids.tolist(),
+                    [None] * len(found.ids) if found.similarities is None else found.similarities.tolist(),
+                    strict=True,
+                )
+            ]
+            for found in answers
+        ]
 
     def search_codes(
         self,
@@ -362,9 +428,9 @@ class Gallery:
         *,
         level: str | None = None,
         weights: Mapping[str, int] | None = None,
-        where: Iterable[_PathLike] | ArrayLike | None = None,
+        where: Iterable[PathLike] | ArrayLike | None = None,
         cascade: tuple[str, int] | None = None,
-        exclude: Sequence[int | _PathLike | None] | None = None,
+        exclude: Sequence[int | PathLike | None] | None = None,
         threads: int | None = None,
     ) -> list[list[Match]]:
         """Find the images whose codes are nearest to each of some codes.
@@ -384,23 +450,9 @@ class Gallery:
             For each code its matches, nearest first, ties by id.
         """
         now = self._filled()
-        left_out = [None] * len(codes) if exclude is None else [self._number(one) for one in exclude]
-        wanted = k + (k > 0 and any(number is not None for number in left_out))
-        distances, ids = now.index.search(
-            codes,
-            min(wanted, max(1, len(now.index))),
-            level=level,
-            weights=weights,
-            where=None if where is None else self._allowed(where),
-            cascade=cascade,
-            threads=threads,
-        )
-        answers = []
-        for near, numbers, omit in zip(distances, ids, left_out, strict=True):
-            kept = numbers >= 0 if omit is None else (numbers >= 0) & (numbers != omit)
-            near, numbers = near[kept][:k], numbers[kept][:k]
-            answers.append([*map(Match, self._joined(now, numbers), near.tolist(), numbers.tolist())])
-        return answers
+        omitted = None if exclude is None else [self._numbers([one]) for one in exclude]
+        what = Measure(None, level, weights)
+        return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)
 
     def duplicates(
         self, radius: int | None = None, *, check: bool = True, progress: Progress | None = None
@@ -468,10 +520,10 @@ class Gallery:
                 )
         return now
 
-    def _number(self, image: int | _PathLike | None) -> int | None:
+    def _number(self, image: int | PathLike | None) -> int | None:
         return self.id_of(image) if isinstance(image, (str, os.PathLike)) else image
 
-    def _allowed(self, where: Iterable[_PathLike] | ArrayLike) -> ArrayLike:
+    def _allowed(self, where: Iterable[PathLike] | ArrayLike) -> ArrayLike:
         """Ids or a mask as they are; the ids of paths."""
         if isinstance(where, (str, os.PathLike)):
             raise TypeError(f"where must be a sequence of paths or ids, got {where!r}")

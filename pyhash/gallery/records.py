@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+NEIGHBOURS = 10
+"""So many are kept of each row."""
+
 
 class Identity(NamedTuple):
     """Whose codes a file holds."""
@@ -18,6 +21,25 @@ class Identity(NamedTuple):
     """How the encoder was opened, where that can be written down."""
 
 
+class Wishes(NamedTuple):
+    """What the user wants a gallery to be."""
+
+    adapt: bool = True
+    """Whether a head is fitted on the collection."""
+    embeddings: bool = True
+    """Whether embeddings are kept."""
+    levels: dict[str, int] | None = None
+    """Of the codes; None: those of the encoder."""
+
+
+class Embedding(NamedTuple):
+    """One image's embedding, as it is stored."""
+
+    vector: bytes
+    """int8; the embedding is this, brought to the norm."""
+    norm: float
+
+
 class Record(NamedTuple):
     """What is stored of one image; the path is inside the folder, with forward slashes."""
 
@@ -26,6 +48,14 @@ class Record(NamedTuple):
     mtime_ns: int
     code: bytes | None
     error: str | None
+    embedding: Embedding | None = None
+    digest: bytes | None = None
+    """Of the file's bytes."""
+    reader: str | None = None
+    """What read or refused it."""
+    look: tuple[bytes, bytes] | None = None
+    """Blocks of coefficients, and the image in grey, small."""
+    thumbnail: bytes | None = None
 
 
 class Known(NamedTuple):
@@ -36,6 +66,8 @@ class Known(NamedTuple):
     mtime_ns: int
     error: str | None
     has_code: bool
+    has_embedding: bool
+    reader: str | None
 
 
 class Counts(NamedTuple):
@@ -63,3 +95,31 @@ class Difference(NamedTuple):
     """Those that are new or changed."""
     gone: NDArray[np.int64]
     """Ids of those that can no longer be searched, or never could."""
+
+
+class Embeddings(NamedTuple):
+    """Embeddings of rows, by ascending id, each a vector brought to its norm."""
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.int8]
+    """``(n, dim)``."""
+    norms: NDArray[np.float32]
+
+
+class Lists(NamedTuple):
+    """The neighbours of rows, by ascending id."""
+
+    ids: NDArray[np.int64]
+    near: NDArray[np.int64]
+    """``(n, k)``: ids of rows, -1 where there are fewer."""
+    weights: NDArray[np.float32]
+
+
+class StoredHead(NamedTuple):
+    """The head whose codes are searched."""
+
+    id: int
+    matrix: bytes | None
+    """None: the encoder's own."""
+    fitted_on: int
+    levels: dict[str, int]

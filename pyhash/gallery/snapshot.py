@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import CorruptHeadError
+from ..heads import CollectionHead
 from ..index import Index
 from ..support import locked
-from .records import Difference, Rows
+from .collection import Collection
+from .records import Difference, Rows, StoredHead
 from .store import GalleryFile
 
 _log = logging.getLogger("pyhash")
@@ -59,6 +62,12 @@ class Snapshot:
     index: Index
     """Read-only, under the ids of rows."""
     paths: Paths
+    stored_head: StoredHead | None
+    """None before the first image."""
+    head: CollectionHead | None
+    """The head fitted on the collection; None where codes are the encoder's own."""
+    collection: Collection | None
+    """Embeddings of all rows; None where any has none."""
 
 
 class Snapshots:
@@ -87,20 +96,40 @@ class Snapshots:
         with self._file.reading():
             revision, identity = self._file.revision(), self._file.identity()
             try:
+                stored = self._file.vectors.head()
                 difference = None
-                if now is not None and index is not None and identity and dict(index.levels) == identity.levels:
+                if now is not None and index is not None and identity and stored == now.stored_head:
                     difference = self._file.difference(now.revision, index.levels.n_bytes)
                 if now is not None and index is not None and difference is not None:
+                    head, collection = now.head, self._changed(now, difference)
                     paths = _apply(difference, index, now.paths)
                 else:
                     index = self._empty() if identity is None else Index(levels=identity.levels)
                     paths = _load(self._file, index)
+                    head = None if stored is None or stored.matrix is None else CollectionHead.from_bytes(stored.matrix)
+                    collection = self._collection(head, len(index))
                     _log.info("loaded the gallery %s: %d codes", self._file.path, len(index))
-            except ValueError as error:
+                if collection is not None and len(collection) != len(index):
+                    collection = None  # some wait for their embeddings: no answer can be ordered by them
+            except (ValueError, CorruptHeadError) as error:
                 raise self._file.damaged(str(error)) from error
-        now = Snapshot(version, revision, index.snapshot(), paths)
+        now = Snapshot(version, revision, index.snapshot(), paths, stored, head, collection)
         self._growing, self._now = index, now
         return now
+
+    def _collection(self, head: CollectionHead | None, n_rows: int) -> Collection | None:
+        if not n_rows or self._file.vectors.count() != n_rows:
+            return None
+        return Collection.build(head, self._file.vectors.embeddings(), self._file.vectors.neighbours())
+
+    def _changed(self, now: Snapshot, difference: Difference) -> Collection | None:
+        tables = self._file.vectors
+        if now.collection is None:
+            return self._collection(now.head, self._file.counts().images)
+        embeddings, lists = tables.embeddings(now.revision), tables.neighbours(now.revision)
+        if len(embeddings.ids) != len(difference.rows.ids):
+            return None
+        return now.collection.changed(embeddings, lists, difference.gone)
 
 
 def _load(file: GalleryFile, index: Index) -> Paths:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
-import secrets
 import sqlite3
 import sys
 import threading
@@ -20,17 +18,15 @@ import numpy as np
 
 from .. import __version__
 from ..errors import GalleryError, GalleryMismatchError
-from ..support import DISTRIBUTION, files, held, locked, release
-from .records import Counts, Difference, Identity, Known, Record, Rows
-from .schema import APPLICATION_ID, FROM_1, SCHEMA, TABLES
+from ..support import held, locked, release
+from .opening import CHECKSUM_BITS, checksum, damaged, explained, explanation, open_file
+from .records import Counts, Difference, Identity, Known, Record, Rows, Wishes
+from .vectors import VectorTables
 
-_log = logging.getLogger("pyhash")
-_BUSY_SECONDS = 30.0
 # Whether threads may ask one connection at once: SQLite was built for it, and the GIL guards Python's part of it.
 _SHARED = sqlite3.threadsafety == 3 and getattr(sys, "_is_gil_enabled", lambda: True)()
 _LOAD_ROWS = 4096
 _LOGGED_REVISIONS = 1024  # kept in the table of changes
-_BITS = 0xFFFFFFFF  # of a checksum
 _LOGGED_ROWS = 65536  # of one revision; a larger change is no smaller than the whole
 
 
@@ -41,7 +37,8 @@ class GalleryFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db, self._watch = _open(path)
+        self._db, self._watch = open_file(path)
+        self.vectors = VectorTables(self._db, path)
         self._lock = threading.RLock()
 
     def close(self) -> None:
@@ -65,7 +62,7 @@ class GalleryFile:
         try:
             ((number,),) = self._watch.execute("PRAGMA data_version").fetchall()
         except sqlite3.Error as error:
-            raise _explanation(self.path, error) from error
+            raise explanation(self.path, error) from error
         return cast(int, number)
 
     @contextmanager
@@ -95,7 +92,7 @@ class GalleryFile:
     def _transaction(self, begin: str) -> Iterator[None]:
         before = held([self._lock])
         try:
-            with self._lock, _explained(self.path):
+            with self._lock, explained(self.path):
                 self._db.execute(begin)
                 try:
                     yield
@@ -161,6 +158,15 @@ class GalleryFile:
         opened = self._setting("opened")
         return Identity(name, fingerprint, levels, None if opened is None else self._json(opened, "opened"))
 
+    def wishes(self) -> Wishes:
+        """What the user wants the gallery to be."""
+        text = self._setting("wishes")
+        return Wishes() if text is None else Wishes(**self._json(text, "wishes"))
+
+    def wish(self, wishes: Wishes) -> None:
+        """Note what the user wants the gallery to be."""
+        self._set("wishes", json.dumps(wishes._asdict()))
+
     def _json(self, text: object, name: str) -> dict[str, Any]:
         with contextlib.suppress(TypeError, ValueError):
             value = json.loads(cast(str, text))
@@ -186,9 +192,9 @@ class GalleryFile:
     def known(self) -> dict[str, Known]:
         """Every stored image by its path."""
         found = self._db.execute(
-            "SELECT images.path, images.id, size, mtime_ns, error, codes.row IS NOT NULL FROM images "
-            "LEFT JOIN rows ON rows.image = images.id AND part = 'whole' "
-            "LEFT JOIN codes ON codes.row = rows.id AND head = ?",
+            "SELECT images.path, images.id, size, mtime_ns, error, codes.row IS NOT NULL, embeddings.row IS NOT NULL, "
+            "reader FROM images LEFT JOIN rows ON rows.image = images.id AND part = 'whole' "
+            "LEFT JOIN codes ON codes.row = rows.id AND head = ? LEFT JOIN embeddings ON embeddings.row = rows.id",
             (self._setting("head"),),
         )
         return {os.fsdecode(self._inside(path)): Known(*rest) for path, *rest in found}
@@ -231,8 +237,8 @@ class GalleryFile:
             for path in paths:
                 self._inside(path)
         for what, numbers, values, stored in (("code", ids, codes, sums), ("path", images, paths, sums_of_paths)):
-            if [*map(crc32, values, (np.array(numbers, np.int64) & _BITS).tolist())] != stored:
-                wrong = next(n for n, v, s in zip(numbers, values, stored, strict=True) if _checksum(n, v) != s)
+            if [*map(crc32, values, (np.array(numbers, np.int64) & CHECKSUM_BITS).tolist())] != stored:
+                wrong = next(n for n, v, s in zip(numbers, values, stored, strict=True) if checksum(n, v) != s)
                 raise self.damaged(f"the {what} of {wrong} does not match its checksum")
         return Rows(np.array(ids, np.int64), np.frombuffer(b"".join(codes), np.uint8).reshape(-1, n_bytes), paths)
 
@@ -262,15 +268,28 @@ class GalleryFile:
             known = self._image(path)
             image, row = self._insert(path) if known is None else known
             self._db.execute(
-                "UPDATE images SET size = ?, mtime_ns = ?, error = ? WHERE id = ?",
-                (record.size, record.mtime_ns, record.error, image),
+                "UPDATE images SET size = ?, mtime_ns = ?, error = ?, digest = ?, reader = ? WHERE id = ?",
+                (record.size, record.mtime_ns, record.error, record.digest, record.reader, image),
             )
-            self._db.execute("DELETE FROM codes WHERE row = ?", (row,))
+            self.vectors.forget_row(row)
             if record.code is not None:
-                values = (row, head, record.code, _checksum(row, record.code))
+                values = (row, head, record.code, checksum(row, record.code))
                 self._db.execute("INSERT INTO codes VALUES (?, ?, ?, ?)", values)
+            if record.embedding is not None:
+                self.vectors.put_embedding(row, head, record.embedding)
+            self._put_views(image, record)
             touched.append(row)
-        self._note(touched)
+        self.note(touched)
+
+    def _put_views(self, image: int, record: Record) -> None:
+        for table in ("looks", "thumbnails"):
+            self._db.execute(f"DELETE FROM {table} WHERE image = ?", (image,))
+        if record.look is not None:
+            look = (image, *record.look, checksum(image, *record.look))
+            self._db.execute("INSERT INTO looks VALUES (?, ?, ?, ?)", look)
+        if record.thumbnail is not None:
+            values = (image, record.thumbnail, checksum(image, record.thumbnail))
+            self._db.execute("INSERT INTO thumbnails VALUES (?, ?, ?)", values)
 
     def _insert(self, path: bytes) -> tuple[int, int]:
         insert = "INSERT INTO images (folder, path, size, mtime_ns, checksum) VALUES (1, ?, 0, 0, 0)"
@@ -278,7 +297,7 @@ class GalleryFile:
         row = self._db.execute("INSERT INTO rows (image) VALUES (?)", (image,)).lastrowid
         assert image is not None
         assert row is not None
-        self._db.execute("UPDATE images SET checksum = ? WHERE id = ?", (_checksum(image, path), image))
+        self._db.execute("UPDATE images SET checksum = ? WHERE id = ?", (checksum(image, path), image))
         return image, row
 
     def remove(self, images: Iterable[int]) -> None:
@@ -287,9 +306,9 @@ class GalleryFile:
         for image in images:
             touched += self._db.execute("SELECT id FROM rows WHERE image = ?", (image,)).fetchall()
             self._db.execute("DELETE FROM images WHERE id = ?", (image,))
-        self._note([row for (row,) in touched])
+        self.note([row for (row,) in touched])
 
-    def _note(self, rows: Sequence[int]) -> None:
+    def note(self, rows: Sequence[int]) -> None:
         """Have others load these rows again."""
         revision = self.revision()
         if len(rows) > _LOGGED_ROWS:
@@ -307,161 +326,9 @@ class GalleryFile:
 
     def damaged(self, what: str) -> GalleryError:
         """The error to raise when the file holds what no gallery holds."""
-        return _damaged(self.path, what)
+        return damaged(self.path, what)
 
     def _inside(self, path: object) -> bytes:
         if type(path) is not bytes or b".." in path.split(b"/"):
             raise self.damaged(f"a path must be bytes that stay in the folder, got {path!r:.80}")
         return path
-
-
-def _checksum(number: int, value: bytes) -> int:
-    return crc32(value, number & _BITS)
-
-
-# Opening
-
-
-def _open(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """Open the file, or make it; refuse what is not a gallery. Return a second connection that notices changes."""
-    if not path.exists():
-        _create(path)
-    elif path.is_file() and path.stat().st_size == 0:
-        raise GalleryError(
-            f"{path} is empty, and so not a pyhash gallery; it was left as it is. Delete it, or keep the gallery "
-            "somewhere else (--gallery FILE)"
-        )
-    uri = path.absolute().as_uri()
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        uri += "?mode=rw"
-    else:
-        # WAL needs files beside the database even to read, unless nobody can be writing.
-        alone = not path.with_name(path.name + "-wal").exists()
-        uri += "?mode=ro&immutable=1" if alone else "?mode=ro"
-    opened: list[sqlite3.Connection] = []
-    try:
-        with _explained(path):
-            opened.append(_connect(uri))
-            if _schema(path, opened[0]) != SCHEMA:
-                if "mode=ro" in uri:
-                    opened.append(_connect(":memory:"))
-                    opened[0].backup(opened[1])
-                    opened.pop(0).close()
-                _log.info("bringing the gallery %s to format %d", path, SCHEMA)
-                _migrate(opened[0])
-                opened[0].execute(f"PRAGMA query_only = {'mode=ro' in uri}")
-            # Threads ask it all at once: a statement that is kept would be shared, and one thread get another's row.
-            opened.append(_connect(uri, cached_statements=0))
-            return opened[0], opened[1]
-    except BaseException:
-        for db in opened:
-            db.close()
-        raise
-
-
-def _connect(uri: str, **options: int) -> sqlite3.Connection:
-    db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, **options)
-    try:
-        db.create_function("checksum", 2, _checksum, deterministic=True)
-        db.execute("PRAGMA trusted_schema = OFF")  # the file may come with a folder from someone else
-        db.execute("PRAGMA cell_size_check = ON")
-        db.execute("PRAGMA foreign_keys = ON")
-        db.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _schema(path: Path, db: sqlite3.Connection) -> int:
-    """Return which schema the file has, 0 for the first; refuse what is none of ours."""
-    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise GalleryError(f"{path} is an SQLite file, but not a pyhash gallery; it was left as it is")
-    schema: int = db.execute("PRAGMA user_version").fetchone()[0]
-    if schema not in (0, SCHEMA):
-        raise GalleryError(
-            f"{path} has gallery format {schema}, but this pyhash reads format {SCHEMA} and older; a newer one can "
-            f"read it: pip install --upgrade {DISTRIBUTION}"
-        )
-    return schema
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    """Make schema 2 of schema 1: all at once, or nothing."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        if db.execute("PRAGMA user_version").fetchone() == (0,):  # no other process did it meanwhile
-            for statement in FROM_1:
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {SCHEMA}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-def _create(path: Path) -> None:
-    """Make an empty gallery: beside the path first, so that whoever sees the file sees it whole."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GalleryError(
-            f"cannot make the folder {path.parent}: {error.strerror}. Keep the gallery somewhere else (--gallery FILE)"
-        ) from error
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with _explained(path):
-            db = _connect(temporary.absolute().as_uri())
-            try:
-                db.execute("BEGIN")
-                for statement in TABLES:
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {SCHEMA}")
-                db.execute("COMMIT")
-                db.execute("PRAGMA journal_mode = WAL")  # the file keeps it
-            finally:
-                db.close()
-        with contextlib.suppress(FileExistsError):  # another process was first
-            files.publish(temporary, path)
-    except OSError as error:
-        raise GalleryError(
-            f"cannot write the gallery {path} ({error.strerror}). Keep it somewhere else (--gallery FILE)"
-        ) from error
-    finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            Path(f"{temporary}{suffix}").unlink(missing_ok=True)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ones that say what to do."""
-    try:
-        yield
-    except (UnicodeDecodeError, sqlite3.Error) as error:
-        raise _explanation(path, error) from error
-
-
-def _explanation(path: Path, error: UnicodeDecodeError | sqlite3.Error) -> GalleryError:
-    if isinstance(error, UnicodeDecodeError):  # SQLite's message quotes what it could not understand
-        return _damaged(path, "its table of contents cannot be read")
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        text = f"the gallery {path} is locked by another process for {_BUSY_SECONDS:.0f} s; try again later"
-    elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        text = f"cannot write the gallery {path} ({error}). Keep it somewhere else (--gallery FILE)"
-    elif code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        text = f"writing or reading the gallery {path} failed: {error}"
-    elif code == sqlite3.SQLITE_NOTADB:
-        text = f"{path} is not a pyhash gallery: {error}; it was left as it is"
-    elif isinstance(error, sqlite3.ProgrammingError):
-        closed = "closed" in str(error)  # SQLite has no code for it
-        text = f"the gallery {path} {'is closed' if closed else f'cannot be used: {error}'}"
-    else:
-        return _damaged(path, str(error))
-    return GalleryError(text)
-
-
-def _damaged(path: Path, what: str) -> GalleryError:
-    return GalleryError(f"the gallery {path} is damaged ({what}); move it away and index the folder again")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .sheet import Row, check_target, write_sheet
+from .sheet import Other, Row, check_target, write_sheet
 
 __all__ = [
+    "Other",
     "Row",
     "check_target",
     "write_sheet",

@@ -19,13 +19,24 @@ THUMBNAIL_SIZE = 300
 """Longest side of a thumbnail, in pixels."""
 
 
-class Row(NamedTuple):
-    """One image and those beside it."""
+class Other(NamedTuple):
+    """An image beside others."""
 
     image: str
-    """Path of the image that stands in front."""
-    others: Sequence[tuple[str, int]]
-    """Paths with their distances, nearest first."""
+    """Its path."""
+    distance: int
+    similarity: float | None = None
+
+
+class Row(NamedTuple):
+    """One image, or several, and those beside them."""
+
+    images: Sequence[str]
+    """Paths of the images that stand in front."""
+    others: Sequence[Other]
+    """Nearest first."""
+    without: Sequence[str] = ()
+    """Paths of images that the others are not to be like."""
 
 
 class _Tile(NamedTuple):
@@ -34,8 +45,9 @@ class _Tile(NamedTuple):
     where: str
     link: str
     image: str | None
-    distance: int | None
-    share: int | None  # of the bar, in per cent
+    distance: int | None = None
+    similarity: str | None = None
+    share: int | None = None  # of the bar, in per cent
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -74,7 +86,8 @@ def write_sheet(
     folder : str, optional
         Of paths under it only the part inside is shown.
     far : float
-        The distance of images that have nothing in common: there a bar is empty; it is full at 0.
+        The distance of images that have nothing in common: there a bar is empty; it is full at 0. Where there is a
+        similarity, it shows that.
     note, nothing : str
         A sentence about the distances, and one to show when there are no rows.
     date : str, optional
@@ -95,20 +108,25 @@ def write_sheet(
     target = os.path.abspath(Path(path).parent)
     images: dict[str, str | None] = {}
 
-    def tile(image: str, distance: int | None = None) -> _Tile:
+    def tile(image: str) -> _Tile:
         if image not in images:
             images[image] = thumbnail(image)
         inside = image.removeprefix(os.path.join(folder, "")) if folder else image
         where, name = os.path.split(inside)
-        share = None if distance is None else round(100 * max(0.0, 1 - distance / max(1.0, far)))
         return _Tile(
             path=printable(image),
             name=printable(name),
             where=printable(where),
             link=_link(image, target),
             image=images[image],
-            distance=distance,
-            share=share,
+        )
+
+    def beside(other: Other) -> _Tile:
+        near = 1 - other.distance / max(1.0, far) if other.similarity is None else other.similarity
+        return tile(other.image)._replace(
+            distance=other.distance,
+            similarity=None if other.similarity is None else f"{other.similarity:.2f}",
+            share=round(100 * max(0.0, near)),
         )
 
     jinja2 = require("jinja2", "cli")
@@ -119,7 +137,14 @@ def write_sheet(
         title=title,
         label=label,
         facts={name: printable(value) for name, value in facts.items()},
-        rows=[{"head": tile(row.image), "tiles": [tile(*other) for other in row.others]} for row in rows],
+        rows=[
+            {
+                "heads": [*map(tile, row.images)],
+                "without": [*map(tile, row.without)],
+                "tiles": [*map(beside, row.others)],
+            }
+            for row in rows
+        ],
         note=note,
         nothing=nothing,
         date=date or datetime.datetime.now().strftime("%d %B %Y, %H:%M").lstrip("0"),

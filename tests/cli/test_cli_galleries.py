@@ -120,10 +120,12 @@ class TestSearch:
         assert list(answer) == ["results"]
         assert [result["query"] for result in answer["results"]] == queries
         for result in answer["results"]:
-            assert list(result) == ["query", "matches"]
+            assert list(result) == ["query", "ranked_by", "matches"]
+            assert result["ranked_by"] == "distance"
             matches = result["matches"]
             assert len(matches) == 3
-            assert all(list(match) == ["path", "distance", "id"] for match in matches)
+            assert all(list(match) == ["path", "distance", "id", "similarity"] for match in matches)
+            assert all(match["similarity"] is None for match in matches)
             assert (matches[0]["path"], matches[0]["distance"]) == (result["query"], 0)
             assert [m["distance"] for m in matches] == sorted(m["distance"] for m in matches)
 

@@ -15,7 +15,7 @@ from children import Child, open_gallery
 from galleries import FakeEncoder, execute, photos, picture, rows
 
 from pyhash.errors import GalleryError
-from pyhash.gallery import Gallery, schema, store
+from pyhash.gallery import Gallery, Match, opening, schema
 
 FILES = Path(__file__).parent / "files" / "8f364cb"
 ANSWERS = json.loads((FILES / "answers.json").read_text())
@@ -57,14 +57,14 @@ def check_answers(gallery: Gallery) -> None:
     codes = np.array(ANSWERS["codes"], np.uint8)
     for level in (None, "coarse"):
         found = gallery.search_codes(codes, 30, level=level)
-        assert [[[os.path.relpath(path, gallery.folder), *rest] for path, *rest in one] for one in found] == ANSWERS[
-            str(level)
-        ]
+        assert as_lists(found, gallery) == ANSWERS[str(level)]
     groups = gallery.duplicates(20, check=False)
-    assert [[[os.path.relpath(path, gallery.folder), *rest] for path, *rest in one] for one in groups] == ANSWERS[
-        "duplicates"
-    ]
+    assert as_lists(groups, gallery) == ANSWERS["duplicates"]
     assert len(gallery) == ANSWERS["count"]
+
+
+def as_lists(answers: list[list[Match]], gallery: Gallery) -> list[list[list[object]]]:
+    return [[[os.path.relpath(m.path, gallery.folder), m.distance, m.id] for m in answer] for answer in answers]
 
 
 def test_a_gallery_of_8f364cb_answers_as_it_did(folder: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_migration_that_fails_changes_nothing(folder: Path, monkeypatch: pytes
     before = dump(folder)
     for n_statements in range(len(schema.FROM_1)):
         with monkeypatch.context() as patch:
-            patch.setattr(store, "FROM_1", (*schema.FROM_1[:n_statements], "no statement"))
+            patch.setattr(opening, "FROM_1", (*schema.FROM_1[:n_statements], "no statement"))
             with pytest.raises(GalleryError, match="syntax error"):
                 Gallery(folder)
         assert dump(folder) == before

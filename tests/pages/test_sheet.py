@@ -15,7 +15,7 @@ import pytest
 from galleries import picture
 from PIL import Image
 
-from pyhash.pages import Row, write_sheet
+from pyhash.pages import Other, Row, write_sheet
 from pyhash.pages import sheet as report
 from pyhash.support import printable
 
@@ -66,10 +66,10 @@ def test_sheet(tmp_path: Path) -> None:
     picture(tmp_path / "photos" / "a b.png", 2)
     picture(tmp_path / "photos" / "c.png", 3, size=(10, 700))
     matches = [
-        (os.fspath(tmp_path / "photos" / "a b.png"), 3),
-        (os.fspath(tmp_path / "photos" / "c.png"), 64),
+        Other(os.fspath(tmp_path / "photos" / "a b.png"), 3),
+        Other(os.fspath(tmp_path / "photos" / "c.png"), 64),
     ]
-    text = sheet(tmp_path / "photos" / ".." / "sheet.html", [Row(os.fspath(tmp_path / "query.png"), matches)])
+    text = sheet(tmp_path / "photos" / ".." / "sheet.html", [Row([os.fspath(tmp_path / "query.png")], matches)])
     page = Reader(text)
     for expected in [
         "Similar pictures",
@@ -92,13 +92,13 @@ def test_sheet(tmp_path: Path) -> None:
     assert sizes == [(300, 200), (32, 24), (4, 300)]
     for link in page.all("a", "href"):
         assert (tmp_path / urllib.parse.unquote(link)).exists()
-    assert re.findall(r'class="distance"[^>]*>(\d+)<', text) == ["3", "64"]
+    assert re.findall(r'class="number"[^>]*>(\d+)<', text) == ["3", "64"]
     assert re.findall(r'style="width: (\d+)%', text) == ["91", "0"]
 
 
 def test_needs_nothing_else(tmp_path: Path) -> None:
     picture(tmp_path / "query.png", 1)
-    text = sheet(tmp_path / "sheet.html", [Row(os.fspath(tmp_path / "query.png"), [])])
+    text = sheet(tmp_path / "sheet.html", [Row([os.fspath(tmp_path / "query.png")], [])])
     page = Reader(text)
     assert not re.search(r"(?i)https?:|@import|url\(|<script|<link|<iframe|srcset", text)
     assert {tag for tag, attrs in page.tags if "src" in attrs} == {"img"}
@@ -111,7 +111,7 @@ def test_names_cannot_do_anything(tmp_path: Path) -> None:
     odd = os.fsdecode(b"\xff.png")
     picture(tmp_path / evil.replace("/", ""), 1)
     picture(tmp_path / odd, 2)
-    rows = [Row(os.fspath(tmp_path / evil), [(os.fspath(tmp_path / odd), 1)])]
+    rows = [Row([os.fspath(tmp_path / evil)], [Other(os.fspath(tmp_path / odd), 1)])]
     text = sheet(tmp_path / "sheet.html", rows, facts={"Gallery": "<b>\x1b"}, title="<i>T</i>")
     page = Reader(text)
     assert "<img src=x" not in text
@@ -127,14 +127,15 @@ def test_names_cannot_do_anything(tmp_path: Path) -> None:
 
 def test_pictures_that_cannot_be_shown(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("not a picture")
-    rows = [Row(os.fspath(tmp_path / "text.jpg"), [(os.fspath(tmp_path / "gone.png"), 2)])]
+    rows = [Row([os.fspath(tmp_path / "text.jpg")], [Other(os.fspath(tmp_path / "gone.png"), 2)])]
     page = Reader(sheet(tmp_path / "sheet.html", rows))
     assert page.text.count("cannot be shown") == 2
     assert page.all("img", "src") == []
 
 
 def test_paths_inside_the_folder(tmp_path: Path) -> None:
-    rows = [Row("elsewhere/q.png", [("photos/sub/a.png", 1), ("photos-2/sub/b.png", 2), ("photos/c.png", 3)])]
+    others = [Other("photos/sub/a.png", 1), Other("photos-2/sub/b.png", 2), Other("photos/c.png", 3)]
+    rows = [Row(["elsewhere/q.png"], others)]
     text = sheet(tmp_path / "sheet.html", rows, folder="photos")
     assert re.findall(r'class="where">([^<]*)<', text) == ["elsewhere", "sub", "photos-2/sub"]
     assert re.findall(r'class="name" title="([^"]*)"', text)[1] == "photos/sub/a.png"
@@ -170,7 +171,7 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_one_thumbnail_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(report, "thumbnail", seen.append)
-    sheet(tmp_path / "s.html", [Row("a", [("a", 0), ("b", 1)]), Row("b", [("a", 1)])])
+    sheet(tmp_path / "s.html", [Row(["a"], [Other("a", 0), Other("b", 1)]), Row(["b"], [Other("a", 1)])])
     assert seen == ["a", "b"]
 
 
@@ -187,3 +188,17 @@ def test_one_thumbnail_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_printable(text: str, shown: str) -> None:
     assert printable(text) == shown
     printable(text).encode()
+
+
+def test_similarities_and_several_queries(tmp_path: Path) -> None:
+    for number, name in enumerate(["a.png", "b.png", "not.png", "near.png", "opposite.png"]):
+        picture(tmp_path / name, number)
+    front = [os.fspath(tmp_path / name) for name in ("a.png", "b.png")]
+    others = [Other(os.fspath(tmp_path / "near.png"), 7, 0.8765), Other(os.fspath(tmp_path / "opposite.png"), 4, -0.2)]
+    text = sheet(tmp_path / "s.html", [Row(front, others, [os.fspath(tmp_path / "not.png")])])
+    page = Reader(text)
+    assert re.findall(r'class="number"[^>]*>([^<]+)<', text) == ["0.88", "-0.20"]
+    assert re.findall(r"<i style=.width: (\d+)%", text) == ["88", "0"]
+    assert "distance 7" in page.text
+    assert [part in page.text for part in ("a.png", "b.png", "Not like", "not.png")] == [True] * 4
+    assert text.count("data:image") == 5

@@ -120,3 +120,48 @@ def execute(file: Path, statement: str, *values: tuple[Any, ...]) -> None:
             db.executemany(statement, values or [()])
     finally:
         db.close()
+
+
+class EmbeddingEncoder(FakeEncoder):
+    """A `FakeEncoder` that gives embeddings too: the colours of the grid, 48 numbers around 0."""
+
+    dim = 48
+
+    def embed(self, images: Any, *, normalize: bool = True, on_error: Any = "raise") -> np.ndarray[Any, Any]:
+        assert not normalize or not images
+        alone = not isinstance(images, list | tuple)
+        rows = []
+        for place, encoded in enumerate(self.stream([images] if alone else images, embeddings=True)):
+            if encoded.error is None:
+                rows.append(encoded.embedding)
+            elif on_error == "raise":
+                raise encoded.error
+            else:
+                encoded.error.index = None if alone else place
+                on_error(encoded.error)
+        found = np.array(rows, np.float32).reshape(-1, self.dim)
+        return found[0] if alone and len(found) else found
+
+    def stream(self, sources: Iterable[Any], batch_size: int = 8, embeddings: bool = False) -> Iterator[Encoded]:
+        for encoded in super().stream(sources):
+            if encoded.error is not None or not embeddings:
+                yield encoded
+            else:
+                yield Encoded(encoded.source, encoded.code, self._embedding(encoded.source))
+
+    def _embedding(self, source: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+        with Image.open(source) as image:
+            pixels = np.asarray(image.convert("RGB").resize((4, 4), Image.Resampling.BOX), np.float32)
+        return (pixels / 64 - 2).ravel()
+
+
+def kinds(root: Path, n_kinds: int, n_each: int, start: int = 0) -> Path:
+    """Write pictures of some kinds, in a folder each: those of a kind are alike."""
+    for kind in range(n_kinds):
+        fields = np.random.default_rng(kind).integers(0, 256, (4, 4, 3)).astype(np.int16)
+        for number in range(start, start + n_each):
+            noise = np.random.default_rng(1000 * kind + number).integers(-60, 61, fields.shape)
+            path = root / f"kind{kind}" / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.clip(fields + noise, 0, 255).astype(np.uint8)).resize((16, 16), 0).save(path)
+    return root

@@ -1,0 +1,200 @@
+"""How a gallery adapts to its images: a head fitted on their embeddings, neighbours, and codes made of both.
+
+It happens at the end of a complete walk, from the rows that there are then, in one transaction: whether the walk was
+done in one go or was interrupted, what comes out is the same. A row that was encoded since has a code by the head there
+is, of its own embedding alone; so it can be found before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codes import Levels
+from ..heads import CollectionHead, adapt
+from ..index import Index
+from ..ranking import Neighbours, Quantized, average, neighbours
+from .collection import Collection, directions, restored, taken, vectors_of
+from .records import NEIGHBOURS, Embeddings, Identity, Lists
+from .snapshot import Snapshot, Snapshots
+from .store import GalleryFile
+
+FEW_IMAGES = 100
+"""From as many on a head is fitted on them."""
+_GROWTH = 4
+"""Times as many rows as the head was fitted on: it is fitted again."""
+_EXACT_ROWS = 8192  # neighbours of fewer are found exactly
+_CANDIDATES = 50
+_QUERIES = 4096  # searched at once
+_COPY = 0.97
+"""Neighbours of this similarity are taken for copies, which do not count in averages: a copy's neighbourhood is then
+that of the original."""
+
+Ids = NDArray[np.int64]
+Codes = NDArray[np.uint8]
+
+
+class Adapted(NamedTuple):
+    """What adapting did."""
+
+    images: int
+    """Whose codes were made anew."""
+    refitted: bool
+    """Whether a head was fitted."""
+
+
+class _Overtaken(Exception):
+    """Another process changed the file while we computed."""
+
+
+def settle(file: GalleryFile, snapshots: Snapshots, writer: Identity, levels: Mapping[str, int]) -> Adapted | None:
+    """Adapt a gallery whose walk is complete; None where there was nothing to do."""
+    while True:
+        now = snapshots.now()
+        if now.collection is None:
+            return None
+        if _wants_head(now, levels):
+            with file.reading():
+                stored, same = file.vectors.embeddings(), file.revision() == now.revision
+            if not same:
+                continue
+            change: _Change | None = _refit(stored, levels)
+        elif now.head is not None:
+            change = _extend(now, now.head, now.collection)
+        else:
+            return None
+        if change is None:
+            return None
+        try:
+            with file.writing(writer):
+                if file.revision() != now.revision + 1:
+                    raise _Overtaken
+                _write(file, change)
+        except _Overtaken:
+            continue
+        return Adapted(len(change.ids), change.head is not None)
+
+
+class _Change(NamedTuple):
+    head: CollectionHead | None
+    ids: Ids
+    codes: Codes
+    lists: Lists
+
+
+def _wants_head(now: Snapshot, levels: Mapping[str, int]) -> bool:
+    n = len(now.index)
+    if now.head is None:
+        return n >= FEW_IMAGES
+    if now.head.supervised:
+        return False
+    return n >= _GROWTH * now.head.fitted_on or dict(now.head.levels) != dict(levels)
+
+
+def _write(file: GalleryFile, change: _Change) -> None:
+    stored = file.vectors.head()
+    assert stored is not None
+    number = stored.id
+    if change.head is not None:
+        levels = {name: int(bits) for name, bits in change.head.levels.items()}
+        number = file.vectors.put_head(levels, change.head.to_bytes(), change.head.fitted_on)
+    file.vectors.put_codes(number, change.ids, change.codes)
+    file.vectors.put_neighbours(change.lists)
+    file.note([*{*change.ids.tolist(), *change.lists.ids.tolist()}])
+
+
+# All anew
+
+
+def _refit(stored: Embeddings, levels: Mapping[str, int]) -> _Change:
+    """Fit a head on all rows; find their neighbours by its codes, average, and code them."""
+    rows = restored(stored.vectors, stored.norms)
+    head = adapt(rows, levels)
+    own = vectors_of(head, stored.vectors, stored.norms)["own"]
+    near = _near(own, head.codes(rows), head.levels)
+    around = average(own, near)
+    first = next(iter(head.levels))
+    if len(head.levels) > 1 and head.made_of[first] == "own":
+        head = head.with_neighbourhoods(around, first)
+    return _Change(
+        head, stored.ids, head.codes(rows, around), Lists(stored.ids, named(near.ids, stored.ids), near.weights)
+    )
+
+
+def _near(own: Quantized, codes: Codes, levels: Levels) -> Neighbours:
+    """The neighbours of all rows."""
+    n = len(own.vectors)
+    places = np.arange(n)
+    if n <= _EXACT_ROWS:
+        return without_copies(neighbours(own, own, NEIGHBOURS, without=places))
+    index = Index(levels=levels)
+    index.add(codes)
+    parts = []
+    for start in range(0, n, _QUERIES):
+        some = places[start : start + _QUERIES]
+        found = index.search(codes[some], _CANDIDATES + 1).ids
+        parts.append(neighbours(taken(own, some), own, NEIGHBOURS, candidates=found, without=some))
+    return without_copies(Neighbours(*map(np.concatenate, zip(*parts, strict=True))))
+
+
+def without_copies(near: Neighbours) -> Neighbours:
+    """Leave copies in the lists, with weight 0."""
+    return near._replace(weights=np.where(near.weights >= np.float32(_COPY**3), np.float32(0), near.weights))
+
+
+def named(places: Ids, ids: Ids) -> Ids:
+    """The ids of places, -1 where there is none."""
+    return np.where(places < 0, -1, ids[places])
+
+
+# What came since
+
+
+def _extend(now: Snapshot, head: CollectionHead, collection: Collection) -> _Change | None:
+    """Find the neighbours of rows that have none yet, or whose neighbours have changed; code those that it concerns."""
+    places = collection.unsettled()
+    if not len(places):
+        return None
+    ids = collection.ids[places]
+    own = taken(collection.own, places)
+    near = find_near(now, collection, own, now.index.codes(ids), places)
+    lists = Lists(ids, named(near.ids, collection.ids), near.weights)
+    settled, concerned = collection.listed_anew(lists)
+    around = directions(settled.neighbourhoods(concerned))
+    codes, anew = now.index.codes(settled.ids[concerned]), head.codes(around, around)
+    for level, made in head.made_of.items():
+        if made == "neighbourhood":
+            codes[:, head.levels.byte_range(level)] = anew[:, head.levels.byte_range(level)]
+    return _Change(None, settled.ids[concerned], codes, lists)
+
+
+def find_near(
+    now: Snapshot, collection: Collection, own: Quantized, codes: Codes, without: Ids | None = None
+) -> Neighbours:
+    """The neighbours of own embeddings, found by codes, as places in the collection."""
+    parts = []
+    level = own_level(now)
+    for start in range(0, len(codes), _QUERIES):
+        some = slice(start, start + _QUERIES)
+        found = now.index.search(codes[some], min(_CANDIDATES + 1, len(now.index)), level=level).ids
+        parts.append(
+            neighbours(
+                taken(own, some),
+                collection.own,
+                NEIGHBOURS,
+                candidates=collection.places(found),
+                without=None if without is None else without[some],
+            )
+        )
+    return without_copies(Neighbours(*map(np.concatenate, zip(*parts, strict=True))))
+
+
+def own_level(now: Snapshot) -> str | None:
+    """The level to find neighbours by: the largest made of own embeddings; None where there is no such level."""
+    if now.head is None or "neighbourhood" not in now.head.made_of.values():
+        return None
+    own = [level for level, made in now.head.made_of.items() if made == "own"]
+    return max(own, key=lambda level: now.index.levels[level], default=None)

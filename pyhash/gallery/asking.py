@@ -1,0 +1,323 @@
+"""How a gallery is asked: what a query is made of, candidates by codes, and their order by embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..codes import Levels, check_int
+from ..errors import ImageError
+from ..ranking import Quantized, quantize, rescore
+from .adapt import find_near
+from .collection import Collection, directions, restored, taken, vectors_of
+from .encoders import GalleryEncoder, embeds, stream
+from .results import OnError
+from .snapshot import Snapshot
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float32]
+T = TypeVar("T")
+
+_CANDIDATES = 100
+"""As many at least are put in order."""
+_UNWANTED = 0.5
+_SAME = 0.99  # as alike are two readings of one file
+_MOST_WEIGHT = 24  # of a level, among the small numbers that stand for shares
+
+
+class Questions(NamedTuple):
+    """Queries, ready to be compared."""
+
+    codes: NDArray[np.uint8]
+    vectors: dict[str, Quantized] | None = None
+    """As `Collection.vectors`, and ``"neighbourhood"``."""
+    rows: Ids | None = None
+    """The row that each is, -1 for none."""
+
+
+class Found(NamedTuple):
+    """Of one query, in order."""
+
+    ids: Ids
+    distances: NDArray[np.int32]
+    similarities: NDArray[np.float64] | None
+
+
+class Measure(NamedTuple):
+    """What is compared."""
+
+    shares: dict[str, float] | None = None
+    """How much each level counts in a similarity; None where codes alone are compared."""
+    level: str | None = None
+    """As `Index.search` takes it, like what follows."""
+    weights: Mapping[str, int] | None = None
+
+
+def measure(now: Snapshot, level: str | None, weights: Mapping[str, float] | None) -> Measure:
+    """Return what level or weights ask for, by default equal shares of all levels; by codes alone as `Index.search`."""
+    levels = now.index.levels
+    if now.head is None and now.collection is None:  # codes alone: a weight is how often a bit counts
+        return Measure(None, level, cast("Mapping[str, int] | None", weights))
+    if level is not None:
+        if weights is not None:
+            raise ValueError("level and weights must not both be given")
+        _check_level(levels, level, "level")
+        return Measure({level: 1.0}, level)
+    if weights is None:
+        weights = dict.fromkeys(levels, 1.0)
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"weights must be a mapping of level to its share, got {type(weights).__name__}")
+    for name, share in weights.items():
+        _check_level(levels, name, "weights")
+        if isinstance(share, bool) or not isinstance(share, (int, float, np.number)):
+            raise TypeError(f"weights[{name!r}] must be a number, got {type(share).__name__}")
+        if not 0 <= share < float("inf"):
+            raise ValueError(f"weights[{name!r}] must be at least 0 and finite, got {share!r}")
+    if not any(weights.values()):
+        raise ValueError(f"weights must have one that is not 0, got {dict(weights)!r}")
+    shares = {name: float(share) for name, share in weights.items() if share}
+    return Measure(shares, weights=_small_weights(levels, shares))
+
+
+def _small_weights(levels: Levels, shares: Mapping[str, float]) -> dict[str, int]:
+    """How often a bit of each level counts, in small whole numbers, so that levels count by their shares."""
+    ratios = {name: share / levels[name] for name, share in shares.items()}
+    least = min(ratios.values())
+    ratios = {name: min(ratio / least, _MOST_WEIGHT) for name, ratio in ratios.items()}
+
+    def error(scale: int) -> float:
+        return max(abs(round(scale * ratio) / (scale * ratio) - 1) for ratio in ratios.values())
+
+    scales = range(1, int(_MOST_WEIGHT / max(ratios.values())) + 1)
+    scale = min(scales, key=lambda scale: (round(error(scale), 2), scale))
+    return {name: round(scale * ratio) for name, ratio in ratios.items()}
+
+
+def _check_level(levels: Levels, level: object, name: str) -> None:
+    if not isinstance(level, str) or level not in levels:
+        known = ", ".join(map(repr, levels))
+        raise ValueError(f"{name} must name a level of this gallery ({known}), got {level!r}")
+
+
+class Examples(NamedTuple):
+    """Images to search with, as the encoder gives them."""
+
+    codes: NDArray[np.uint8] | None
+    """None where the collection's head makes them."""
+    embeddings: Floats | None
+    """As the network projects them; None where the gallery has none."""
+    rows: Ids
+    """The row that each is, -1 for none."""
+
+
+def encode_examples(
+    encoder: GalleryEncoder, now: Snapshot, rows: Ids, sources: list[Any], level: str | None, on_error: OnError
+) -> tuple[Examples, list[int]]:
+    """Encode images to search with; also return the places of those that could be read.
+
+    `rows` are the rows that they are. Of codes only a level is made where that is enough.
+    """
+    failed: list[ImageError] = []
+    codes = embeddings = None
+    some = sources[0] if len(sources) == 1 else sources  # one alone is encoded by all threads
+    if now.head is not None:
+        assert embeds(encoder)
+        embeddings = np.atleast_2d(encoder.embed(some, normalize=False, on_error=failed.append))
+        if now.collection is None:
+            codes, embeddings = now.head.codes(embeddings), None
+    elif now.collection is None and on_error == "raise":
+        codes = np.atleast_2d(encoder.encode(some, level=level))
+    else:
+        found = [*stream(encoder, sources, embeddings=now.collection is not None)]
+        for place, one in enumerate(found):
+            if one.error is not None:
+                one.error.index = place
+                failed.append(one.error)
+        good = [one for one in found if one.error is None]
+        codes = np.array([one.code for one in good], np.uint8).reshape(-1, now.index.levels.n_bytes)
+        if now.collection is not None:
+            dim = now.collection.own.vectors.shape[1]
+            embeddings = np.array([one.embedding for one in good], np.float32).reshape(-1, dim)
+    for error in failed:
+        if not callable(on_error):
+            raise error
+        on_error(error)
+    lost = {error.index or 0 for error in failed}
+    kept = [place for place in range(len(sources)) if place not in lost]
+    return Examples(codes, embeddings, rows[kept]), kept
+
+
+def ask_each(now: Snapshot, examples: Examples) -> Questions:
+    """Make a query of each example."""
+    if examples.embeddings is None or now.collection is None:
+        return Questions(_present(examples.codes))
+    stored = quantize(examples.embeddings)  # as rows are, so that a copy is equal to its row
+    return _questions(now, now.collection, stored, examples.codes, examples.rows)
+
+
+def ask_together(now: Snapshot, examples: Examples, without: Examples | None) -> Questions:
+    """Make one query of several examples, and take off what is unwanted.
+
+    The mean of the ones less a share of the mean of the others (Rocchio, "Relevance feedback in information retrieval",
+    1971), of own embeddings, of neighbourhoods, and of whatever else is compared; of bits where there are none.
+    """
+    wanted, unwanted = ask_each(now, examples), None if without is None else ask_each(now, without)
+    bits = _mixed(_signs(wanted.codes), None if unwanted is None else _signs(unwanted.codes))
+    codes = np.packbits(np.where(bits == 0, _signs(wanted.codes[:1]), bits) > 0, axis=1)
+    if wanted.vectors is None:
+        return Questions(codes)
+    floats = {
+        name: _mixed(directions(rows), None if unwanted is None else directions(_present(unwanted.vectors)[name]))
+        for name, rows in wanted.vectors.items()
+    }
+    if now.head is not None:
+        lengths = np.linalg.norm(_present(examples.embeddings) - now.head.mean, axis=1)
+        own = now.head.mean + lengths.mean(dtype=np.float32) * floats["own"]
+        codes = now.head.codes(own, floats["neighbourhood"])
+    return Questions(codes, {name: quantize(rows) for name, rows in floats.items()})
+
+
+def _mixed(rows: Floats, unwanted: Floats | None) -> Floats:
+    """The mean of rows less a share of the mean of others, of length 1."""
+    mean: Floats = rows.mean(axis=0, keepdims=True)
+    if unwanted is not None:
+        mean = mean - np.float32(_UNWANTED) * unwanted.mean(axis=0, keepdims=True)
+    unit: Floats = mean / np.maximum(np.linalg.norm(mean), np.float32(1e-30))
+    return unit
+
+
+def _signs(codes: NDArray[np.uint8]) -> Floats:
+    return np.unpackbits(codes, axis=1).astype(np.float32) * 2 - 1
+
+
+def _present(value: T | None) -> T:
+    assert value is not None
+    return value
+
+
+def _questions(
+    now: Snapshot, collection: Collection, stored: Quantized, codes: NDArray[np.uint8] | None, rows: Ids
+) -> Questions:
+    """Make queries of embeddings; of those that are rows, what the collection has of these."""
+    vectors, head = vectors_of(now.head, *stored), now.head
+    around = vectors["own"]
+    if head is not None:
+        embeddings = restored(*stored)
+        codes = head.codes(embeddings)
+        if "neighbourhood" in head.made_of.values():
+            average = collection.average(around, find_near(now, collection, around, codes))
+            codes, around = head.codes(embeddings, average), quantize(average)
+    codes = _present(codes)
+    vectors["neighbourhood"] = Quantized(around.vectors.copy(), around.norms)  # changed below
+    places = collection.places(rows)
+    cosines = (directions(vectors["own"]) * directions(taken(collection.own, np.maximum(places, 0)))).sum(axis=1)
+    known = np.flatnonzero((places >= 0) & (cosines > _SAME))  # a row may have become another image since
+    if len(known):
+        collection.settle(places[known])
+        for name, of_rows in (*collection.vectors.items(), ("neighbourhood", collection.around)):
+            vectors[name].vectors[known] = of_rows.vectors[places[known]]
+        codes[known] = now.index.codes(rows[known])
+    confirmed = np.full(len(rows), -1, np.int64)
+    confirmed[known] = rows[known]
+    return Questions(codes, vectors, confirmed)
+
+
+def find(
+    now: Snapshot,
+    asked: Questions,
+    k: int,
+    what: Measure,
+    *,
+    where: ArrayLike | None = None,
+    cascade: tuple[str, int] | None = None,
+    exclude: Sequence[Sequence[int]] | None = None,
+    threads: int | None = None,
+) -> list[Found]:
+    """Answer queries: candidates by code; in order of similarity where they bring embeddings."""
+    check_int(k, "k", 1)
+    omitted = [()] * len(asked.codes) if exclude is None else exclude
+    wanted = k if asked.vectors is None and asked.rows is None else max(k, _CANDIDATES)
+    wanted += max(map(len, omitted), default=0)
+    distances, ids = now.index.search(
+        asked.codes,
+        min(wanted, max(1, len(now.index))),
+        level=what.level,
+        weights=what.weights,
+        where=where,
+        cascade=cascade,
+        threads=threads,
+    )
+    for row, omit in zip(ids, omitted, strict=True):
+        row[np.isin(row, omit)] = -1
+    if asked.vectors is None:
+        if asked.rows is not None:
+            _copies_first(asked.rows, distances, ids)
+        return [Found(row[row >= 0][:k], near[row >= 0][:k], None) for row, near in zip(ids, distances, strict=True)]
+    return _ordered(now, asked, ids, distances, k, what)
+
+
+def _copies_first(rows: Ids, distances: NDArray[np.int32], ids: Ids) -> None:
+    """Of codes that equal a query's, put the row first that the query is a copy of."""
+    for row, near, found in zip(rows, distances, ids, strict=True):
+        (place,) = np.nonzero((found == row) & (near == 0) & (row >= 0))
+        if len(place):
+            found[: place[0] + 1] = np.roll(found[: place[0] + 1], 1)
+
+
+def _ordered(
+    now: Snapshot, asked: Questions, ids: Ids, distances: NDArray[np.int32], k: int, what: Measure
+) -> list[Found]:
+    collection, head = now.collection, now.head
+    assert collection is not None
+    assert what.shares is not None
+    assert asked.vectors is not None
+    shares = {"own": 0.0}
+    for level, share in what.shares.items():
+        made = "own" if head is None else head.made_of[level]
+        name = level if made == "labels" else made
+        shares[name] = shares.get(name, 0.0) + share
+    places = np.where(ids < 0, -1, collection.places(ids))
+    rows = collection.vectors
+    if "neighbourhood" in shares:
+        collection.settle(places[places >= 0])
+        rows = rows | {"neighbourhood": collection.around}
+    near = rescore(
+        {name: asked.vectors[name] for name in shares},
+        {name: rows[name] for name in shares},
+        places,
+        shares=shares,
+        own="own",
+    )
+    found = []
+    for row, similarities, before, of_code in zip(near.ids, near.similarities, places, distances, strict=True):
+        kept = row >= 0
+        row, order = row[kept][:k], np.argsort(before, kind="stable")
+        slots = order[np.searchsorted(before, row, sorter=order)]
+        found.append(Found(collection.ids[row], of_code[slots], similarities[kept][:k]))
+    return found
+
+
+def digest_of(source: Any) -> bytes | None:
+    """Return what recognises a file by its bytes; None where there are none, or where they cannot be read."""
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            source = Path(source).read_bytes()
+        except OSError:
+            return None
+    if not isinstance(source, (bytes, bytearray, memoryview)):
+        return None
+    return hashlib.blake2b(source, digest_size=16).digest()
+
+
+def sources_of(images: Any) -> tuple[list[Any], bool]:
+    """Return images as a list, and whether it was a single one."""
+    pixels = hasattr(images, "__array_interface__") and getattr(images, "ndim", 2) != 4
+    if pixels or isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview)):
+        return [images], True
+    return list(images), False

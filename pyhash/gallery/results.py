@@ -1,0 +1,60 @@
+"""What a gallery gives back, and how it can be asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
+
+from ..errors import ImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+PathLike = str | os.PathLike[str]
+OnError: TypeAlias = Literal["raise"] | Callable[[ImageError], object]
+
+
+class Match(NamedTuple):
+    """One image of an answer."""
+
+    path: str
+    """The gallery's folder joined with the path inside it."""
+    distance: int
+    """In how many bits the codes differ; with weights of levels a bit counts as often as they say."""
+    id: int
+    """Stays with the path for as long as the image is in the gallery."""
+    similarity: float | None = None
+    """How alike the images are, from -1 to 1, by their embeddings and neighbourhoods; None where codes decide."""
+
+
+@dataclass(frozen=True)
+class GalleryStats:
+    """What a gallery holds; what `Gallery.stats` returns."""
+
+    file: str
+    images: int
+    """Those that can be searched."""
+    failed: int
+    """Those known to be bad."""
+    waiting: int
+    """Those that wait to be encoded again."""
+    encoder: str | None
+    """The name of the encoder; like what follows None before the first `Gallery.update`."""
+    fingerprint: str | None
+    levels: dict[str, int] | None
+    opened: dict[str, Any] | None
+    """How the encoder was opened, where that is known: arguments of `pyhash.Encoder`."""
+
+
+class SearchOptions(TypedDict, total=False):
+    """How a gallery is searched: arguments of `Gallery.search`."""
+
+    level: str | None
+    weights: Mapping[str, float] | None
+    where: Iterable[PathLike] | ArrayLike | None
+    cascade: tuple[str, int] | None
+    threads: int | None
+    rescore: bool
+    on_error: OnError

@@ -1,0 +1,271 @@
+"""Galleries that adapt to their images: what is found, and that the outcome is the same however often it was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from galleries import EmbeddingEncoder, FakeEncoder, kinds, picture
+from tuning import tune
+
+from pyhash import Gallery
+from pyhash.gallery import Match, store
+from pyhash.heads import CollectionHead
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return kinds(tmp_path / "photos", 6, 20)
+
+
+def state(file: Path) -> dict[str, Any]:
+    """What a gallery has come to, by paths: codes, neighbours and the head."""
+    db = sqlite3.connect(file)
+    try:
+        paths = dict(db.execute("SELECT rows.id, path FROM rows JOIN images ON images.id = image"))
+        lists = {
+            paths[row]: ([paths.get(n) for n in np.frombuffer(ids, np.int64).tolist()], weights)
+            for row, ids, weights in db.execute("SELECT row, ids, weights FROM neighbours")
+        }
+        codes = {paths[row]: code for row, code in db.execute("SELECT row, code FROM codes")}
+        vectors = {paths[row]: rest for row, *rest in db.execute("SELECT row, vector, norm FROM embeddings")}
+        heads = db.execute("SELECT levels, matrix, fitted_on FROM heads").fetchall()
+    finally:
+        db.close()
+    return {"lists": lists, "codes": codes, "vectors": vectors, "heads": heads}
+
+
+def kind(match: Match) -> str:
+    return Path(match.path).parent.name
+
+
+def test_an_index_of_a_hundred_adapts(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        changes = gallery.update()
+        assert changes.adapted is not None
+        assert (changes.adapted.images, changes.adapted.refitted) == (120, True)
+        assert gallery.levels == {"coarse": 16, "fine": 48}
+        now = state(gallery.file)
+        assert len(now["codes"]) == len(now["lists"]) == len(now["vectors"]) == 120
+        ((_, matrix, fitted_on),) = now["heads"]
+        assert fitted_on == 120
+        head = CollectionHead.from_bytes(matrix)
+        assert head.made_of == {"coarse": "neighbourhood", "fine": "own"}
+        assert gallery.update().adapted is None  # there is nothing to do
+        assert state(gallery.file) == now
+        for options in ({}, {"level": "coarse"}, {"level": "fine"}, {"rescore": False}):
+            answers = gallery.search([*gallery], 6, **options)
+            assert np.mean([kind(m) == kind(answer[0]) for answer in answers for m in answer]) > 0.9
+    encoder = EmbeddingEncoder()
+    with Gallery(folder, encoder) as gallery:  # from the file
+        assert gallery.search([*gallery], 6, rescore=False) == answers
+        assert gallery.update().unchanged == 120
+        assert gallery.search_codes(gallery.index.codes(gallery.index.ids), 1)[0][0].distance == 0
+
+
+def test_few_images_are_left_with_the_encoders_codes(tmp_path: Path) -> None:
+    folder = kinds(tmp_path / "photos", 3, 10)
+    encoder = EmbeddingEncoder()
+    with Gallery(folder, encoder) as gallery:
+        assert gallery.update().adapted is None
+        for path in gallery:
+            assert gallery[path].tolist() == encoder.encode(path).tolist()
+            first = gallery.search(path, 3)[0]
+            assert (first.path, first.distance) == (path, 0)
+            assert first.similarity == pytest.approx(1, abs=1e-12)
+
+
+def test_similarity_is_the_mix_of_cosines(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        query = folder / "kind1" / "003.png"
+        now = gallery._snapshots.now()
+        assert now.collection is not None
+        places = np.arange(120)
+        (here,) = np.flatnonzero(now.index.ids == gallery.id_of(query))
+        parts = {}
+        for name, rows in {"fine": now.collection.own, "coarse": now.collection.neighbourhoods(places)}.items():
+            values = rows.vectors.astype(np.float64)
+            parts[name] = values @ values[here] / np.linalg.norm(values, axis=1) / np.linalg.norm(values[here])
+        for shares in ({"coarse": 1, "fine": 1}, {"coarse": 2.5, "fine": 0.5}, {"coarse": 1}, {"fine": 7}):
+            total = sum(shares.values())
+            mix = sum(share * parts[name] for name, share in shares.items()) / total
+            order = sorted(places, key=lambda p: (-round(mix[p], 12), -round(parts["fine"][p], 12), p))[:30]
+            found = gallery.search(query, 30, weights=shares)
+            assert [m.id for m in found] == now.index.ids[order].tolist()
+            np.testing.assert_allclose([m.similarity for m in found], mix[order], atol=1e-12)
+            if len(shares) == 1:
+                alone = gallery.search(query, 30, level=next(iter(shares)))
+                assert [m[:3] for m in found] == [m[:3] for m in alone]
+        assert gallery.search(query, 30) == gallery.search(query, 30, weights={"coarse": 4, "fine": 4})
+
+
+def test_a_copy_comes_first_at_every_level_and_weight(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "kind2" / "007.png", tmp_path / "copy.png")
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        options: list[dict[str, Any]] = [{"level": level, "rescore": r} for level in ("coarse", "fine") for r in (0, 1)]
+        options += [{"weights": {"coarse": a, "fine": b}} for a, b in ((1, 1), (1, 9), (9, 1), (0.1, 3.7))]
+        for chosen in options:
+            first = gallery.search(tmp_path / "copy.png", 3, **chosen)[0]
+            assert (first.path, first.distance) == (os.fspath(folder / "kind2" / "007.png"), 0), chosen
+            assert first.similarity is None or first.similarity == pytest.approx(1, abs=1e-12)
+        (folder / "kind2" / "007.png").write_bytes((folder / "kind3" / "001.png").read_bytes())
+        assert Path(gallery.search(tmp_path / "copy.png", 1)[0].path).parent.name == "kind2"  # before it is noticed
+        gallery.update()
+        twins = gallery.search(folder / "kind3" / "001.png", 2, level="fine")
+        assert {m.path for m in twins} == {
+            os.fspath(folder / "kind2" / "007.png"),
+            os.fspath(folder / "kind3" / "001.png"),
+        }
+        assert [m.distance for m in twins] == [0, 0]
+
+
+def test_what_came_since_has_neighbours_at_once_and_a_refit_when_there_are_four_times_as_many(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        before = state(gallery.file)
+        kinds(folder, 6, 2, start=20)
+        changes = gallery.update()
+        assert changes.adapted is not None
+        assert (changes.adapted.images, changes.adapted.refitted) == (12, False)
+        after = state(gallery.file)
+        assert after["heads"] == before["heads"]
+        assert {path: after["codes"][path] for path in before["codes"]} == before["codes"]
+        assert len(after["lists"]) == 132
+        for path, (near, _) in after["lists"].items():
+            assert sum(n.split(b"/")[0] == path.split(b"/")[0] for n in near) >= 8
+        kinds(folder, 6, 58, start=22)
+        changes = gallery.update()
+        assert changes.adapted is not None
+        assert (changes.adapted.images, changes.adapted.refitted) == (480, True)
+        assert state(gallery.file)["heads"][0][2] == 480
+
+
+def test_neighbours_of_what_has_changed_or_gone_are_found_anew(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        (folder / "kind0" / "000.png").unlink()
+        shutil.copy(folder / "kind5" / "000.png", folder / "kind0" / "001.png")
+        gallery.update()
+        after = state(gallery.file)
+        for path, (near, _) in after["lists"].items():
+            assert None not in near
+            if path.startswith(b"kind0") and path != b"kind0/001.png":
+                assert b"kind0/001.png" not in near
+        assert all(n.startswith(b"kind5") for n in after["lists"][b"kind0/001.png"][0])
+        with Gallery(folder, EmbeddingEncoder()) as other:  # what was changed step by step is what the file holds
+            for level in ("coarse", "fine"):
+                assert other.search([*other], 5, level=level) == gallery.search([*gallery], 5, level=level)
+
+
+class Killed(BaseException):
+    """As a process that is killed: nothing of the transaction it is in comes to pass."""
+
+
+def runs(
+    folder: Path, changes: list[Any], patch: pytest.MonkeyPatch, kill_at: int | None, after: bool
+) -> dict[str, Any]:
+    """Make the changes with an update after each; kill the one in which a transaction has this number."""
+    writing, count = store.GalleryFile.writing, 0
+
+    @contextmanager
+    def counted(self: Any, *arguments: Any, **options: Any) -> Iterator[None]:
+        nonlocal count
+        count += 1
+        dies = count == kill_at
+        with writing(self, *arguments, **options):
+            yield
+            if dies and not after:
+                raise Killed
+        if dies:
+            raise Killed
+
+    patch.setattr(store.GalleryFile, "writing", counted)
+    for change in changes:
+        change(folder)
+        for _ in range(2):
+            try:
+                with Gallery(folder, EmbeddingEncoder()) as gallery:
+                    gallery.update()
+                break
+            except Killed:
+                with Gallery(folder, EmbeddingEncoder()) as gallery:
+                    if len(gallery):
+                        gallery.search(next(iter(gallery)), 3)  # an answer in between
+    outcome = state(folder / ".pyhash" / "gallery.sqlite")
+    return outcome | {"n": count}
+
+
+def replace_and_remove(folder: Path) -> None:
+    (folder / "kind1" / "003.png").unlink()
+    picture(folder / "kind2" / "002.png", 77, size=(40, 40))
+
+
+CHANGES = [
+    lambda folder: kinds(folder, 3, 10),
+    lambda folder: kinds(folder, 3, 2, start=10),
+    replace_and_remove,
+    lambda folder: kinds(folder, 3, 29, start=12),
+]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_any_transaction_the_outcome_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    tune(monkeypatch, few_images=24, commit_images=20)
+    with monkeypatch.context() as patch:
+        whole = runs(tmp_path / "whole", CHANGES, patch, None, after)
+    n = whole.pop("n")
+    assert n > 12
+    for kill_at in range(1, n + 1):
+        folder = tmp_path / f"killed-{kill_at}"
+        with monkeypatch.context() as patch:
+            outcome = runs(folder, CHANGES, patch, kill_at, after)
+        assert outcome.pop("n") > n - 2
+        assert outcome == whole, kill_at
+        shutil.rmtree(folder)
+
+
+def test_an_encoder_without_embeddings_makes_codes_only(folder: Path) -> None:
+    with Gallery(folder, FakeEncoder()) as gallery:
+        assert gallery.update().adapted is None
+        assert state(gallery.file)["vectors"] == {}
+        assert all(m.similarity is None for m in gallery.search(folder / "kind0" / "000.png"))
+
+
+def test_a_gallery_without_embeddings_gets_them_at_the_next_update(folder: Path) -> None:
+    with Gallery(folder, FakeEncoder()) as gallery:
+        gallery.update()
+        before = gallery.search(folder / "kind0" / "000.png")
+    encoder = EmbeddingEncoder()
+    with Gallery(folder, encoder) as gallery:
+        assert gallery.search(folder / "kind0" / "000.png") == before  # until then by codes
+        encoder.seen.clear()
+        changes = gallery.update()
+        assert (changes.changed, len(encoder.seen)) == (120, 120)
+        assert changes.adapted is not None
+        assert gallery.search(folder / "kind0" / "000.png")[0].similarity == pytest.approx(1)
+
+
+def test_several_examples_are_one_query(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        a, b, c = (folder / f"kind{number}" / "000.png" for number in (0, 1, 2))
+        for options in ({}, {"level": "coarse"}, {"level": "fine"}, {"weights": {"coarse": 1, "fine": 3}}):
+            both = gallery.search([a, b], 40, together=True, exclude=[a, b], **options)
+            assert [kind(m) in ("kind0", "kind1") for m in both] == [True] * 38 + [False] * 2
+            assert not {os.fspath(a), os.fspath(b)} & {m.path for m in both}
+            less = gallery.search([a, b], 20, together=True, without=[b], **options)
+            assert {kind(m) for m in less[:8]} == {"kind0"}
+        with pytest.raises(ValueError, match="without needs together=True"):
+            gallery.search([a], without=[c])
+        assert [m.path for m in gallery.search([a], 5, together=True)] == [m.path for m in gallery.search(a, 5)]
