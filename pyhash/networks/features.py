@@ -32,14 +32,15 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH", "FEATURES", "IMAGES", "POOLINGS", "add_features", "feature_blocks", "fixed_batch"]
 
-POOLINGS = ("gap", "gem", "none")
-"""Mean over positions; generalised mean with p = 3, of what is positive; and nothing, for a vector."""
+POOLINGS = ("gap", "gem", "patches", "cls", "none")
+"""Mean over positions; generalised mean with p = 3, of what is positive; mean over those tokens that are of the image,
+without class token and registers; the class token; and nothing, for a vector."""
 
 IMAGES, FEATURES, BATCH = "images", "features", "n"
 """Names of the input, of the output, and of an open first axis."""
 
 # Activations whose values are positive, or nearly all of their weight is; `Mul` is x * sigmoid(x).
-_POSITIVE = {"Relu", "Clip", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "Mul"}
+_POSITIVE = {"Relu", "Clip", "Softplus", "HardSwish", "Gelu", "Mish", "Swish", "Mul", "com.microsoft:QuickGelu"}
 
 
 def add_features(
@@ -72,7 +73,8 @@ def add_features(
         How many to choose.
     pooling : sequence of str, optional
         One of `POOLINGS` for each tap. Unless given: ``gem`` for the later half of the maps, where their values are
-        activations, ``gap`` for the others and for tokens, ``none`` for vectors.
+        activations, ``patches`` for tokens with a class token or registers among them, ``gap`` for the others,
+        ``none`` for vectors.
     normalize : bool
         Whether each tap is brought to length 1.
     size : int or (int, int), optional
@@ -155,21 +157,35 @@ def feature_blocks(model: ModelProto) -> dict[str, slice]:
 
 
 def _poolings(chosen: Sequence[Tap]) -> list[str]:
-    maps = [tap.name for tap in chosen if np.prod(tap.positions) > 1 and tap.kind != "tokens"]
+    maps = [tap.name for tap in chosen if tap.area > 1 and tap.kind != "tokens"]
     late = set(maps[len(maps) // 2 :])
-    kinds = ["gem" if tap.name in late and tap.op in _POSITIVE else "gap" for tap in chosen]
-    return ["none" if tap.kind == "vector" else kind for tap, kind in zip(chosen, kinds, strict=True)]
+
+    def pooling(tap: Tap) -> str:
+        if tap.kind == "vector":
+            return "none"
+        if tap.name in late and tap.op in _POSITIVE:
+            return "gem"
+        return "patches" if sum(tap.extra) else "gap"
+
+    return list(map(pooling, chosen))
 
 
 def _emit_pooling(emitter: Emitter, tap: Tap, source: str, element: int, kind: str) -> str:
     """Emit what makes a float32 vector of a tap."""
-    if (kind == "none") != (tap.kind == "vector"):
+    if (kind == "none") != (tap.kind == "vector") or (kind in ("cls", "patches") and tap.kind != "tokens"):
         raise ValueError(f"pooling of {tap.name!r}, of shape {list(tap.shape)}, cannot be {kind!r}")
     current = source if element == FLOAT else emitter.emit("Cast", [source], to=FLOAT)
     if kind == "none":
         return current
-    axes = {"nchw": [2, 3], "nhwc": [1, 2], "tokens": [1]}[tap.kind]
-    if kind == "gap":
+    axes = list(tap.places)
+    (before, behind), last = tap.extra, tap.shape[axes[0]]
+    if kind == "cls":
+        place = last - behind if behind and not before else 0
+        return emitter.emit("Gather", [current, emitter.const(np.array(place, np.int64))], axis=axes[0])
+    if kind == "patches" and before + behind:
+        bounds = [emitter.const(np.array([number], np.int64)) for number in (before, last - behind, axes[0])]
+        current = emitter.emit("Slice", [current, *bounds])
+    if kind != "gem":
         return emitter.reduce("ReduceMean", current, axes, keepdims=False)
     positive = emitter.emit("Max", [current, emitter.const(np.array(1e-6, np.float32))])
     square = emitter.emit("Mul", [positive, positive])

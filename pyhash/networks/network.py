@@ -8,6 +8,7 @@ keep it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,23 +19,18 @@ import numpy as np
 from ..errors import GraphError
 from ..images import as_shape
 from ..support import require
-from .nodes import DTYPES, FLOATS, attribute_of, inputs_of, prune
+from .axes import CHANNELS_FIRST, SHUFFLES, axes_made, refuse_blocked
+from .nodes import DTYPES, FLOATS, attribute_of, inputs_of, op_of, prune
 from .onnx_file import read_model, serialized
 from .preparation import Layout
 from .session import Session
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto
 
-__all__ = ["ONE_INPUT", "Network", "Tap", "spatial"]
+__all__ = ["ONE_INPUT", "Network", "Tap"]
 
-_CHANNELS_FIRST = {
-    *("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "FusedConv"),
-    *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "DepthToSpace", "SpaceToDepth"),
-    *("QLinearConv", "ConvInteger", "GlobalLpPool"),
-}
 ONE_INPUT = "only networks with one image input can be read; export it with that input made a constant"
-_SHUFFLES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Cast", "Identity", "Dropout"}
 
 
 @dataclass(frozen=True)
@@ -48,11 +44,15 @@ class Tap:
     shape : tuple of int
         Its shape for one image, batch axis included.
     kind : str
-        ``"nchw"`` or ``"nhwc"`` (a map), ``"tokens"`` (batch, tokens, channels) or ``"vector"`` (batch, channels).
+        ``"nchw"``, ``"nhwc"`` or another order of these (a map), ``"tokens"`` or ``"vector"``.
     stage : int
         Counts the spatial sizes from the image on: tensors of one size are of one stage.
     op : str
         The operator that makes it.
+    axes : str
+        What each axis holds: ``n`` images, ``c`` channels, ``h`` and ``w`` height and width, ``t`` tokens.
+    extra : (int, int)
+        How many tokens stand before those of the image, and how many behind: a class token, registers.
     """
 
     name: str
@@ -60,16 +60,28 @@ class Tap:
     kind: str
     stage: int
     op: str
+    axes: str
+    extra: tuple[int, int] = (0, 0)
 
     @property
     def channels(self) -> int:
         """Length of the vector that pooling makes of it."""
-        return self.shape[1] if self.kind == "nchw" else self.shape[-1]
+        return self.shape[self.axes.index("c")]
 
     @property
     def positions(self) -> tuple[int, ...]:
         """Spatial size, (height, width) or (tokens,); empty for a vector."""
-        return self.shape[2:] if self.kind == "nchw" else self.shape[1:-1]
+        return tuple(self.shape[place] for place in self.places)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Which axes are those of the positions, height before width."""
+        return tuple(self.axes.index(letter) for letter in "hwt" if letter in self.axes)
+
+    @property
+    def area(self) -> int:
+        """How many places of the image it knows apart; 1 for a vector."""
+        return max(math.prod(self.positions) - sum(self.extra), 1)
 
 
 class Network:
@@ -112,6 +124,7 @@ class Network:
         if layout not in (None, "nchw", "nhwc"):
             raise ValueError(f"layout must be 'nchw' or 'nhwc', got {layout!r}")
         self.model = read_model(model)
+        refuse_blocked(self.model)
         self._no_shapes = "inference gives none"
         value = self._image_input(input)
         self.input = value.name
@@ -152,7 +165,7 @@ class Network:
             if self.input in node.input:
                 if node.op_type == "Transpose" and list(attribute_of(node, "perm", ())) == [0, 3, 1, 2]:
                     return "nhwc"
-                if node.op_type in _CHANNELS_FIRST:
+                if op_of(node) in CHANNELS_FIRST:
                     return "nchw"
         raise GraphError(
             f"input {self.input!r} {dims}: cannot tell where its channels are: layout must say, nchw or nhwc"
@@ -250,68 +263,69 @@ class Network:
         return found
 
     @cached_property
-    def kinds(self) -> dict[str, str]:
-        """Return what the axes of tensors mean, where that is known: the kinds of `Tap`, and ``"nct"``."""
-        shapes = self.shapes
-        kinds: dict[str, str] = {self.input: self.layout}
-        carriers = self.carriers
+    def axes(self) -> dict[str, str]:
+        """Return what the axes of tensors mean, where that is known; see `pyhash.networks.axes`."""
+        shapes = {name: shape for name, (shape, _) in self.shapes.items()}
+        known: dict[str, str] = {self.input: self.layout}
         for node in self.model.graph.node:
-            sources = [name for name in inputs_of(node) if name in carriers]
+            sources = [name for name in inputs_of(node) if name in self.carriers and name in shapes]
             for name in node.output:
-                if name in carriers and name in shapes:
-                    kind = self._kind(node, sources, shapes[name][0], kinds)
-                    if kind is not None:
-                        kinds[name] = kind
-        return kinds
-
-    def _kind(self, node: NodeProto, sources: list[str], shape: tuple[int, ...], kinds: dict[str, str]) -> str | None:
-        rank = len(shape)
-        if rank == 2:
-            return "vector"
-        if rank not in (3, 4) or not sources:
-            return None
-        source = sources[0]
-        before = self.shapes.get(source, ((), 0))[0]
-        if rank == 4 and node.op_type in _CHANNELS_FIRST:
-            return "nchw"
-        if node.op_type == "Transpose":
-            swaps = {
-                ("nchw", (0, 2, 3, 1)): "nhwc",
-                ("nhwc", (0, 3, 1, 2)): "nchw",
-                ("nct", (0, 2, 1)): "tokens",
-                ("tokens", (0, 2, 1)): "nct",
-            }
-            return swaps.get((kinds.get(source, ""), tuple(attribute_of(node, "perm", ()))))
-        if node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze") and before != shape:
-            return _reshaped(before, shape, kinds.get(source))
-        same = [kinds[name] for name in sources if name in kinds and len(self.shapes[name][0]) == rank]
-        if same:
-            return same[0]
-        return "tokens" if rank == 3 else None
+                if name in self.carriers and name in shapes:
+                    axes = axes_made(node, sources, shapes, known, shapes[name], self.batch or 1)
+                    if axes is not None:
+                        known[name] = axes
+        return known
 
     @cached_property
-    def stages(self) -> dict[tuple[int, ...], int]:
-        """Return the place of each spatial size: maps, then tokens, then vectors, large ones first."""
-        sizes = {
-            spatial(Tap(name, self.shapes[name][0], kind, 0, ""))
-            for name, kind in self.kinds.items()
-            if name != self.input and kind != "nct"
-        }
-        ordered = sorted(sizes, key=lambda size: (-len(size), -np.prod(size), size))
-        return {size: stage for stage, size in enumerate(ordered)}
+    def extra(self) -> dict[str, tuple[int, int]]:
+        """Return how many tokens were put before and behind those of the image: class tokens, registers."""
+        found: dict[str, tuple[int, int]] = {}
+        for node in self.model.graph.node:
+            sources = [name for name in node.input if "t" in self.axes.get(name, "")]
+            for name in node.output if len(sources) else ():
+                if self._tokens(name) == self._tokens(sources[0]):
+                    found[name] = found.get(sources[0], (0, 0))
+                elif node.op_type == "Concat" and len(sources) == 1 and self._tokens(name):
+                    place, n_others = list(node.input).index(sources[0]), len(node.input) - 1
+                    added = self._tokens(name) - self._tokens(sources[0])
+                    before, behind = found.get(sources[0], (0, 0))
+                    if place in (0, n_others):
+                        found[name] = (before + added, behind) if place else (before, behind + added)
+        return found
+
+    def _tokens(self, name: str) -> int:
+        axes = self.axes.get(name, "")
+        return self.shapes[name][0][axes.index("t")] if "t" in axes else 0
+
+    @cached_property
+    def stages(self) -> dict[int, int]:
+        """Return the place of each number of positions, large ones first; what differs by less than half is alike."""
+        areas = {tap.area for tap in map(self._tap, self.carriers) if isinstance(tap, Tap)}
+        found: dict[int, int] = {}
+        stage, first = -1, 0
+        for area in sorted(areas, reverse=True):
+            if stage < 0 or area == 1 or first >= 2 * area:
+                stage, first = stage + 1, area
+            found[area] = stage
+        return found
 
     def taps(self) -> list[Tap]:
-        """Return every tensor that can be read, in the order of the graph, except what only moves numbers."""
+        """Return every tensor that can be read, in the order of the graph; of what only moves numbers the outputs."""
         nodes = self.model.graph.node
+        outputs = {value.name for value in self.model.graph.output}
         found = [
             self.find(name)
             for name, number in self.carriers.items()
-            if number >= 0 and nodes[number].op_type not in _SHUFFLES
+            if number >= 0 and (nodes[number].op_type not in SHUFFLES or name in outputs)
         ]
         return [tap for tap in found if isinstance(tap, Tap)]
 
     def find(self, name: str) -> Tap | str:
         """Return a tensor as a tap, or the reason why it cannot be one."""
+        found = self._tap(name)
+        return replace(found, stage=self.stages[found.area]) if isinstance(found, Tap) else found
+
+    def _tap(self, name: str) -> Tap | str:
         if name not in self.carriers:
             return "does not depend on the image" if name in self._made() else "is not in the network"
         if name == self.input:
@@ -325,36 +339,20 @@ class Network:
             return "does not hold floats"
         if not 2 <= len(shape) <= 4:
             return f"must have 2, 3 or 4 axes, got {len(shape)}, {list(shape)}"
-        if shape[0] != (self.batch or 1):
+        axes = self.axes.get(name)
+        batch = 0 if axes is None else axes.index("n")
+        if shape[batch] != (self.batch or 1):
             return f"must have the batch as its first axis, got shape {list(shape)} for {self.batch or 1} image"
-        kind = self.kinds.get(name)
-        if kind in (None, "nct"):
+        if axes is None or not math.prod(shape):
             return f"has axes {list(shape)} of unknown meaning: it is not clear which one holds the channels"
-        op = self.model.graph.node[self.carriers[name]].op_type
-        tap = Tap(name, shape, kind, 0, op)
-        return replace(tap, stage=self.stages.get(spatial(tap), 0))
+        kind = {2: "vector", 3: "tokens"}.get(len(shape), axes)
+        node = self.model.graph.node[self.carriers[name]]
+        op = attribute_of(node, "activation", b"").decode() or op_of(node)  # a convolution can have one inside
+        return Tap(name, shape, kind, 0, op, axes, self.extra.get(name, (0, 0)))
 
     def _made(self) -> set[str]:
         graph = self.model.graph
         return {name for node in graph.node for name in node.output}.union(tensor.name for tensor in graph.initializer)
-
-
-def spatial(tap: Tap) -> tuple[int, ...]:
-    """Return the spatial size; a map of one pixel is a vector."""
-    return () if tap.positions == (1, 1) else tap.positions
-
-
-def _reshaped(before: tuple[int, ...], after: tuple[int, ...], kind: str | None) -> str | None:
-    """Return what the axes mean after a reshape that merges or splits the spatial axes only."""
-    if len(before) == 4 and len(after) == 3:
-        if kind == "nchw" and before[1] == after[1]:
-            return "nct"
-        return "tokens" if kind == "nhwc" and before[3] == after[2] else None
-    if len(before) == 3 and len(after) == 4:
-        if kind == "tokens" and before[2] == after[3] and before[1] == after[1] * after[2]:
-            return "nhwc"
-        return "nchw" if kind == "nct" and before[1] == after[1] else None
-    return None
 
 
 def _names(values: Iterable[Any]) -> str:

@@ -27,6 +27,11 @@ def opset(model: ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
+def op_of(node: NodeProto) -> str:
+    """Return a node's operator: its name, and before it the domain, unless it is one of ONNX's own."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+
+
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """Yield the graphs inside a node: branches and loop bodies."""
     for attribute in node.attribute:
@@ -67,7 +72,7 @@ class Emitter:
     def const(self, values: NDArray[Any]) -> str:
         """Add a constant; return its name."""
         name = self._free("constant")
-        self._initializers.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self._initializers.append(self._onnx.numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
 
     def emit(self, op: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
@@ -115,7 +120,7 @@ def prune(model: ModelProto, image: Any, outputs: Sequence[Any]) -> None:
         for name in inputs_of(node):
             if name not in made:
                 raise GraphError(
-                    f"node {_title(node)} needs a second input, {name!r}; "
+                    f"node {title(node)} needs a second input, {name!r}; "
                     "only networks with one image input are supported"
                 )
     for field, values in (
@@ -136,7 +141,8 @@ def refill(field: Any, values: Iterable[Any]) -> None:
     field.extend(kept)
 
 
-def _title(node: Any) -> str:
+def title(node: Any) -> str:
+    """Return what to call a node in a message."""
     return f"{node.name!r} ({node.op_type})" if node.name else f"{node.op_type} -> {node.output[0]!r}"
 
 
@@ -182,7 +188,7 @@ def sort_nodes(graph: GraphProto) -> None:
                     heapq.heappush(ready, reader)
         if len(order) < len(nodes):
             circle = next(number for number, count in enumerate(left) if count)
-            raise GraphError(f"node {_title(nodes[circle])} reads, through others, what it makes itself")
+            raise GraphError(f"node {title(nodes[circle])} reads, through others, what it makes itself")
         refill(graph.node, [nodes[number] for number in order])
     for node in graph.node:
         for inner in subgraphs(node):

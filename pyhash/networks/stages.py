@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..errors import GraphError
-from .network import ONE_INPUT, Network, Tap, spatial
-from .nodes import inputs_of
+from .ends import ACTIVATIONS, NORMS, ends_in_answer, only_pools, only_shuffles, target_of
+from .flow import COMPUTING, CUTS, Flow, runs
+from .network import Network, Tap
+from .nodes import op_of
 from .preparation import Layout
 
 __all__ = ["choose_taps", "chosen_taps", "named_taps", "taps"]
 
-_COMPUTING = {"Conv", "ConvInteger", "QLinearConv", "FusedConv", "MatMul", "Gemm", "Einsum", "ConvTranspose"}
-_ACTIVATIONS = {
-    *("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "ThresholdedRelu", "Softplus", "Tanh"),
-    *("Gelu", "HardSwish", "Mish", "Swish"),
-}
 _MERGES = {"Add", "Sum", "Mul", "Div", "Concat"}  # ends of blocks, and x * sigmoid(x), when two inputs hold images
-_CUTS = {"Slice", "Split", "Gather", "Pad"}  # a window of a map or half of a roll is no smaller map, nor a rim a larger
+_RESIDUALS = {"Add", "Sum", "com.microsoft:SkipLayerNormalization", "com.microsoft:SkipSimplifiedLayerNormalization"}
+_ATTENTION = {"Softmax", "Attention", *(f"com.microsoft:{op}" for op in ("Attention", "MultiHeadAttention"))}
+_MIXES = {"Conv", "AveragePool", "MaxPool", "com.microsoft:FusedConv"}
 
 
 def taps(
@@ -65,10 +62,10 @@ def choose_taps(
 ) -> list[Tap]:
     """Choose where to read a network: at the ends of its last stages.
 
-    A stage is a run of tensors of one spatial size, and its end the last activation or merge of branches that
-    everything behind it flows through. What only pools is no stage. A network whose tensors all have one size, such as
+    A stage is a run of tensors of about one spatial size, and its end the last activation or merge of branches that
+    everything behind it flows through. What only pools is no stage. A network whose blocks all have one size, such as
     a vision transformer, is read at even depths, after whole blocks. The hidden layer before a classifier is a stage,
-    the classifier's answer is not.
+    and so is an embedding that the network gives; the classifier's answer is not.
 
     Parameters
     ----------
@@ -85,7 +82,8 @@ def choose_taps(
     Raises
     ------
     GraphError
-        When the network does not fit, or no end of a stage is found.
+        When the network does not fit, no end of a stage is found, or less than half of the layers on the way can be
+        read.
     """
     return chosen_taps(Network(model, size, layout, input), n)
 
@@ -94,18 +92,27 @@ def chosen_taps(network: Network, n: int) -> list[Tap]:
     """Return what `choose_taps` does, of a network that was read already."""
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    ends = [value.name for value in network.model.graph.output if value.name in network.carriers]
-    if not ends:
-        raise GraphError(f"no output of the network depends on its image input {network.input!r}")
-    chosen = stage_ends(network, n)
+    flow = Flow(network)
+    target, embeds = target_of(network, flow)
+    _check_share(network, flow, target)
+    chosen = stage_ends(network, flow, target, n, embeds=embeds)
     if not chosen:
-        other = next((network.others[name] for name in ends if name in network.others), None)
-        if other is not None:
-            raise GraphError(f"the network also needs the input {other}: {ONE_INPUT}")
         raise GraphError(
             "could not choose layers automatically; pass their names in taps= (pyhash.networks.taps lists them)"
         )
     return chosen
+
+
+def _check_share(network: Network, flow: Flow, target: int) -> None:
+    """Raise GraphError when most ends of blocks on the way to a node cannot be read: what is left says little."""
+    ends = [number for number in flow.passed(target) if op_of(flow.nodes[number]) in ACTIVATIONS | NORMS | _RESIDUALS]
+    unread = [number for number in ends if number not in flow.taps]
+    if 2 * len(unread) > len(ends):
+        name, end = flow.nodes[unread[0]].output[0], flow.nodes[target].output[0]
+        raise GraphError(
+            f"only {1 - len(unread) / len(ends):.0%} of the layers on the way to {end!r} can be read: "
+            f"{name!r} {network.find(name)}; pass names in taps= to read what can be all the same"
+        )
 
 
 def named_taps(network: Network, names: Sequence[str]) -> list[Tap]:
@@ -121,117 +128,124 @@ def named_taps(network: Network, names: Sequence[str]) -> list[Tap]:
     return [tap for tap in found.values() if isinstance(tap, Tap)]
 
 
-def trunk(network: Network) -> list[Tap]:
-    """Return the taps that all of the image flows through on its way to the deepest maps, and to vectors behind.
-
-    Side branches (the inside of residual blocks, squeeze-and-excitation, auxiliary outputs) are not among them, nor
-    is a decoder, where maps grow again.
-    """
-    nodes = network.model.graph.node
-    carriers = network.carriers
-    before: list[list[int]] = []
-    depth: list[int] = []
-    for node in nodes:
-        sources = sorted({carriers[name] for name in inputs_of(node) if name in carriers})
-        before.append(sources)
-        depth.append(1 + max((depth[source] for source in sources if source >= 0), default=0) if sources else 0)
-    ends = [carriers[value.name] for value in network.model.graph.output if value.name in carriers]
-    path = [max(ends, key=depth.__getitem__)]
-    while any(source >= 0 for source in before[path[-1]]):
-        path.append(max((s for s in before[path[-1]] if s >= 0), key=depth.__getitem__))
-    by_node: dict[int, list[Tap]] = {}
-    for tap in network.taps():
-        by_node.setdefault(carriers[tap.name], []).append(tap)
-    deepest, decodes = _deepest(network, path[::-1], by_node)
-
-    def through(target: int) -> list[Tap]:
-        dominator = _dominators(before, target)
-        chain = []
-        while target >= 0:
-            if len(by_node.get(target, ())) == 1:
-                chain += by_node[target]
-            target = dominator[target]
-        return chain[::-1]
-
-    vectors = [] if decodes else [tap for tap in through(path[0]) if not spatial(tap)]
-    return through(deepest) + [tap for tap in vectors if carriers[tap.name] > deepest]
-
-
-def _deepest(network: Network, path: list[int], by_node: dict[int, list[Tap]]) -> tuple[int, bool]:
-    """Return the last node of a path that gives maps or tokens, before maps grow; and whether they do."""
-    smallest, computed, last = None, False, path[-1]
-    for number in path:
-        computed = computed or network.model.graph.node[number].op_type in _COMPUTING
-        taps = by_node.get(number, [])
-        # Maps of one pixel are skipped: squeeze-and-excitation makes them inside a block.
-        if not computed or not taps or not spatial(taps[0]) or taps[0].op in _CUTS:
-            continue
-        area = int(np.prod(taps[0].positions)) if len(taps[0].positions) == 2 else None
-        if area is not None:
-            if smallest is not None and area >= 2 * smallest:  # less can be what convolutions pad
-                return last, True
-            smallest = min(area, smallest or area)
-        last = number
-    return last, False
-
-
-def stage_ends(network: Network, n: int) -> list[Tap]:
-    """Return the ends of the last `n` stages; for a network of one long stage, `n` even depths of it."""
-    main = [tap for tap in trunk(network) if tap.op not in _CUTS]
-    producer = {name: node for node in network.model.graph.node for name in node.output}
-    carriers = network.carriers
-    numbers = [carriers[tap.name] for tap in main]
-    outputs = {value.name for value in network.model.graph.output}
-
-    def merges(tap: Tap) -> bool:
-        node = producer[tap.name]
-        return tap.op in _MERGES and sum(name in carriers for name in node.input) > 1
-
+def stage_ends(network: Network, flow: Flow, target: int, n: int, *, embeds: bool) -> list[Tap]:
+    """Return the ends of the last `n` stages before a node; for a network of one long stage, `n` even depths of it."""
+    maps, vectors = _trunk(network, flow, target, embeds)
     ends: list[Tap] = []
-    blocks: list[Tap] = []
-    for first, last in _groups(main):
+    blocks: list[list[Tap]] = []
+    last = -1
+    for run in runs(maps):
+        number = flow.number[run[-1].name]
         # A stage that only pools or reshapes repeats the one before it.
-        start = numbers[first - 1] + 1 if first else 0
-        if not any(node.op_type in _COMPUTING for node in network.model.graph.node[start : numbers[last] + 1]):
+        if any(op_of(flow.nodes[inner]) in COMPUTING for inner in range(last + 1, number + 1)):
+            ends.append(next((tap for tap in reversed(run) if _finishes(flow, tap)), run[-1]))
+            blocks.append([tap for tap in run if tap.op in _RESIDUALS and _merges(flow, tap)])
+        last = number
+    residual = [run for run in blocks if run]
+    n_maps = n - len(vectors)
+    if (len(residual) == 1 or len(ends) < 3) and sum(map(len, residual)) >= max(n, 4):
+        whole = _whole_blocks(flow, [tap for run in residual for tap in run])
+        ends = [whole[round(len(whole) * (part + 1) / n_maps) - 1] for part in range(n_maps)]
+    return [*ends[max(len(ends) - n_maps, 0) :], *vectors][-n:]
+
+
+def _trunk(network: Network, flow: Flow, target: int, embeds: bool) -> tuple[list[Tap], list[Tap]]:
+    """Return the maps and tokens that all of the image flows through, from large to small, and the vector behind.
+
+    The vector is the embedding that the network gives, or the hidden layer before a classifier; there may be none.
+    """
+    way = flow.read(target)
+    maps, decodes = _shrinking(flow, way, target)
+    vectors = [tap for tap in way if tap.area == 1]
+    if decodes or not vectors:
+        return maps, []
+    complete = None if embeds else ends_in_answer(flow, target)
+    if complete is not None:
+        maps = [tap for tap in maps if flow.computes(flow.number[tap.name], complete)]
+    start = flow.number[maps[-1].name] if maps else -1
+    outputs = {value.name for value in network.model.graph.output}
+    hidden: list[Tap] = []
+    for tap in vectors:
+        number = flow.number[tap.name]
+        # What a classifier answers says less than what it was computed from, whatever is made of it afterwards.
+        if number > start and (embeds or flow.computes(number, target if complete is None else complete)):
+            before = flow.number[hidden[-1].name] if hidden else start
+            if tap.name in outputs and hidden and only_shuffles(flow, before, number):
+                hidden[-1] = tap  # the same under the name that the network gives it
+            elif tap.name in outputs or (_finishes(flow, tap) and tap.op not in NORMS):
+                hidden += [] if only_pools(flow, before, number) else [tap]
+    return maps, hidden[-1:]
+
+
+def _shrinking(flow: Flow, way: list[Tap], target: int) -> tuple[list[Tap], bool]:
+    """Return the maps of a trunk as far as they shrink, and whether what comes behind them makes them grow again.
+
+    The deepest of the smallest maps need not be on the way to the end: a decoder goes round them by its skip
+    connections. A branch at a lower resolution is no deeper part of the trunk: the trunk goes on without it.
+    """
+    direct = _until_growth([tap for tap in way if flow.computed[flow.number[tap.name]]])
+    needed = flow.needed(target)
+    small = [
+        number
+        for number, tap in flow.taps.items()
+        if number in needed and tap.area > 1 and flow.computed[number] and tap.op not in CUTS
+    ]
+    if not small:
+        return direct, False
+    deepest = max(small, key=lambda number: (-flow.taps[number].area, flow.depth[number]))
+    round_about = _until_growth([tap for tap in flow.read(deepest) if flow.computed[flow.number[tap.name]]])
+    n_direct, n_round = sum(1 for _ in runs(direct)), sum(1 for _ in runs(round_about))
+    comes_back = bool(direct) and deepest in flow.needed(flow.number[direct[-1].name])
+    if n_round <= n_direct:
+        return direct, False
+    if not comes_back:
+        return round_about, False
+    branch = n_round == n_direct + 1 or n_direct > 2 if way[-1].area == 1 else n_round == n_direct + 1 and n_direct > 2
+    return (direct, False) if branch else (round_about, True)
+
+
+def _until_growth(taps: list[Tap]) -> list[Tap]:
+    """Return the maps of a trunk up to where they grow, which less than twice is not: convolutions pad."""
+    kept: list[Tap] = []
+    smallest = None
+    for tap in taps:
+        if tap.area == 1:
             continue
-        group = main[first : last + 1]
-        finished = [tap for tap in group if tap.op in _ACTIVATIONS or merges(tap) or tap.op == "LayerNormalization"]
-        if spatial(group[0]) == ():
-            # A classifier's answer says less than what it was computed from.
-            group = [tap for tap in finished if tap.op != "LayerNormalization" and tap.name not in outputs]
-            finished = group
-        if finished or group:
-            ends.append((finished or group)[-1])
-        blocks += [tap for tap in group if spatial(tap) and merges(tap) and tap.op in ("Add", "Sum")]
-    maps = [tap for tap in ends if spatial(tap)]
-    if len(maps) < 3 and len(blocks) >= max(n, 4):
-        depths = [round(len(blocks) * (part + 1) / n) - 1 for part in range(n)]
-        return [blocks[depth] for depth in depths]
-    return ends[-n:]
+        if smallest is not None and tap.area >= 2 * smallest:
+            break
+        smallest = min(tap.area, smallest or tap.area)
+        kept.append(tap)
+    return kept
 
 
-def _groups(taps: list[Tap]) -> Iterator[tuple[int, int]]:
-    """Yield first and last place of each run of one spatial size."""
-    first = 0
-    for place in range(1, len(taps) + 1):
-        if place == len(taps) or spatial(taps[place]) != spatial(taps[first]):
-            yield first, place - 1
-            first = place
+def _merges(flow: Flow, tap: Tap) -> bool:
+    node = flow.nodes[flow.number[tap.name]]
+    return sum(name in flow.number for name in node.input) > 1
 
 
-def _dominators(before: list[list[int]], target: int) -> dict[int, int]:
-    """Return each node's immediate dominator, -1 being the image (Cooper, Harvey, Kennedy 2001)."""
-    dominator = {-1: -1}
-    for number in range(target + 1):
-        sources = [source for source in before[number] if source in dominator]
-        if not sources:
-            continue
-        common = sources[0]
-        for other in sources[1:]:
-            while common != other:
-                if common > other:
-                    common = dominator[common]
-                else:
-                    other = dominator[other]
-        dominator[number] = common
-    return dominator
+def _finishes(flow: Flow, tap: Tap) -> bool:
+    """Whether a tensor is the end of a block, or of a layer: an activation, a merge of branches, a norm."""
+    if tap.op in ACTIVATIONS | NORMS:
+        return True
+    return tap.op in _MERGES and _merges(flow, tap)
+
+
+def _whole_blocks(flow: Flow, residuals: list[Tap]) -> list[Tap]:
+    """Return those residual sums that end a block: what is added there is of the kind that is added last of all.
+
+    A block of a transformer has two, behind the attention and behind the layers that work on each position alone.
+    """
+    kinds: list[tuple[bool, ...]] = []
+    start = -1
+    for tap in residuals:
+        end = flow.number[tap.name]
+        inside = flow.nodes[start + 1 : end]
+        ops = set(map(op_of, inside))
+        attends = bool(ops & _ATTENTION) or any(
+            node.op_type in ("MatMul", "Einsum") and sum(name in flow.number for name in node.input) > 1
+            for node in inside
+        )
+        kinds.append((attends, bool(ops & (ACTIVATIONS | {"Sigmoid", "Erf"})), bool(ops & _MIXES), "Transpose" in ops))
+        start = end
+    whole = [tap for tap, kind in zip(residuals, kinds, strict=True) if kind == kinds[-1]]
+    return whole if 3 * len(whole) >= len(residuals) else residuals

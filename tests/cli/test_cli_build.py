@@ -104,6 +104,8 @@ def test_taps_are_listed(backbone: Path) -> None:
         "kind": "nchw",
         "stage": listed[0]["stage"],
         "op": "Relu",
+        "axes": "nchw",
+        "extra": [0, 0],
         "chosen": True,
     }
 

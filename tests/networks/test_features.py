@@ -265,7 +265,9 @@ def test_pooling_and_normalisation_can_be_chosen() -> None:
         np.testing.assert_allclose(found, part_by_part(case, pixels, poolings), atol=1e-4)
     loose = run(features_of(model, taps=list(case.taps), normalize=False), {"images": pixels})[0]
     assert not np.allclose(np.linalg.norm(loose[:, :8], axis=1), 1, atol=0.05)
-    with pytest.raises(ValueError, match=r"pooling must be one of gap, gem, none for each of 2 taps, got \['gap'\]"):
+    with pytest.raises(
+        ValueError, match=r"pooling must be one of gap, gem, patches, cls, none for each of 2 taps, got \['gap'\]"
+    ):
         features_of(model, taps=list(case.taps), pooling=["gap"])
     with pytest.raises(ValueError, match=r"pooling of 'stage1', of shape \[1, 8, 8, 8\], cannot be 'none'"):
         features_of(model, taps=["stage1"], pooling=["none"])
@@ -426,7 +428,9 @@ REFUSED = {
     "the picture as tap": (networks.resnet, {"taps": ["input"]}, "tap 'input' is the image itself"),
     "a weight as tap": (networks.resnet, {"taps": ["w0"]}, "tap 'w0' does not depend on the image"),
     "a map of unknown axes": (
-        lambda: tiny(["n", 3, 32, 32], w=KERNEL)(CONV, helper.make_node("Transpose", ["y"], ["z"], perm=[0, 2, 1, 3])),
+        lambda: tiny(["n", 3, 32, 32], w=KERNEL, s=np.array([0, 15, 8, 15], np.int64))(
+            CONV, helper.make_node("Reshape", ["y", "s"], ["z"])
+        ),
         {"taps": ["z"]},
         r"tap 'z' has axes \[1, 15, 8, 15\] of unknown meaning",
     ),

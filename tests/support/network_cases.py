@@ -120,6 +120,8 @@ def pooled(array: np.ndarray, kind: str, pooling: str) -> np.ndarray:
     axes = {"nchw": (2, 3), "nhwc": (1, 2), "tokens": (1,), "vector": ()}[kind]
     if pooling == "gem":
         return np.mean(np.maximum(array, 1e-6) ** 3, axis=axes) ** (1 / 3)
+    if pooling == "patches":
+        return array[:, 1:].mean(axis=1)  # one class token is there, the first
     assert pooling == ("none" if kind == "vector" else "gap")
     return array.mean(axis=axes) if axes else array
 
