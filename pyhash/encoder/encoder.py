@@ -459,6 +459,7 @@ class Encoder:
         save(content, path, overwrite=overwrite)
 
     def _pipeline(self, compute: Compute[T], chunk: int | None = None, *, looks: bool = False) -> Pipeline[T]:
+        self._model.settle()  # before there are threads
         return Pipeline(self._preparation, compute, chunk or self._model.batch_sizes[0], self.threads, looks=looks)
 
     def _at(self, level: str | None, *, whole: bool = False) -> tuple[Model, _Finish]:

@@ -58,6 +58,7 @@ def extract(
     Extracted
     """
     network = Model(serialized(model), "the network", FEATURES)
+    network.settle()
     pipeline = Pipeline(
         network.preparation,
         lambda pixels, n_threads: finite(network.run(pixels, n_threads), lambda parts: parts[0]),

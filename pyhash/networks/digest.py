@@ -12,7 +12,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["digest", "digest_of_part", "external_files"]
+__all__ = ["digest", "digest_of_part", "external_files", "fields"]
 
 _Message = tuple[int, int]
 """Where a message begins and ends."""
@@ -37,8 +37,8 @@ def external_files(path: str) -> set[str]:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         # A model in ONNX Runtime's own format is no such message, and keeps nothing outside.
         with mapped, contextlib.suppress(IndexError, ValueError):
-            for graph in _fields(mapped, 0, len(mapped), 7):
-                for tensor in _fields(mapped, *graph, 5):
+            for graph in fields(mapped, 0, len(mapped), 7):
+                for tensor in fields(mapped, *graph, 5):
                     names |= _locations(mapped, tensor)
     return names
 
@@ -58,20 +58,20 @@ def digest_of_part(source: str | bytes, output: str, after: str | None = None) -
         Another one: what it needs is left out.
     """
     model, folder = (source, Path()) if isinstance(source, bytes) else (Path(source).read_bytes(), Path(source).parent)
-    (graph,) = _fields(model, 0, len(model), 7)
-    nodes = [(node, _names(model, node, 2), _names_read(model, node)) for node in _fields(model, *graph, 1)]
-    tensors = [(tensor, _names(model, tensor, 8)) for tensor in _fields(model, *graph, 5)]
-    for sparse in _fields(model, *graph, 15):
-        tensors += [(sparse, _names(model, values, 8)) for values in _fields(model, *sparse, 1)]
+    (graph,) = fields(model, 0, len(model), 7)
+    nodes = [(node, _names(model, node, 2), _names_read(model, node)) for node in fields(model, *graph, 1)]
+    tensors = [(tensor, _names(model, tensor, 8)) for tensor in fields(model, *graph, 5)]
+    for sparse in fields(model, *graph, 15):
+        tensors += [(sparse, _names(model, values, 8)) for values in fields(model, *sparse, 1)]
     needed = _needed(nodes, output)
     without = _needed(nodes, after) if after is not None else set()
     found = hashlib.sha256()
-    for opset in _fields(model, 0, len(model), 8):
+    for opset in fields(model, 0, len(model), 8):
         found.update(model[slice(*opset)])
     for node, made, _ in nodes:
         if made & needed and not made & without:
             for field in (1, 2, 4, 5, 7):  # what it reads and makes, its operator, attributes and domain
-                for part in _fields(model, *node, field):
+                for part in fields(model, *node, field):
                     found.update(bytes([field]) + model[slice(*part)])
     for tensor, names in tensors:
         if names & needed and not names & without:
@@ -101,30 +101,30 @@ def _needed(nodes: list[tuple[_Message, set[str], set[str]]], output: str) -> se
 def _names_read(model: bytes, node: _Message) -> set[str]:
     """Return the tensors that a node or the graphs inside it read."""
     names = _names(model, node, 1)
-    for attribute in _fields(model, *node, 5):
+    for attribute in fields(model, *node, 5):
         for number in (6, 11):  # a graph, or several
-            for graph in _fields(model, *attribute, number):
-                for inner in _fields(model, *graph, 1):
+            for graph in fields(model, *attribute, number):
+                for inner in fields(model, *graph, 1):
                     names |= _names_read(model, inner)
-                for value in _fields(model, *graph, 12):
+                for value in fields(model, *graph, 12):
                     names |= _names(model, value, 1)
     return names
 
 
 def _names(model: bytes, message: _Message, field: int) -> set[str]:
-    return {model[slice(*name)].decode() for name in _fields(model, *message, field)} - {""}
+    return {model[slice(*name)].decode() for name in fields(model, *message, field)} - {""}
 
 
 def _locations(model: bytes | mmap.mmap, tensor: _Message) -> set[str]:
     """Return the names of the files where a tensor is kept: of the pairs of key and value that it has for that."""
     names: set[str] = set()
-    for pair in _fields(model, *tensor, 13):
-        if [model[slice(*key)] for key in _fields(model, *pair, 1)] == [b"location"]:
-            names.update(model[slice(*value)].decode() for value in _fields(model, *pair, 2))
+    for pair in fields(model, *tensor, 13):
+        if [model[slice(*key)] for key in fields(model, *pair, 1)] == [b"location"]:
+            names.update(model[slice(*value)].decode() for value in fields(model, *pair, 2))
     return names
 
 
-def _fields(model: bytes | mmap.mmap, at: int, end: int, wanted: int) -> Iterator[_Message]:
+def fields(model: bytes | mmap.mmap, at: int, end: int, wanted: int) -> Iterator[_Message]:
     """Iterate over where the length-delimited fields of a number lie in the message ``at`` to ``end``."""
     return (content for number, _, content in _all_fields(model, at, end) if content and number == wanted)
 

@@ -11,14 +11,17 @@ whitening and weights of the taps included, and so ends up in the one Gemm of th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import GraphError
 from ..support import require
+from .company import needs_to_be_alone, probes
 from .metadata import Metadata, TapNote, metadata_of, set_metadata
 from .network import Network, Tap
 from .nodes import FLOAT, UINT8, Emitter, free_names, prune, refill
@@ -199,22 +202,29 @@ def _emit_unit_length(emitter: Emitter, vector: str) -> str:
 
 
 def _settle_batch(model: ModelProto, exported: int | None) -> None:
-    """Leave the batch open if that gives the features of one image at a time, else fix it as it was exported."""
+    """Leave the batch open if that gives the features of one image at a time, else fix it: at 1, or as exported."""
     height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:3])
-    noise = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), np.uint8)
+    images = probes(height, width)
+
+    def run(part: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = opened.run([FEATURES], {IMAGES: part})[0]
+        return found
+
     try:
         opened = Session(serialized(model))
-        together = opened.run([FEATURES], {IMAGES: noise})[0]
-        single = np.concatenate([opened.run([FEATURES], {IMAGES: image[None]})[0] for image in noise])
-        good = together.shape == single.shape and np.allclose(together, single, rtol=1e-2, atol=1e-3, equal_nan=True)
+        together = run(images[:3])
+        shapes = [len(run(images[:1])), len(together)]
     except GraphError:
-        good = False
-    if not good:
-        fixed = exported or 1
+        shapes = []
+    reason = needs_to_be_alone(run, images, 3, model.graph) if shapes == [1, 3] else None
+    if reason is not None:
+        warnings.warn(f"{reason}; images are run one at a time, which takes longer", RuntimeWarning, stacklevel=3)
+    if reason is not None or shapes != [1, 3]:
+        fixed = 1 if reason is not None else exported or 1
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = fixed
         opened = Session(serialized(model), optimize=False)  # so that an error has the name of a node of the network
-        together = opened.run([FEATURES], {IMAGES: np.resize(noise, (fixed, height, width, 3))})[0]
+        together = run(np.resize(images, (fixed, height, width, 3)))
     width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     if together.shape[1:] != (width,):
         raise GraphError(f"features must be {width} numbers an image, got {list(together.shape[1:])}: name other taps")

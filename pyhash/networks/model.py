@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncoderError, GraphError
+from .company import needs_to_be_alone, probes
 from .digest import digest, digest_of_part
 from .metadata import Metadata
 from .preparation import Preparation
 from .session import INPUT_TYPES, Providers, Session, Sessions, Value, batch_sizes, check_providers
+from .skeleton import skeleton_of
 
 __all__ = ["Model"]
 
@@ -107,6 +110,7 @@ class Model:
             )
         batch = self._input.shape[0]
         self.batch_sizes = batch_sizes(*self.preparation.shape, batch if isinstance(batch, int) else None)
+        self._alone = self._settled = False
         self._widths: dict[str, int] = {}
         self.width = self.width_of(self.output)
 
@@ -147,21 +151,53 @@ class Model:
             For each output float32, shape (n, columns). Whether they are numbers is not looked at.
         """
         names = [self.output] if outputs is None else list(outputs)
+        self.settle()
         session = self._session(threads)
         rows = [np.empty((len(pixels), self.width_of(name)), np.float32) for name in names]
         start = 0
         while start < len(pixels):
             n_left = len(pixels) - start
             size = next((n for n in self.batch_sizes if n <= n_left), self.batch_sizes[-1])
-            batch = pixels[start : start + size]
-            if len(batch) < size:  # the model takes batches of one size only
-                batch = np.concatenate([batch, np.zeros((size - len(batch), *batch.shape[1:]), np.uint8)])
+            n = 1 if self._alone else min(size, n_left)
+            # A model that takes batches of one size only gets the last image several times.
+            batch = pixels[start + np.minimum(np.arange(size), n - 1)] if n < size else pixels[start : start + size]
             for part, found in zip(rows, self._run_batch(session, batch, names), strict=True):
                 if found.shape != (size, part.shape[1]):
                     raise self._error(f"output must be {(size, part.shape[1])} for {size} images, got {found.shape}")
-                part[start : start + size] = found[:n_left]
-            start += size
+                part[start : start + n] = found[:n]
+            start += n
         return rows
+
+    def settle(self) -> None:
+        """Find out, once, whether images can be run together; `run` does so too.
+
+        An encoder that was made here was found out before, unless it takes a fixed number of images.
+
+        Raises
+        ------
+        EncoderError
+            When an image does not always give the same; the message names the node.
+        """
+        if self._settled:
+            return
+        n = self.batch_sizes[0]
+        fixed = len(self.batch_sizes) == 1
+        if self.metadata.schema is None or (fixed and n > 1):
+            session = self._session(1)
+
+            def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+                (rows,) = self._run_batch(session, pixels, [self.output])
+                return np.asarray(rows, np.float32)
+
+            images, graph = probes(*self.preparation.shape), skeleton_of(self._source)
+            batch, copies = (n, n) if fixed else (min(n, len(images)), 1)
+            reason = self._checked(lambda: needs_to_be_alone(run, images, batch, graph, copies=copies))
+            if reason is not None:
+                self._alone = True
+                self.batch_sizes = self.batch_sizes[-1:]
+                text = f"encoder {self.name!r}: {reason}; images are run one at a time, which takes longer"
+                warnings.warn(text, RuntimeWarning, stacklevel=3)
+        self._settled = True
 
     def _session(self, threads: int) -> Session:
         return self._checked(lambda: self._sessions.get(threads))

@@ -69,23 +69,19 @@ def standardised() -> bytes:
 
 
 def quantised_by_the_batch(batch: Any = "n") -> bytes:
-    """Activations in int8 whose range is that of all images run together, as dynamic quantisation has it."""
-
-    def change(net: Net, x: str) -> str:
-        names = [f"q{len(net.nodes)}", "scale", "zero"]
-        net.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], names, name="the_quantiser"))
-        return net.op("DequantizeLinear", *names)
-
-    return made(change, batch)
-
-
-def random(kind: str = "RandomNormalLike", **attributes: Any) -> bytes:
-    return made(lambda net, x: net.op("Add", x, net.op(kind, x, **attributes)))
+    """Values in int8 whose range is that of all images run together, as dynamic quantisation has it."""
+    net = Net()
+    first = net.conv("x", 3, 8)
+    net.nodes.append(helper.make_node("DynamicQuantizeLinear", [first], ["q", "scale", "zero"], name="the_quantiser"))
+    last = net.conv(net.op("DequantizeLinear", "q", "scale", "zero"), 8, 24)
+    net.op("Gemm", net.op("Flatten", net.op("GlobalAveragePool", last)), net.he(24, 24), net.he(24), out="logits")
+    return net.model(batch)
 
 
-def dropping() -> bytes:
-    """Dropout as in training."""
-    return made(lambda net, x: net.op("Dropout", x, net.const(np.float32(0.5)), net.const(np.array(True))))
+def random(kind: str = "RandomNormalLike", times: float = 1, **attributes: Any) -> bytes:
+    """Something drawn at random is added."""
+    scale = np.float32(times)
+    return made(lambda net, x: net.op("Add", x, net.op("Mul", net.op(kind, x, **attributes), net.const(scale))))
 
 
 def less_the_mean(batch: Any = "n") -> bytes:

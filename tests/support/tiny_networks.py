@@ -57,7 +57,9 @@ def build(
         helper.make_node("Log" if nan else "Identity", ["sums"], ["logits"]),
         helper.make_node("ArgMax", ["sums"], ["class"], axis=1),
     ]
+    numbers = {}
     if {"image_embeds", "pooler_output", "last_hidden_state"} & set(outputs):
+        numbers = {"second": [1], "rows": [0, 6, -1]}
         nodes += [
             helper.make_node("Reshape", ["map", "rows"], ["flat_map"]),
             helper.make_node("Transpose", ["flat_map"], ["patches"], perm=[0, 2, 1]),
@@ -82,8 +84,7 @@ def build(
         [helper.make_tensor_value_info(name, *declarations[name]) for name in outputs],
         [
             *(numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()),
-            numpy_helper.from_array(np.array([1]), "second"),
-            numpy_helper.from_array(np.array([0, 6, -1]), "rows"),
+            *(numpy_helper.from_array(np.array(value), name) for name, value in numbers.items()),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
