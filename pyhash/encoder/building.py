@@ -297,6 +297,8 @@ def _drawn(labelled: Labelled, n: int | None, seed: int) -> Labelled:
 def _try(request: Request, network: ModelProto) -> None:
     """Refuse weights and levels that do not fit the network, and a network that makes no encoder."""
     levels, blocks = request.levels, feature_blocks(network)
+    if request.quantize is not None:
+        int8.check_float(network, request.quantize)
     heads.check_weights(request.weights, levels, blocks)
     dim = max(columns.stop for columns in blocks.values())
     if request.head == "sign" and levels.bits != dim:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -31,23 +31,57 @@ from ..errors import GraphError
 from ..support import require
 from .features import IMAGES, fixed_batch
 from .metadata import metadata_of, set_metadata
-from .nodes import FLOATS, Emitter, attribute_of, opset, refill
+from .nodes import FLOATS, Emitter, attribute_of, opset, refill, title
 from .onnx_file import check, lift, read_model
 from .session import onnxruntime
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
-__all__ = ["KINDS", "Kind", "quantize", "quantize_weights", "rounded"]
+__all__ = ["KINDS", "Kind", "check_float", "quantize", "quantize_weights", "rounded"]
 
 Kind = Literal["weights", "int8"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """int8 on disk and float in memory; int8 arithmetic."""
 
 _INT8 = 3  # in onnx.TensorProto
+_ARITHMETIC = {
+    *("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"),
+    *("QGemm", "QAttention", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits"),
+}
+"""Operators of networks that compute in integers."""
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _LARGE = 1024  # numbers; what holds fewer is not worth two more nodes
 _MIN_OPSET = 13  # from which a scale for each channel is part of ONNX
+
+
+def check_float(model: ModelProto, kind: Kind) -> None:
+    """Raise GraphError when a network cannot be quantised because it is so already: better before all the work.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        It is not changed.
+    kind : str
+        One of `KINDS`.
+    """
+    remedy = "build it from the network in float, or without quantize"
+    for node in model.graph.node:
+        if node.op_type in _ARITHMETIC:
+            raise GraphError(f"the network is int8 already: node {title(node)}; {remedy}")
+    if kind == "weights" and not _large_weights(model, _output_axes(model)):
+        raise GraphError(f"the network has no large weights in float that could be stored as int8; {remedy}")
+
+
+def _large_weights(model: ModelProto, axes: Mapping[str, int]) -> list[TensorProto]:
+    return [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name in axes
+        and len(tensor.dims) > 1
+        and np.prod(tensor.dims) >= _LARGE
+        and tensor.data_type in FLOATS
+    ]
 
 
 def quantize_weights(model: ModelProto) -> ModelProto:
@@ -73,15 +107,13 @@ def quantize_weights(model: ModelProto) -> ModelProto:
     to_array, result = require("onnx", "graph").numpy_helper.to_array, read_model(model)
     emitter, stored = Emitter(result), set()
     axes = _output_axes(result)
-    for tensor in list(result.graph.initializer):
-        large = len(tensor.dims) > 1 and np.prod(tensor.dims) >= _LARGE
-        if large and tensor.name in axes and tensor.data_type in FLOATS:
-            weight = to_array(tensor)
-            if np.isfinite(weight).all():
-                values, scale = _as_int8(weight, axes[tensor.name])
-                floats = emitter.emit("Cast", [emitter.const(values)], to=tensor.data_type)
-                emitter.emit("Mul", [floats, emitter.const(scale.astype(weight.dtype))], output=tensor.name)
-                stored.add(tensor.name)
+    for tensor in _large_weights(result, axes):
+        weight = to_array(tensor)
+        if np.isfinite(weight).all():
+            values, scale = _as_int8(weight, axes[tensor.name])
+            floats = emitter.emit("Cast", [emitter.const(values)], to=tensor.data_type)
+            emitter.emit("Mul", [floats, emitter.const(scale.astype(weight.dtype))], output=tensor.name)
+            stored.add(tensor.name)
     metadata = metadata_of(model)
     if not stored and metadata.quantized != "weights":
         raise GraphError("the network has no large weights in float that could be stored as int8")
@@ -138,8 +170,9 @@ def quantize(model: ModelProto, pixels: NDArray[np.uint8]) -> ModelProto:
     Raises
     ------
     GraphError
-        When ONNX Runtime's tools cannot quantise it.
+        When it is int8 already, or ONNX Runtime's tools cannot quantise it.
     """
+    check_float(model, "int8")
     onnxruntime()  # first of all: it keeps telemetry off
     quantization = require("onnxruntime.quantization", "encoder")
     preparation = require("onnxruntime.quantization.shape_inference", "encoder")

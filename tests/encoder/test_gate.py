@@ -26,7 +26,7 @@ from pyhash import networks as graph
 from pyhash.cli import main as cli
 from pyhash.codes import Levels
 from pyhash.encoder import Encoder, Quantized, build, building, extract, gate
-from pyhash.errors import QuantizationError
+from pyhash.errors import GraphError, QuantizationError
 from pyhash.networks import int8 as quantize
 
 LEVELS = {"coarse": 8, "fine": 24}
@@ -193,3 +193,24 @@ def test_the_command_writes_nothing_that_is_worse(
     for part in ("int8 size", "int8 time", "flip under the float network's head", "int8 mAP coarse"):
         assert part in result.stdout
     assert Encoder(out).metadata.quantized == "int8"
+
+
+@pytest.mark.parametrize("kind", quantize.KINDS)
+def test_int8_of_int8_is_refused_before_an_image_is_read(folder: Path, tmp_path: Path, kind: quantize.Kind) -> None:
+    model = graph.add_features(networks.resnet())
+    files = sorted(map(str, folder.rglob("*.png")))[:8]
+    pixels = building.pixels_of(model, files)
+    done = quantize.quantize(model, pixels) if kind == "int8" else quantize.quantize_weights(model)
+    steps: list[tuple[str, int, int]] = []
+    with pytest.raises(GraphError, match="build it from the network in float, or without quantize"):
+        build(
+            done,
+            folder,
+            "folders",
+            LEVELS,
+            tmp_path / "e.onnx",
+            quantize=kind,
+            preprocess="raw",
+            progress=lambda *step: steps.append(step),
+        )
+    assert not steps

@@ -190,3 +190,18 @@ def test_a_channel_of_zeros_and_one_of_tiny_values() -> None:
     assert (rounded[:, 0] == 0).all()
     np.testing.assert_allclose(rounded, weight, rtol=0.01, atol=0)
     np.testing.assert_array_equal(quantize.rounded(rounded), rounded)
+
+
+def test_what_is_int8_already_is_refused(folder: Path) -> None:
+    model = graph.add_features(networks.resnet(), preprocess="unit")
+    integers = quantize.quantize(model, pixels_of(folder))
+    with pytest.raises(GraphError, match=r"the network is int8 already: node '.*' \(QuantizeLinear\); build"):
+        quantize.check_float(integers, "int8")
+    with pytest.raises(GraphError, match="the network is int8 already"):
+        quantize.quantize(integers, pixels_of(folder))
+    stored = quantize.quantize_weights(model)
+    quantize.check_float(stored, "int8")
+    with pytest.raises(GraphError, match="no large weights in float that could be stored as int8; build it from the"):
+        quantize.check_float(stored, "weights")
+    for kind in quantize.KINDS:
+        quantize.check_float(model, kind)
