@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backend import contract
-from .backend.contract import Distances, Ids, Ring, Words
+from .backend.contract import Distances, Ids, Int8s, Ring, Similarities, Words
 
 LANES: int
 PAD_DISTANCE: int
@@ -80,6 +80,22 @@ class Kernel:
         k: int,
         threads: int,
     ) -> tuple[Distances, Ids]: ...
+    def squares(self, rows: Int8s, threads: int) -> NDArray[np.int32]: ...
+    def similar(
+        self,
+        queries: Int8s,
+        rows: Int8s,
+        row_squares: NDArray[np.int32],
+        k: int,
+        without: Ids | None,
+        threads: int,
+    ) -> tuple[Similarities, Ids]: ...
+    def products(
+        self, queries: Int8s, rows: Int8s, places: Ids, threads: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]: ...
+    def signed_sums(
+        self, weights: NDArray[np.int16], codes: NDArray[np.uint8], places: Ids, threads: int
+    ) -> NDArray[np.int32]: ...
     def hamming(self, a: Words, b: Words, threads: int) -> Distances: ...
     def read_rows(self, chunks: Sequence[Words], slots: NDArray[np.int64]) -> Words: ...
     def choose_clusters(self, segment: contract.Segment, threads: int) -> tuple[int, float]: ...

@@ -79,6 +79,7 @@ BlocksOut writable(Array<uint64_t>& chunk, size_t n_words);
 void bind_searches(py::class_<Kernel>& kernel);
 void bind_storage(py::module_& module, py::class_<Kernel>& kernel);
 void bind_rings(py::class_<Kernel>& kernel);
+void bind_products(py::class_<Kernel>& kernel);
 
 }  // namespace bindings
 }  // namespace pyhash

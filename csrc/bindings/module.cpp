@@ -19,6 +19,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
     pyhash::bindings::bind_storage(m, kernel);
     pyhash::bindings::bind_searches(kernel);
     pyhash::bindings::bind_rings(kernel);
+    pyhash::bindings::bind_products(kernel);
 
     m.def("kernels", [] {
         py::list list;

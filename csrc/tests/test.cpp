@@ -308,7 +308,7 @@ int main(int argc, char** argv) {
         void (*test)();
     } groups[] = {
         {"cpu", test_cpu},       {"kernels", test_kernels}, {"slicers", test_slicers}, {"topk", test_topk}, {"blocks", test_blocks},
-        {"search", test_search}, {"ring", test_ring},     {"threads", test_threads}, {"probes", test_probes}, {"join", test_join}, {"pack", test_pack},
+        {"search", test_search}, {"ring", test_ring},     {"threads", test_threads}, {"probes", test_probes}, {"join", test_join}, {"pack", test_pack}, {"dot", test_dot},
         {"concurrent", test_concurrent},
     };
     for (int i = 1; i < argc; ++i) {

@@ -71,6 +71,7 @@ void test_search();
 void test_ring();
 void test_join();
 void test_pack();
+void test_dot();
 void test_threads();
 void test_probes();
 void test_concurrent();

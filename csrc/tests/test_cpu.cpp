@@ -12,7 +12,7 @@ namespace pyhash {
 namespace test {
 namespace {
 
-constexpr uint32_t kAllX86 = kAvx512Target;  // asks for every x86 feature there is
+constexpr uint32_t kAllX86 = kAvx512Target | kVnniTarget;  // asks for every x86 feature there is
 
 // A CPU that offers everything, under a system that saves every register.
 X86Registers full_machine() {
@@ -20,7 +20,7 @@ X86Registers full_machine() {
     r.max_leaf = 7;
     r.leaf1_ecx = 1u << 23 | 1u << 27;                                // POPCNT, OSXSAVE
     r.leaf7_ebx = 1u << 5 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // AVX2, AVX-512 F, DQ, BW, VL
-    r.leaf7_ecx = 1u << 14;                                           // VPOPCNTDQ
+    r.leaf7_ecx = 1u << 11 | 1u << 14;                                // VNNI, VPOPCNTDQ
     r.xcr0 = 0xe7;                                                    // x87, XMM, YMM, masks, both parts of ZMM
     return r;
 }
@@ -78,6 +78,7 @@ void features() {
         {&X86Registers::leaf7_ebx, 16, kAvx512F},  {&X86Registers::leaf7_ebx, 17, kAvx512Dq},
         {&X86Registers::leaf7_ebx, 30, kAvx512Bw}, {&X86Registers::leaf7_ebx, 31, kAvx512Vl},
         {&X86Registers::leaf7_ecx, 14, kAvx512Vpopcntdq},
+        {&X86Registers::leaf7_ecx, 11, kAvx512Vnni},
     };
     for (const auto& b : bits) {
         r = full;
@@ -98,7 +99,7 @@ void feature_names() {
         CHECK_IN((all & f.feature) == 0, f.name);
         all |= f.feature;
     }
-    CHECK(all == (kAllX86 | kNeon));
+    CHECK(all == (kAllX86 | kNeon | kDotprod));
     for (const Kernel* kernel : compiled_kernels()) CHECK_IN((kernel->features & ~all) == 0, kernel->name);
 }
 
@@ -119,7 +120,7 @@ void dispatch() {
     CHECK(names(kNeon) == (Names{"neon", "scalar"}));
     CHECK(names(kAllX86) == Names{"scalar"});
 #endif
-    for (uint32_t features = 0; features < 2 * kNeon; ++features) {
+    for (uint32_t features = 0; features < 2 * kDotprod; ++features) {
         const std::vector<const Kernel*> kernels = runnable_kernels(features);
         CHECK(!kernels.empty());
         for (const Kernel* kernel : kernels) CHECK_IN((kernel->features & ~features) == 0, kernel->name, features);

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from . import metric, products
+from . import metric
 from .choose import active, kernel, kernels, threads, use
 from .contract import LANES, MAX_RING_WORDS, PAD_DISTANCE, PAD_ID, Kernel, Metric, Ring, Segment
 from .distances import hamming
 from .metric import MAX_DISTANCE
 from .native import cpu_features, why_no_native
+from .products import cosines
 
 __all__ = [
     "LANES",
@@ -20,12 +21,12 @@ __all__ = [
     "Ring",
     "Segment",
     "active",
+    "cosines",
     "cpu_features",
     "hamming",
     "kernel",
     "kernels",
     "metric",
-    "products",
     "threads",
     "use",
     "why_no_native",

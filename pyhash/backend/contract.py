@@ -148,6 +148,40 @@ class Kernel(Protocol):
         before it), -1 where there is none. One named twice counts once; a removed one is not answered.
         """
 
+    def squares(self, rows: Int8s, threads: int) -> NDArray[np.int32]:
+        """The product of each row `(n, dim)` with itself; dim is at most 65536 here and below."""
+
+    def similar(
+        self,
+        queries: Int8s,
+        rows: Int8s,
+        row_squares: NDArray[np.int32],
+        k: int,
+        without: Ids | None,
+        threads: int,
+    ) -> tuple[Similarities, Ids]:
+        """Cosine and place of the k most similar rows of each query, by (cosine descending, place ascending).
+
+        The cosine is `dot / sqrt(square * square)` in float64, 0 where one of the two is zero. Padded with minus
+        infinity and -1. row_squares: what `squares` says of the rows. without: None, or a place a query to leave out.
+        """
+
+    def products(
+        self, queries: Int8s, rows: Int8s, places: Ids, threads: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The product of each query with the rows listed for it, `(q, c)`, and of those with themselves.
+
+        Both are 0 where the place is -1; one that there is not is a ValueError, here and below.
+        """
+
+    def signed_sums(
+        self, weights: NDArray[np.int16], codes: NDArray[np.uint8], places: Ids, threads: int
+    ) -> NDArray[np.int32]:
+        """Sums of each query's weights `(q, bits)`, with a minus where the code `(n, n_bytes)` listed for it has a 0.
+
+        `(q, c)`, 0 where the place is -1. No weight is below -32767, and bits are at most 65536.
+        """
+
     def hamming(self, a: Words, b: Words, threads: int) -> Distances:
         """Distances `(m, n)` between rows of words `(m, n_words)` and `(n, n_words)`."""
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..support import machine
-from . import contract, numba_kernels
-from .contract import LANES, PAD_DISTANCE, PAD_ID, Distances, Ids, Kernel, Ring, Words
+from . import contract, numba_kernels, products
+from .contract import LANES, PAD_DISTANCE, PAD_ID, Distances, Ids, Int8s, Kernel, Ring, Similarities, Words
 
 _TILE_QUERIES = 64  # of searches, which keep candidates for each
 _TILE_ROWS = 8 * LANES
@@ -422,6 +422,34 @@ class NumbaKernel:
         step = max(1, min(_TILE_WORDS // max(1, slots.shape[1] * n_words), -(-len(queries) // threads)))
         _map(nearest, range(0, len(queries), step), threads)
         return distances, ids
+
+    def squares(self, rows: Int8s, threads: int) -> NDArray[np.int32]:
+        """Products of rows with themselves; BLAS has threads of its own."""
+        return products.squares(rows)
+
+    def similar(
+        self,
+        queries: Int8s,
+        rows: Int8s,
+        row_squares: NDArray[np.int32],
+        k: int,
+        without: Ids | None,
+        threads: int,
+    ) -> tuple[Similarities, Ids]:
+        """The k most similar rows of each query."""
+        return products.similar(queries, rows, row_squares, k, without)
+
+    def products(
+        self, queries: Int8s, rows: Int8s, places: Ids, threads: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Products with listed rows."""
+        return products.products(queries, rows, places)
+
+    def signed_sums(
+        self, weights: NDArray[np.int16], codes: NDArray[np.uint8], places: Ids, threads: int
+    ) -> NDArray[np.int32]:
+        """Sums of weights by the bits of listed codes."""
+        return products.signed_sums(weights, codes, places)
 
     def hamming(self, a: Words, b: Words, threads: int) -> Distances:
         """Distances between rows of words."""

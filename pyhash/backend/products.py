@@ -1,4 +1,4 @@
-"""Products of int8 vectors in NumPy, exactly: what `Kernel.similar` and `Kernel.products` promise.
+"""Products of int8 vectors in NumPy, exactly, for where the C++ core is not compiled: the contract says what they are.
 
 A float32 holds every integer up to 2^24. Products are at most 2^14, so BLAS sums up to 1024 of them in float32, in
 whatever order it likes, and the result is exact; more are summed in float64.
@@ -40,7 +40,7 @@ def cosines(
 def similar(
     queries: Int8s, rows: Int8s, row_squares: NDArray[np.int32], k: int, without: Ids | None
 ) -> tuple[Similarities, Ids]:
-    """The k most similar rows of each query."""
+    """Cosine and place of the k most similar rows of each query."""
     similarities = np.full((len(queries), k), -np.inf)
     places = np.full((len(queries), k), -1, dtype=np.int64)
     k = min(k, len(rows))
@@ -72,6 +72,7 @@ def similar(
 
 def products(queries: Int8s, rows: Int8s, places: Ids) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Products of each query with the rows listed for it, and of those rows with themselves."""
+    _check(places, len(rows))
     dots, own = np.zeros(places.shape, dtype=np.int32), np.zeros(places.shape, dtype=np.int32)
     if not len(rows) or not places.size:
         return dots, own
@@ -87,6 +88,7 @@ def products(queries: Int8s, rows: Int8s, places: Ids) -> tuple[NDArray[np.int32
 
 def signed_sums(weights: NDArray[np.int16], codes: NDArray[np.uint8], places: Ids) -> NDArray[np.int32]:
     """Sums of each query's weights, with a minus where the code listed for it has a 0."""
+    _check(places, len(codes))
     sums = np.zeros(places.shape, dtype=np.int32)
     if not len(codes) or not places.size:
         return sums
@@ -99,6 +101,11 @@ def signed_sums(weights: NDArray[np.int16], codes: NDArray[np.uint8], places: Id
         sums[first : first + step] = 2 * set_ones - some.sum(axis=1, keepdims=True)
     sums[places < 0] = 0
     return sums
+
+
+def _check(places: Ids, n: int) -> None:
+    if places.size and (places.min() < -1 or places.max() >= n):
+        raise ValueError("places must be -1 or places of rows")
 
 
 def _exact(vectors: Int8s) -> NDArray[Any]:

@@ -36,10 +36,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..backend import hamming
-from ..codes import Levels, LevelsLike, as_levels
+from ..codes import Levels, LevelsLike, as_levels, check_int
 from ..labels import Labels, as_labels
+from ..ranking import Embeddings
 from . import ties
-from .report import GRADED, Protocol, Report, Score
+from .by_embedding import ByEmbedding
+from .report import GRADED, RESCORED, Protocol, Report, Score
 
 Ints = NDArray[np.int64]
 
@@ -61,6 +63,8 @@ def evaluate(
     truncation: Literal["retrieved", "possible"] = "retrieved",
     exclude_self: bool | ArrayLike = False,
     protocol: Protocol | None = None,
+    embeddings: tuple[Embeddings | Mapping[str, Embeddings], Embeddings | Mapping[str, Embeddings]] | None = None,
+    rescore: int | None = 100,
 ) -> Report:
     """Rank the database for every query by Hamming distance and measure the rankings.
 
@@ -90,6 +94,11 @@ def evaluate(
         database; an array gives each query's row, -1 for a query that is not in it.
     protocol : Protocol, optional
         What the images were, for the report.
+    embeddings : (queries, database), optional
+        Rank by these, too: arrays or mappings as `pyhash.rescore` takes them, one row a code. The ranking is called
+        ``"rescored"``.
+    rescore : int or None
+        How many of the nearest by the whole code are ordered by embeddings; the others follow by code. None is all.
 
     Returns
     -------
@@ -119,6 +128,10 @@ def evaluate(
             )
     weights = _rankings(levels, rankings)
     labels = _Labels(query_labels, database_labels, len(queries), len(database))
+    by_embedding = None
+    if embeddings is not None:
+        n_candidates = len(database) if rescore is None else check_int(rescore, "rescore", 1)
+        by_embedding = ByEmbedding(*embeddings, n_candidates, len(queries), labels.order)
     own = _own_rows(exclude_self, queries, database, labels)
     cuts = _cuts(ks, len(database) - (own is not None))
 
@@ -131,9 +144,12 @@ def evaluate(
     for start in range(0, len(queries), _CHUNK_QUERIES):
         rows = np.arange(start, min(start + _CHUNK_QUERIES, len(queries)))
         agreement = labels.agreement(rows, own)
-        for ranking, (everything, relevant) in _histograms(query_parts, parts, weights, labels, rows, own).items():
+        for ranking, (everything, relevant) in _histograms(
+            query_parts, parts, weights, labels, rows, own, by_embedding
+        ).items():
             for label, hits in relevant.items():
-                part = ties.binary(everything, hits, cuts, radius, truncation, ranks, tables)
+                reach = None if ranking == RESCORED else radius
+                part = ties.binary(everything, hits, cuts, reach, truncation, ranks, tables)
                 _add(sums.setdefault((ranking, label), {}), part)
             if len(labels.names) > 1:
                 gains = np.sum(list(relevant.values()), axis=0)
@@ -162,6 +178,7 @@ def evaluate(
         levels=dict(levels.items()),
         excluded_self=own is not None,
         truncation=truncation,
+        rescored=None if by_embedding is None else by_embedding.n_candidates,
         without_relevant=without,
         scores=tuple(score(*names, part) for names, part in sums.items()),
     )
@@ -290,6 +307,7 @@ def _histograms(
     labels: _Labels,
     rows: Ints,
     own: Ints | None,
+    by_embedding: ByEmbedding | None,
 ) -> dict[str, tuple[Ints, dict[str, Ints]]]:
     """For each ranking: items at each distance, (rows, distances), and relevant items, the same for each label level.
 
@@ -299,6 +317,9 @@ def _histograms(
         name: 1 + sum(8 * weight * queries[level].shape[1] for level, weight in weights.items())
         for name, weights in rankings.items()
     }
+    if by_embedding is not None:
+        n_bits = 8 * sum(codes.shape[1] for codes in queries.values())
+        widths[RESCORED] = by_embedding.n_candidates + 1 + n_bits
     found = {
         name: (
             np.zeros((len(rows), width), np.int64),
@@ -315,20 +336,36 @@ def _histograms(
             terms = [
                 parts[level] if weight == 1 else weight * parts[level] for level, weight in weights.items() if weight
             ]
-            distances = sum(terms[1:], terms[0])
-            everything, relevant = found[name]
-            for i, row in enumerate(distances, start):
-                everything[i] = np.bincount(row, minlength=widths[name])
-                for hits, spans in zip(relevant.values(), runs[i], strict=True):
-                    for first, last in spans:
-                        hits[i] += np.bincount(row[first:last], minlength=widths[name])
+            _count(sum(terms[1:], terms[0]), start, runs, *found[name])
+        if by_embedding is not None:
+            whole = sum(list(parts.values())[1:], next(iter(parts.values())))
+            left_out = None if own is None else own[block]
+            groups = by_embedding.groups(block, whole, left_out, widths[RESCORED])
+            _count(groups, start, runs, *found[RESCORED])
     if own is not None:  # a query's own row has its code and its labels: it is relevant, at distance 0
         inside = (own[rows] >= 0).astype(np.int64)
-        for everything, relevant in found.values():
-            everything[:, 0] -= inside
-            for hits in relevant.values():
-                hits[:, 0] -= inside
+        for name, (everything, relevant) in found.items():
+            if name != RESCORED:
+                everything[:, 0] -= inside
+                for hits in relevant.values():
+                    hits[:, 0] -= inside
     return found
+
+
+def _count(
+    groups: NDArray[Any],
+    start: int,
+    runs: list[list[list[tuple[int, int]]]],
+    everything: Ints,
+    relevant: dict[str, Ints],
+) -> None:
+    """Count the items of each group, for the queries from `start` on; groups beyond the last are left out."""
+    width = everything.shape[1]
+    for i, row in enumerate(groups, start):
+        everything[i] = np.bincount(row, minlength=width)[:width]
+        for hits, spans in zip(relevant.values(), runs[i], strict=True):
+            for first, last in spans:
+                hits[i] += np.bincount(row[first:last], minlength=width)[:width]
 
 
 def _add(sums: dict[str, Any], part: dict[str, Any]) -> None:

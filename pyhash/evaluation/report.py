@@ -8,6 +8,9 @@ from typing import Any
 GRADED = "graded"
 """The relevance of scores that count label levels instead of judging by one."""
 
+RESCORED = "rescored"
+"""The ranking in which the best by code are ordered by embeddings."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -34,7 +37,8 @@ class Score:
     Attributes
     ----------
     ranking : str
-        What the database was ranked by: ``"code"`` (the whole code), a level's name, or a name given in `rankings`.
+        What the database was ranked by: ``"code"`` (the whole code), a level's name, a name given in `rankings`, or
+        `RESCORED`.
     relevance : str
         The label level that says which items are relevant.
     values : dict of str to float
@@ -68,6 +72,8 @@ class Report:
     without_relevant : dict of str to int
         For each label level, how many queries have no relevant item; they count 0.
     scores : tuple of Score
+    rescored : int or None
+        How many of the best by code are ordered by embeddings in the ranking `RESCORED`; None where there is none.
     """
 
     protocol: Protocol
@@ -79,6 +85,7 @@ class Report:
     truncation: str
     without_relevant: dict[str, int]
     scores: tuple[Score, ...]
+    rescored: int | None = None
 
     def value(self, metric: str, ranking: str | None = None, relevance: str | None = None) -> float:
         """One figure: of the first score that has `metric` and matches the ranking and relevance that are given.
@@ -111,6 +118,8 @@ class Report:
             f"{'each query left out of its own ranking; ' if self.excluded_self else ''}"
             f"ties: expectation over all orders; mAP@k over the relevant items {self.truncation}"
         )
+        if self.rescored is not None:
+            text += f"; rescored: the best {self.rescored:,} by code ordered by embeddings, then the others by code"
         for name, count in self.without_relevant.items():
             if count:
                 text += f"; queries that have nothing relevant at {name!r} and count 0: {count:,}"
@@ -138,8 +147,12 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
 
+def _figure(score: Score, metric: str) -> str:
+    return f"{score.values[metric]:.4f}" if metric in score.values else "-"
+
+
 def _table(scores: list[Score], titles: list[str]) -> list[list[str]]:
     figures = [
-        [metric.replace("<=", "≤"), *(f"{score.values[metric]:.4f}" for score in scores)] for metric in scores[0].values
+        [metric.replace("<=", "≤"), *(_figure(score, metric) for score in scores)] for metric in scores[0].values
     ]
     return [["", *titles], *figures]

@@ -61,7 +61,7 @@ def binary(
     everything: Ints,
     hits: Ints,
     cuts: list[int],
-    radius: int,
+    radius: int | None,
     truncation: str,
     ranks: Ints,
     tables: Tables,
@@ -83,9 +83,10 @@ def binary(
     precision, recall = (expected / points).sum(axis=0), (expected / possible[:, None]).sum(axis=0)
     sums |= {f"P@{k}": value for k, value in zip(cuts, precision, strict=False)}
     sums |= {f"R@{k}": value for k, value in zip(cuts, recall, strict=False)}
-    ball = min(radius, everything.shape[1] - 1)
-    sums[f"P@r<={radius}"] = (found[:, ball] / np.maximum(seen[:, ball], 1)).sum()
-    sums[f"empty@r<={radius}"] = (seen[:, ball] == 0).sum()
+    if radius is not None:
+        ball = min(radius, everything.shape[1] - 1)
+        sums[f"P@r<={radius}"] = (found[:, ball] / np.maximum(seen[:, ball], 1)).sum()
+        sums[f"empty@r<={radius}"] = (seen[:, ball] == 0).sum()
     return sums | {"precision": precision[len(cuts) :], "recall": recall[len(cuts) :]}
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from .averages import average, neighbourhoods
+from .helping import Help, neighbourhoods_help
 from .neighbours import Neighbours, neighbours
 from .rescoring import Rescored, rescore, rescore_codes
 from .vectors import Embeddings, Quantized, quantize
 
 __all__ = [
     "Embeddings",
+    "Help",
     "Neighbours",
     "Quantized",
     "Rescored",
     "average",
     "neighbourhoods",
+    "neighbourhoods_help",
     "neighbours",
     "quantize",
     "rescore",

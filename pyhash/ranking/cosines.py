@@ -5,35 +5,37 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import products
+from .. import backend
 
 Int8s = NDArray[np.int8]
 Ids = NDArray[np.int64]
 
 _BLOCK_PRODUCTS = 1 << 37  # numbers multiplied in one call of a kernel: a second or less, for Ctrl-C waits for its end
-_BLOCK_CELLS = 1 << 24  # numbers that one call reads
+_BLOCK_CELLS = 1 << 28  # numbers of listed rows that one call reads
 
 
 def nearest(queries: Int8s, rows: Int8s, k: int, without: Ids | None, threads: int) -> tuple[NDArray[np.float64], Ids]:
     """Return similarity and place of the k most similar rows of each query, padded with -inf and -1."""
+    kernel = backend.active()
     similarities = np.full((len(queries), k), -np.inf)
     places = np.full((len(queries), k), -1, dtype=np.int64)
-    squares = products.squares(rows)
+    squares = kernel.squares(rows, threads)
     step = max(1, _BLOCK_PRODUCTS // max(1, rows.size))
     for first in range(0, len(queries), step):
         part = slice(first, first + step)
         left_out = None if without is None else without[part]
-        similarities[part], places[part] = products.similar(queries[part], rows, squares, k, left_out)
+        similarities[part], places[part] = kernel.similar(queries[part], rows, squares, k, left_out, threads)
     return similarities, places
 
 
 def listed(queries: Int8s, rows: Int8s, places: Ids, threads: int) -> NDArray[np.float64]:
     """Return the cosine of each query with the rows in its places; -inf where the place is -1."""
+    kernel = backend.active()
     similarities = np.empty(places.shape)
     step = max(1, _BLOCK_CELLS // max(1, places.shape[1] * rows.shape[1]))
     for first in range(0, len(queries), step):
         part = slice(first, first + step)
-        dots, squares = products.products(queries[part], rows, places[part])
-        similarities[part] = products.cosines(dots, products.squares(queries[part])[:, None], squares)
+        dots, squares = kernel.products(queries[part], rows, places[part], threads)
+        similarities[part] = backend.cosines(dots, kernel.squares(queries[part], threads)[:, None], squares)
     similarities[places < 0] = -np.inf
     return similarities

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import backend
-from ..backend import products
 from ..codes import LevelsLike, as_array, as_levels, check_codes
 from ..index import Index
 from .cosines import listed
@@ -186,7 +185,7 @@ def _signed(logits: NDArray[np.float32], codes: NDArray[np.uint8], places: Ids, 
     """Return the cosine of each query's logits, as integers, with the signs that the codes in its places stand for."""
     largest = np.abs(logits).max(axis=1, keepdims=True)
     weights = np.rint(logits / np.where(largest == 0, 1, largest) * _MAX_WEIGHT).astype(np.int16)
-    sums = products.signed_sums(weights, codes, places)
+    sums = backend.active().signed_sums(weights, codes, places, threads)
     squares = np.square(weights, dtype=np.int64).sum(axis=1)
     lengths = np.sqrt(squares.astype(np.float64) * logits.shape[1])[:, None]
     cosines: NDArray[np.float64] = sums / np.where(lengths == 0, 1, lengths)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tuning import tune
 
+from pyhash import hamming, rescore
 from pyhash.evaluation import GRADED, Protocol, Report, evaluate, mean_average_precision, plot_pr, ties
 
 Example = tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]
@@ -338,3 +339,65 @@ def test_mean_average_precision_by_hand() -> None:
     found = mean_average_precision(np.array([[0, 1, 1]]), np.array([[True, False, True]]))
     assert found == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
     assert mean_average_precision(np.array([[3, 3]]), np.zeros((1, 2), bool)) == 0
+
+
+# By embeddings
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_rescored_rankings_are_what_rescoring_gives(data: st.DataObject) -> None:
+    """The best by (distance, row) in the order of `rescore`, the others by code, as one ranking after another."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), "seed"))
+    n, q = data.draw(st.integers(2, 30), "database"), data.draw(st.integers(1, 4), "queries")
+    best = data.draw(st.sampled_from([1, 3, 10, 100, None]), "rescore")
+    excluded = data.draw(st.booleans(), "exclude")
+    codes, labels = rng.integers(0, 4, (n, 1), dtype=np.uint8), rng.integers(0, 3, n)
+    rows = {"own": rng.standard_normal((n, 3)), "kind": rng.standard_normal((n, 2))}
+    own = np.where(rng.random(q) < 0.7, rng.integers(0, n, q), -1) if excluded else np.full(q, -1)
+    asked = np.where(own < 0, rng.integers(0, n, q), own)  # queries are rows of the database, left out or not
+    queries = {name: part[asked] for name, part in rows.items()}
+    report = evaluate(
+        codes[asked],
+        codes,
+        labels[asked],
+        labels,
+        ks=[1],
+        exclude_self=own if excluded else False,
+        embeddings=(queries, rows),
+        rescore=best,
+    )
+    distances = hamming(codes[asked], codes)
+    expected = []
+    for j in range(q):
+        there = [i for i in range(n) if i != own[j]]
+        by_code = sorted(there, key=lambda i: (distances[j, i], i))
+        one_query = {name: part[j] for name, part in queries.items()}
+        ranked = rescore(one_query, rows, by_code[: n if best is None else best]).ids.tolist()
+        keys = np.full(n, 1000)
+        keys[there] = len(ranked) + distances[j, there]
+        keys[ranked] = np.arange(len(ranked))
+        relevant = labels == labels[asked[j]]
+        expected.append(mean_average_precision(keys[there][None], relevant[there][None]))
+    assert report.value("mAP", "rescored") == pytest.approx(np.mean(expected))
+    assert report.rescored == (n if best is None else min(best, n))
+    assert "P@r<=2" not in next(score for score in report.scores if score.ranking == "rescored").values
+
+
+def test_a_report_says_what_was_rescored() -> None:
+    labels, rows = [0, 0, 1, 1], [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]
+    codes = np.zeros((4, 1), np.uint8)
+    report = evaluate(codes, codes, labels, labels, ks=[1], exclude_self=True, embeddings=(rows, rows), rescore=3)
+    assert report.value("mAP", "rescored") == 1 > report.value("mAP", "code")
+    assert "rescored: the best 3 by code ordered by embeddings, then the others by code" in report.statement()
+    radius = next(line for line in report.tables()[0] if line[0] == "P@r≤2")
+    assert radius[-1] == "-"
+    assert json.loads(json.dumps(report.to_dict()))["rescored"] == 3
+
+
+def test_embeddings_that_do_not_fit_are_refused() -> None:
+    codes, labels = np.zeros((3, 1), np.uint8), [0, 1, 1]
+    with pytest.raises(ValueError, match="embeddings of the database must be one row a code, 3, got 2"):
+        evaluate(codes, codes, labels, labels, embeddings=(np.ones((3, 2)), np.ones((2, 2))))
+    with pytest.raises(ValueError, match="rescore must be at least 1, got 0"):
+        evaluate(codes, codes, labels, labels, embeddings=(np.ones((3, 2)), np.ones((3, 2))), rescore=0)

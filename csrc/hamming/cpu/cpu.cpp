@@ -8,6 +8,8 @@
 #else
 #include <cpuid.h>
 #endif
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace pyhash {
@@ -30,6 +32,7 @@ uint32_t features_of(const X86Registers& r) {
         if (bit(r.leaf7_ebx, 30)) features |= kAvx512Bw;
         if (bit(r.leaf7_ebx, 31)) features |= kAvx512Vl;
         if (bit(r.leaf7_ecx, 14)) features |= kAvx512Vpopcntdq;
+        if (bit(r.leaf7_ecx, 11)) features |= kAvx512Vnni;
     }
     return features;
 }
@@ -77,7 +80,18 @@ uint32_t detect() {
 }
 
 #elif defined(__aarch64__) || defined(_M_ARM64)
-uint32_t detect() { return kNeon; }  // part of the base architecture
+// NEON is part of the base architecture; SDOT came later, and Apple's processors all have it.
+uint32_t detect() {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return kNeon | kDotprod;
+#elif defined(__linux__)
+    constexpr unsigned long kHwcapDotprod = 1ul << 20;  // HWCAP_ASIMDDP
+    const bool has_dotprod = (getauxval(AT_HWCAP) & kHwcapDotprod) != 0;
+    return has_dotprod ? kNeon | kDotprod : uint32_t{kNeon};
+#else
+    return kNeon;
+#endif
+}
 #else
 uint32_t detect() { return 0; }
 #endif

@@ -14,6 +14,8 @@ enum Feature : uint32_t {
     kAvx512Vl = 1u << 5,
     kAvx512Vpopcntdq = 1u << 6,
     kNeon = 1u << 7,
+    kAvx512Vnni = 1u << 8,
+    kDotprod = 1u << 9,
 };
 
 struct FeatureName {
@@ -25,6 +27,7 @@ constexpr FeatureName kFeatureNames[] = {
     {kPopcnt, "popcnt"},     {kAvx2, "avx2"},         {kAvx512F, "avx512f"},
     {kAvx512Bw, "avx512bw"}, {kAvx512Dq, "avx512dq"}, {kAvx512Vl, "avx512vl"},
     {kAvx512Vpopcntdq, "avx512vpopcntdq"}, {kNeon, "neon"},
+    {kAvx512Vnni, "avx512vnni"}, {kDotprod, "dotprod"},
 };
 
 // The registers that x86 detection reads, so that detection is a pure function that can be tested.

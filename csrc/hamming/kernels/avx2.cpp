@@ -1,5 +1,6 @@
 // AVX2: four codes a register; bits are counted by looking up each half byte (Mula, Kurz, Lemire: "Faster population counts
 // using AVX2 instructions", 2018), summed as bytes and widened once.
+#include "hamming/dot/multiplier.h"
 #include "hamming/kernels/kernel.h"
 #include "hamming/kernels/target.h"
 #include "hamming/kernels/walk.h"
@@ -193,7 +194,7 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) {
 PYHASH_END_TARGET
 
 namespace pyhash {
-const Kernel kAvx2Kernel = {"avx2", kAvx2Target, avx2::finder, PYHASH_SLICER(avx2), 16, &avx2::kWalker};
+const Kernel kAvx2Kernel = {"avx2", kAvx2Target, avx2::finder, PYHASH_SLICER(avx2), 16, &avx2::kWalker, kAvx2Multipliers};
 }
 
 #endif

@@ -1,4 +1,5 @@
 // AVX-512 with VPOPCNTDQ: eight codes a register, one popcount instruction for eight words.
+#include "hamming/dot/multiplier.h"
 #include "hamming/kernels/kernel.h"
 #include "hamming/kernels/target.h"
 #include "hamming/kernels/walk.h"
@@ -188,7 +189,7 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) {
 PYHASH_END_TARGET
 
 namespace pyhash {
-const Kernel kAvx512Kernel = {"avx512", kAvx512Target, avx512::finder, PYHASH_SLICER(avx512), 16, &avx512::kWalker};
+const Kernel kAvx512Kernel = {"avx512", kAvx512Target, avx512::finder, PYHASH_SLICER(avx512), 16, &avx512::kWalker, kAvx512Multipliers};
 }
 
 #endif

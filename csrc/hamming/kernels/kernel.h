@@ -64,7 +64,8 @@ struct Slicer {
                                         uint32_t& hit_blocks);
 };
 
-struct Walker;  // walk.h
+struct Walker;      // walk.h
+struct Multiplier;  // of int8 embeddings: dot/multiplier.h
 
 struct Kernel {
     const char* name;
@@ -73,6 +74,7 @@ struct Kernel {
     const Slicer* slicer;                  // null where the compiler has no vector extensions
     size_t sliced_from;                    // queries from which the slicer is the faster way
     const Walker* walker;                  // of joins
+    const Multiplier* const* multipliers;  // best first, ended by null; the last one needs no more than the kernel
 };
 
 extern const Kernel kScalarKernel;

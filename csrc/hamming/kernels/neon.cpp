@@ -1,4 +1,5 @@
 // NEON: two codes a register, bytes counted by CNT, summed as bytes and widened once.
+#include "hamming/dot/multiplier.h"
 #include "hamming/kernels/kernel.h"
 
 #if defined(__aarch64__) || defined(_M_ARM64)
@@ -101,7 +102,7 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) { return (v[0] | v[1]) != 0; }
 }  // namespace
 }  // namespace neon
 
-const Kernel kNeonKernel = {"neon", kNeon, neon::finder, PYHASH_SLICER(neon), 16, &neon::kWalker};
+const Kernel kNeonKernel = {"neon", kNeon, neon::finder, PYHASH_SLICER(neon), 16, &neon::kWalker, kNeonMultipliers};
 
 }  // namespace pyhash
 

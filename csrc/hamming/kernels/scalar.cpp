@@ -1,4 +1,5 @@
 // The kernel that runs anywhere. Plain loops over the 64 lanes, which compilers turn into the base instruction set's SIMD.
+#include "hamming/dot/multiplier.h"
 #include "hamming/kernels/kernel.h"
 #include "hamming/kernels/target.h"
 #include "hamming/kernels/walk.h"
@@ -81,6 +82,6 @@ PYHASH_ALWAYS_INLINE bool any_bit(V v) { return (v[0] | v[1]) != 0; }
 }  // namespace
 }  // namespace scalar
 
-const Kernel kScalarKernel = {"scalar", 0, scalar::finder, PYHASH_SLICER(scalar), 16, &scalar::kWalker};
+const Kernel kScalarKernel = {"scalar", 0, scalar::finder, PYHASH_SLICER(scalar), 16, &scalar::kWalker, kScalarMultipliers};
 
 }  // namespace pyhash
