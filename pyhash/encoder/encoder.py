@@ -431,7 +431,12 @@ class Encoder:
         training = f"head fitted on {head.fitted_on:,} images of a collection, {how}; before: {self.metadata.training}"
         made = replace_head(model, head.affine(), head.levels, made_of=head.made_of, training=training)
         others = {"output": None, "preprocess": None, "levels": None}
-        return _rebuild({**self._arguments, **others, "model": serialized(made)})
+        encoder = _rebuild({**self._arguments, **others, "model": serialized(made)})
+        noise = np.random.default_rng(0).integers(0, 256, (2, *self._model.preparation.shape, 3), np.uint8)
+        wanted, found = self._model.run(noise, 1, [output])[0], encoder._model.run(noise, 1, [EMBEDDING])[0]
+        if not np.allclose(wanted, found, rtol=1e-2, atol=1e-2 * float(np.abs(wanted).max())):
+            raise self._error("gives other embeddings as one file: its preparation cannot be moved into the network")
+        return encoder
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the encoder as one ONNX file, which `Encoder` opens and other runtimes run.

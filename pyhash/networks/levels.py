@@ -14,6 +14,7 @@ from ..errors import GraphError
 from ..support import require
 from .features import BATCH, FEATURES, add_features, feature_blocks, fixed_batch
 from .metadata import TapNote, metadata_of, set_metadata
+from .model import all_patches
 from .network import Network
 from .nodes import FLOAT, Emitter, free_names, prune
 from .onnx_file import check, read_model
@@ -219,7 +220,8 @@ def give_embedding(
     ----------
     model : path, bytes or onnx.ModelProto
     output : str
-        The tensor that is the embedding; of a map of one pixel it is the vector.
+        The tensor that is the embedding; of a map of one pixel the vector, of tokens the class token, or the mean of
+        all where there is none.
     preprocess : str or mapping
         As for `add_features`.
     name : str
@@ -235,8 +237,12 @@ def give_embedding(
         When the network does not fit; the message names the node or tensor and says why.
     """
     wanted = Preparation.parse(preprocess)
-    (tap,) = named_taps(Network(model, wanted.size, wanted.layout), [output])
-    pooling = "none" if tap.kind == "vector" else "gap"
+    network = Network(model, wanted.size, wanted.layout)
+    (tap,) = named_taps(network, [output])
+    if tap.kind == "vector":
+        pooling = "none"
+    else:  # as `Model` reads it
+        pooling = "cls" if tap.kind == "tokens" and not all_patches(tap.positions[0], network.size) else "gap"
     result = add_features(model, [output], wanted, pooling=[pooling], normalize=False)
     free_names(result, [EMBEDDING])
     tail = Emitter(result)

@@ -19,7 +19,7 @@ from .preparation import Preparation
 from .session import INPUT_TYPES, Providers, Session, Sessions, Value, batch_sizes, check_providers
 from .skeleton import skeleton_of
 
-__all__ = ["Model"]
+__all__ = ["Model", "all_patches"]
 
 _T = TypeVar("_T")
 _OUTPUT_TYPES = ("float16", "float", "double")
@@ -211,9 +211,7 @@ class Model:
         """Return a vector an image: of tokens the first, CLS, or their mean where all are parts of the image."""
         if output.ndim != 3:
             return output
-        height, width = self.preparation.shape
-        patches = (height // side * (width // side) for side in range(1, min(height, width) + 1))
-        return output.mean(axis=1) if output.shape[1] in patches else output[:, 0]
+        return output.mean(axis=1) if all_patches(output.shape[1], self.preparation.shape) else output[:, 0]
 
     def _checked(self, function: Callable[[], _T]) -> _T:
         """Call a function; what it says of the model gets the model's name."""
@@ -291,6 +289,12 @@ class Model:
         if any(isinstance(side, int) and side != given for side, given in zip(sides, wanted.shape, strict=True)):
             raise self._error(f"expected images of size {wanted.size} as the preparation says, found {self._input}")
         return wanted.fitted(wanted.shape, layout)
+
+
+def all_patches(n_tokens: int, shape: tuple[int, int]) -> bool:
+    """Whether so many tokens can be the parts of an image of this height and width, and nothing else."""
+    height, width = shape
+    return any(n_tokens == height // side * (width // side) for side in range(1, min(height, width) + 1))
 
 
 def _listed(values: Any) -> str:

@@ -151,6 +151,14 @@ def test_any_network_can_be_adapted(images: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(again.embed(images, normalize=False), pooled.logits(images), rtol=1e-4)
 
 
+@pytest.mark.parametrize("with_cls", [True, False])
+def test_of_tokens_the_embedding_is_the_vector_that_was_read(with_cls: bool, images: Any) -> None:
+    theirs = Encoder(plain(outputs=("last_hidden_state",), with_cls=with_cls), preprocess="tf")
+    adapted = theirs.adapt(images, levels=16)
+    found, expected = (encoder.embed(images, normalize=False) for encoder in (adapted, theirs))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_few_images_are_filled_up_with_what_the_file_says_of_images_in_general(images: Any) -> None:
     spread = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     known = Encoder(ours(spread=str(spread)))
