@@ -1,8 +1,8 @@
-"""What a folder costs beside its two halves, decoding and network; and what scaled JPEG decoding changes.
+"""What a folder costs beside its two halves, decoding and network; and what it changes to decode near the wanted size.
 
-``pytest -s bench/bench_encoder.py`` prints two tables. Rates are images a second; every ratio is of medians over
-rounds that took turns within this run. PYHASH_DATA names a folder with real images, in ``clothing/validation``;
-without it they are drawn.
+``pytest -s bench/bench_encoder.py`` prints the tables. Rates are images a second; every ratio is of medians over
+rounds that took turns within this run. PYHASH_DATA names a folder with real images, in ``clothing/validation`` and
+``photos``; without it they are drawn.
 """
 
 import glob
@@ -21,7 +21,8 @@ from pyhash.encoder import Encoder
 from pyhash.images import load
 
 N_PICTURES = 384
-N_LARGE = 48
+N_LARGE = 12
+TILE = 160
 ROUNDS = 5
 CHUNK = 16
 
@@ -36,9 +37,9 @@ def drawn(n, side=256):
         yield np.asarray(shapes)
 
 
-def jpeg(pixels):
+def jpeg(image):
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    image.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
@@ -51,7 +52,7 @@ def folder(tmp_path_factory):
         return list(itertools.islice(itertools.cycle(real), N_PICTURES))
     path = tmp_path_factory.mktemp("images")
     for at, pixels in enumerate(drawn(N_PICTURES)):
-        (path / f"{at}.jpg").write_bytes(jpeg(pixels))
+        (path / f"{at}.jpg").write_bytes(jpeg(Image.fromarray(pixels)))
     return sorted(map(str, path.iterdir()))
 
 
@@ -114,36 +115,57 @@ def test_folder(benchmark, folder):
         print(f"  {name:<66}{value:>9.2f}")
 
 
-def test_fast_jpeg(benchmark, folder):
-    """Bits that scaled decoding turns, on images enlarged to 1024 pixels with the grain of a sensor."""
+def mosaics(columns, rows, n):
+    """Images of the middles of photographs side by side, none enlarged; drawn ones without real data."""
+    pattern = os.path.join(glob.escape(os.environ.get("PYHASH_DATA", "")), "photos", "*.jpg")
+    real = sorted(glob.glob(pattern)) if os.environ.get("PYHASH_DATA") else []
+    tiles = []
+    for pixels in (np.asarray(Image.open(path).convert("RGB")) for path in real) if real else drawn(columns * rows):
+        top, left = (pixels.shape[0] - TILE) // 2, (pixels.shape[1] - TILE) // 2
+        if min(top, left) >= 0:
+            tiles.append(pixels[top : top + TILE, left : left + TILE])
     rng = np.random.default_rng(0)
-    large = []
-    for path in folder[:: max(1, len(folder) // N_LARGE)][:N_LARGE]:
-        with Image.open(path) as image:
-            enlarged = image.convert("RGB").resize((1024, 768), Image.Resampling.LANCZOS)
-        large.append(jpeg(np.uint8(np.clip(np.asarray(enlarged) + rng.normal(0, 6, (768, 1024, 3)), 0, 255))))
-    exact, fast = Encoder(), Encoder(fast_jpeg=True)
+    for _ in range(n):
+        chosen = rng.choice(len(tiles), rows * columns, replace=rows * columns > len(tiles))
+        grid = np.stack([tiles[at] for at in chosen]).reshape(rows, columns, TILE, TILE, 3)
+        yield Image.fromarray(grid.swapaxes(1, 2).reshape(rows * TILE, columns * TILE, 3))
+
+
+def copies(image):
+    """Return an image as files: as a JPEG, smaller, and as a PNG of the JPEG's own pixels."""
+    whole = jpeg(image)
+    files = {"full": whole}
+    for name, part in (("half", 2), ("quarter", 4)):
+        size = image.width // part, image.height // part
+        files[name] = jpeg(image.resize(size, Image.Resampling.LANCZOS))
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(whole)).save(buffer, "PNG", compress_level=1)
+    return files | {"PNG": buffer.getvalue()}
+
+
+@pytest.mark.parametrize(("columns", "rows", "n"), [(25, 19, N_LARGE), (7, 5, 4 * N_LARGE)])
+def test_near_sizes(benchmark, columns, rows, n):
+    """What it gains, and how far copies are apart, when images are brought near the wanted size before resizing."""
+    files = [copies(image) for image in mosaics(columns, rows, n)]
+    whole = [each["full"] for each in files]
+    encoders = {"exact": Encoder(fast_jpeg=False), "near": Encoder()}
+    size = encoders["near"].size
     rates = median_rates(
-        {
-            "full decoding": lambda: [load(data, size=exact.size) for data in large],
-            "scaled decoding": lambda: [load(data, size=exact.size, fast_jpeg=True) for data in large],
-        },
-        len(large),
+        {way: lambda fast=way == "near": [load(data, size=size, fast_jpeg=fast) for data in whole] for way in encoders},
+        n,
     )
-    codes = exact.encode(large)
-    fast_codes = benchmark.pedantic(lambda: fast.encode(large), rounds=1)
-    distances = np.bitwise_count(fast_codes[:, None] ^ codes).sum(axis=2)
-    turned = distances.diagonal()
-    ratios = {
-        "scaled / full decoding": rates["scaled decoding"] / rates["full decoding"],
-        "bits turned, of all": turned.sum() / (len(large) * exact.bits),
-        "codes with a bit turned, of all": float((turned > 0).mean()),
-        "most bits turned in a code": float(turned.max()),
-        "codes nearest to the full code of their own image, of all": float((turned == distances.min(axis=1)).mean()),
+    codes = {
+        way: {name: encoder.encode([each[name] for each in files]) for name in files[0]}
+        for way, encoder in encoders.items()
     }
-    benchmark.extra_info.update(rates | ratios)
-    print(f"\n\n{len(large)} JPEG images of 1024 x 768, one thread, encoder {exact.name}")
-    for name, value in rates.items():
-        print(f"  {name:<66}{value:>9.0f} images/s")
-    for name, value in ratios.items():
-        print(f"  {name:<66}{value:>9.3f}")
+    benchmark.pedantic(lambda: encoders["near"].encode(whole), rounds=1)
+    print(f"\n\n{n} mosaics of {columns * TILE} x {rows * TILE}, one thread, encoder {encoders['near'].name}")
+    for way, value in rates.items():
+        print(f"  {way}: {1000 / value:.1f} ms to decode and resize a JPEG")
+    print("  bits apart of", encoders["near"].bits, "mean (most):", *encoders, sep="   ")
+    for a, b in itertools.combinations(files[0], 2):
+        apart = [np.bitwise_count(each[a] ^ each[b]).sum(axis=1) for each in codes.values()]
+        print(f"    {a:>8} - {b:<8}", *(f"{bits.mean():6.1f} ({bits.max()})" for bits in apart))
+    apart = np.bitwise_count(codes["exact"]["full"] ^ codes["near"]["full"]).sum(axis=1)
+    print(f"    full, exact - near {apart.mean():6.1f} ({apart.max()})")
+    benchmark.extra_info.update({f"{way} images/s": value for way, value in rates.items()})

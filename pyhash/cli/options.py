@@ -158,9 +158,9 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
     )
     @layout_option
     @click.option(
-        "--fast-jpeg",
-        is_flag=True,
-        help="Decode large JPEGs faster, which changes some bits; a gallery remembers this, too.",
+        "--exact-jpeg/--fast-jpeg",
+        default=None,
+        help="Decode large images whole before they are resized: slower, and some bits differ; a gallery remembers it.",
     )
     @click.option(
         "--providers",
@@ -176,7 +176,7 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
         preprocess: dict[str, Any] | None,
         size: int | tuple[int, int] | None,
         layout: str | None,
-        fast_jpeg: bool,
+        exact_jpeg: bool | None,
         providers: list[str] | None,
         **kwargs: Any,
     ) -> Any:
@@ -188,10 +188,10 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
         if not is_hub(model):  # that says itself how it wants its images
             check_base(preprocess, next(iter(told), None))
         prepared = (preprocess or {}) | told or None
-        if remembered and model is None and not fast_jpeg:
+        if remembered and model is None and exact_jpeg is None:
             with _using(providers):
                 return command(*args, load_encoder=lambda: None, **kwargs)
-        load = functools.partial(load_encoder, model, output=output_name, preprocess=prepared, fast_jpeg=fast_jpeg)
+        load = functools.partial(load_encoder, model, output=output_name, preprocess=prepared, fast_jpeg=not exact_jpeg)
         with _using(providers):
             return command(*args, load_encoder=load, **kwargs)
 

@@ -80,8 +80,9 @@ class Encoder:
     threads : int, optional
         CPUs to use: unless given, as many as PYHASH_THREADS says or this process may run on.
     fast_jpeg : bool
-        Decode large JPEG images at a reduced scale (see `images.load`). Some bits then differ from those
-        of the full decoding (``pytest -s bench/bench_encoder.py`` counts them), and so does the fingerprint.
+        Bring large images near the wanted size before they are resized (see `images.load`), which is several times
+        faster for JPEG. Some bits differ from those of the exact way (``pytest -s bench/bench_encoder.py`` counts
+        them), and so does the fingerprint.
     max_pixels : int
         Larger images are refused.
     providers : sequence of str or (str, mapping), optional
@@ -111,7 +112,7 @@ class Encoder:
         preprocess: str | os.PathLike[str] | Mapping[str, Any] | None = None,
         levels: Mapping[str, int] | None = None,
         threads: int | None = None,
-        fast_jpeg: bool = False,
+        fast_jpeg: bool = True,
         max_pixels: int = MAX_PIXELS,
         providers: Providers | None = None,
     ) -> None:

@@ -138,7 +138,7 @@ class GalleryFile:
                 f"the gallery {self.path} holds codes of the encoder {stored.name!r} with fingerprint "
                 f"{stored.fingerprint}, but this is the encoder {encoder.name!r} with fingerprint "
                 f"{encoder.fingerprint}; their codes cannot be compared. Give the encoder that made the "
-                "gallery (--encoder MODEL, and --fast-jpeg if it was made so), or encode every image again "
+                "gallery (--encoder MODEL, and --exact-jpeg if it was made so), or encode every image again "
                 "(`pyhash index FOLDER --rebuild`)"
             )
 

@@ -26,7 +26,7 @@ from ..errors import ImageError
 from ..support import require
 from .budget import MAX_PIXELS, PixelBudget
 from .colour import in_srgb
-from .decoded import RESIZES, Decoded, Resize, as_shape, check_how
+from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape, check_how
 from .depth import grey_of, is_deep
 from .formats import File
 from .geometry import Crop, check_fraction, inner
@@ -63,7 +63,7 @@ def load(
     crop: Crop = "squash",
     crop_fraction: float | None = None,
     fill: int | tuple[int, int, int] = 0,
-    fast_jpeg: bool = False,
+    fast_jpeg: bool = True,
     max_pixels: int = MAX_PIXELS,
     budget: PixelBudget | None = None,
 ) -> NDArray[np.uint8]:
@@ -92,8 +92,9 @@ def load(
     fill : int or (int, int, int)
         What ``letterbox`` puts where there is no image: one value, or red, green and blue.
     fast_jpeg : bool
-        Let the JPEG decoder shrink by 2, 4 or 8 as long as at least twice the wanted size is left. Several times
-        faster for large photographs, with slightly other pixels, and so some other bits.
+        Bring an image near the wanted size first, by a half, a quarter or an eighth: JPEG by its decoder, which is
+        several times faster for large photographs, and others by averaging, so that copies in several formats stay
+        alike. Pixels then differ a little from those of one exact resizing.
     max_pixels : int
         Larger images are refused before they are decoded.
     budget : PixelBudget, optional
@@ -118,7 +119,7 @@ def load(
     check_how(resize, crop)
     bound = size if longest is None else longest
     height, width = (1, 1) if bound is None else inner(as_shape(bound), check_fraction(crop_fraction))
-    enough = (2 * height, 2 * width) if fast_jpeg and bound is not None else None
+    enough = (height, width) if fast_jpeg and bound is not None else None
     with opened(source, at_least=enough, max_pixels=max_pixels, budget=budget) as image:
         return image.pixels(size, longest=longest, resize=resize, crop=crop, crop_fraction=crop_fraction, fill=fill)
 
@@ -138,8 +139,9 @@ def opened(
     source, max_pixels, budget
         As for `load`; the budget is held while the block runs.
     at_least : int or (int, int), optional
-        A side or (height, width): a JPEG may be decoded at a half, a quarter or an eighth, as long as neither side
-        becomes smaller than this. None decodes all of it.
+        A side or (height, width): the image may be decoded, or else reduced by averaging, at a half, a quarter and so
+        on, as long as neither side becomes smaller than this, nor than `THUMBNAIL_SIDE`: what it is opened for does
+        not change it. None leaves all of it.
 
     Yields
     ------
@@ -154,19 +156,20 @@ def opened(
     ImportError
         When Pillow is not installed.
     """
-    enough = None if at_least is None else as_shape(at_least)
-    name = name_of(source)
+    enough = None
+    if at_least is not None:
+        height, width = as_shape(at_least)
+        enough = max(height, THUMBNAIL_SIDE), max(width, THUMBNAIL_SIDE)
+    name = _name(source)
     if budget is None:
         budget = PixelBudget(max_pixels)
 
     def attempt(held: ExitStack) -> Image.Image:
         with ExitStack() as own:
             if isinstance(source, np.ndarray):
-                image, lies = _from_array(source), 1
+                image = _reduced(_eight_bit(_from_array(source)), enough, 1)
             else:
                 image = _decode(source, enough, max_pixels, budget, own)
-                lies = orientation(image)
-            image = upright(_eight_bit(image), lies)
             held.push(own.pop_all())
         return image
 
@@ -213,10 +216,24 @@ def name_of(source: Any) -> str:
     raise TypeError(f"an image must be a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}")
 
 
+def _name(source: Any) -> str:
+    """Return what to call an image in an error; TypeError where it is none."""
+    image_module: Any = require("PIL.Image", "encoder")
+    if isinstance(source, np.ndarray):
+        return "<array>"
+    if isinstance(source, image_module.Image):
+        return "<image>"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    if isinstance(source, (str, os.PathLike)):
+        return str(os.fspath(source))
+    raise TypeError(f"an image must be a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}")
+
+
 def _decode(
     source: Any, enough: tuple[int, int] | None, max_pixels: int, budget: PixelBudget, held: ExitStack
 ) -> Image.Image:
-    """Return an image as it lies, in its own mode; ``held`` keeps its file open and its pixels budgeted."""
+    """Return an image of a file or of Pillow; ``held`` keeps its file open and its pixels budgeted."""
     file: File | None = None
     if isinstance(source, require("PIL.Image", "encoder").Image):
         image: Image.Image = source
@@ -225,14 +242,30 @@ def _decode(
         image = held.enter_context(file.open())
     _check_pixels(image.width, image.height, max_pixels)
     held.enter_context(budget.hold(image.width * image.height))
+    factor = 1
     if file is None:
         image.load()
     else:
-        if enough is not None:
-            height, width = enough if orientation(image) < 5 else enough[::-1]
-            image.draft(image.mode, (width, height))  # of JPEG alone
+        if enough is not None and file.is_jpeg:
+            factor = _factor(image.size, enough if orientation(image) < 5 else enough[::-1])
+            image.draft(image.mode, (image.width // factor, image.height // factor))  # by 8 at most
         file.decode(image)
-    return image
+    lies = orientation(image)
+    return _reduced(upright(_eight_bit(image), lies), enough, factor)
+
+
+def _factor(size: tuple[int, int], enough: tuple[int, int]) -> int:
+    """Return the largest power of two by which a (width, height) can be divided with enough (height, width) left."""
+    ratio = min(size[0] // enough[1], size[1] // enough[0])
+    return 1 << max(0, ratio.bit_length() - 1)
+
+
+def _reduced(image: Image.Image, enough: tuple[int, int] | None, decoded_for: int) -> Image.Image:
+    """Return an image reduced by what the decoder left of its factor, or by all of it where it had none."""
+    if enough is None:
+        return image
+    factor = decoded_for // 8 if decoded_for > 1 else _factor(image.size, enough)
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _stream(source: Any) -> IO[bytes]:

@@ -84,6 +84,11 @@ class File:
         elif name == "TiffImageFile":
             self._class = tiff.reader(self._class)
 
+    @property
+    def is_jpeg(self) -> bool:
+        """Whether it is a JPEG, which can be decoded at a half, a quarter or an eighth."""
+        return self._jpeg is not None
+
     def open(self) -> Image.Image:
         """Return the image, its pixels not yet decoded."""
         self._stream.seek(0)

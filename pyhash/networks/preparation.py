@@ -93,7 +93,7 @@ class Preparation:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     channel_order: ChannelOrder = "rgb"
     layout: Layout | None = None
-    fast_jpeg: bool = False
+    fast_jpeg: bool = True
     max_pixels: int = MAX_PIXELS
 
     @classmethod
@@ -182,7 +182,7 @@ class Preparation:
         height, width = inner(self.shape, self.crop_fraction)
         return opened(
             source,
-            at_least=(2 * height, 2 * width) if self.fast_jpeg else None,
+            at_least=(height, width) if self.fast_jpeg else None,
             max_pixels=self.max_pixels,
             budget=budget,
         )

@@ -47,7 +47,7 @@ def test_demo_and_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (result,) = json.loads(itself.stdout)["results"]
     assert result["matches"][0]["distance"] == 0
     assert len(result["matches"]) == 12
-    run("search", images, queries[0], "--gallery", file, "--fast-jpeg", code=3)
+    run("search", images, queries[0], "--gallery", file, "--exact-jpeg", code=3)
 
     shutil.copy(images / "hat" / "hat-03.jpg", images / "hat" / "twin.jpg")
     assert run("index", images, "--gallery", file).stdout.startswith("121 images")
@@ -61,10 +61,10 @@ def test_demo_and_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_how_jpegs_were_decoded_is_remembered(tmp_path: Path) -> None:
     queries = demo.copy_photographs(tmp_path / "all", tmp_path / "queries")
-    images, file = tmp_path / "all" / "hat", tmp_path / "fast.sqlite"
-    run("index", images, "--gallery", file, "--fast-jpeg")
-    plain, fast = (run("search", images, queries[0], "--gallery", file, *more) for more in ([], ["--fast-jpeg"]))
-    assert plain.stdout == fast.stdout
+    images, file = tmp_path / "all" / "hat", tmp_path / "exact.sqlite"
+    run("index", images, "--gallery", file, "--exact-jpeg")
+    plain, exact = (run("search", images, queries[0], "--gallery", file, *more) for more in ([], ["--exact-jpeg"]))
+    assert plain.stdout == exact.stdout
 
 
 @pytest.mark.usefixtures("fake")

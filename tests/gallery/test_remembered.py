@@ -46,7 +46,7 @@ OPENED: dict[str, Any] = {
     "output": "more",
     "preprocess": {"preset": "imagenet", "size": (40, 32), "mean": np.array([0.5, 0.4, 0.3])},
     "levels": {"coarse": 8, "fine": 24},
-    "fast_jpeg": True,
+    "fast_jpeg": False,
     "max_pixels": 10**6,
 }
 

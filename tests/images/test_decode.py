@@ -152,15 +152,54 @@ def test_what_is_no_source(source):
         load(source)
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 16)])
-def test_fast_jpeg_comes_close_and_is_off_by_default(height, width):
-    data = encoded(Image.fromarray(photo(640, 480)), "JPEG", quality=90)
-    exact, fast = load(data, size=(height, width)), load(data, size=(height, width), fast_jpeg=True)
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.draft("RGB", (2 * width, 2 * height))
-        assert picture.size == (160, 120)
-        np.testing.assert_array_equal(fast, np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)))
-    assert 0 < np.abs(exact.astype(int) - fast).max() < 12
+def soft(width, height):
+    """Colours that change slowly, so that no filter does much to them."""
+    return Image.fromarray(photo(width // 8, height // 8)).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("own", "size", "factor"),
+    [
+        ((1280, 960), 240, 4),
+        ((1280, 960), 241, 2),  # by four one side would become smaller than that
+        ((1280, 960), (240, 400), 2),
+        ((1003, 797), 199, 4),
+        ((400, 300), 200, 1),
+        ((320, 330), 20, 2),  # never smaller than a thumbnail
+        ((3200, 3208), 190, 16),
+    ],
+)
+def test_large_images_are_first_brought_near_the_wanted_size(own, size, factor):
+    picture = soft(*own)
+    wanted = images.as_shape(size)[::-1]
+    for kind, options in (("JPEG", {"quality": 95}), ("PNG", {"compress_level": 1})):
+        data = encoded(picture, kind, **options)
+        with images.opened(data, at_least=size) as image:
+            assert image.pixels().shape == (-(-own[1] // factor), -(-own[0] // factor), 3)
+        with Image.open(io.BytesIO(data)) as by_hand:
+            if kind == "JPEG" and factor > 1:
+                by_hand.draft("RGB", (own[0] // factor, own[1] // factor))
+                by_hand = by_hand.reduce(2) if factor == 16 else by_hand
+            elif factor > 1:
+                by_hand = by_hand.reduce(factor)
+            expected = np.asarray(by_hand.resize(wanted, Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(load(data, size=size), expected)
+        exact = load(data, size=size, fast_jpeg=False)
+        assert np.abs(exact.astype(int) - expected).mean() < 6
+        assert (factor == 1) == np.array_equal(exact, expected)
+    for source in (picture, np.asarray(picture)):
+        np.testing.assert_array_equal(load(source, size=size), expected)
+
+
+def test_an_image_that_lies_is_reduced_by_how_it_stands():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("JPEG", "PNG", "TIFF"):
+        data = encoded(soft(1280, 640), kind, exif=exif)
+        with images.opened(data, at_least=(400, 200)) as image:
+            assert image.pixels().shape == (640, 320, 3)
+        with images.opened(data, at_least=(200, 400)) as image:
+            assert image.pixels().shape == (1280, 640, 3)
 
 
 @pytest.mark.parametrize(
