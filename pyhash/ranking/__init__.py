@@ -5,6 +5,7 @@ from __future__ import annotations
 from .averages import average, neighbourhoods
 from .helping import Help, neighbourhoods_help
 from .neighbours import Neighbours, neighbours
+from .reciprocal import k_reciprocal
 from .rescoring import Rescored, rescore, rescore_codes
 from .vectors import Embeddings, Quantized, quantize
 
@@ -15,6 +16,7 @@ __all__ = [
     "Quantized",
     "Rescored",
     "average",
+    "k_reciprocal",
     "neighbourhoods",
     "neighbourhoods_help",
     "neighbours",

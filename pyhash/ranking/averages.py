@@ -90,6 +90,7 @@ def average(
         if among is not None:
             raise ValueError("among is for a collection, and none was given")
         near = _check(neighbours, "neighbours", n, n)
+        rows.measure()
         current: _Rows = rows
         averages = rows.take(slice(None)) if rounds == 0 else np.empty(rows.shape, np.float32)
         for _ in range(rounds):

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import backend
-from ..codes import LevelsLike, as_array, as_levels, check_codes
+from ..codes import LevelsLike, as_levels, check_codes
 from ..index import Index
 from .cosines import listed
 from .neighbours import check_places, check_same_width
-from .vectors import Embeddings, Quantized, as_floats, as_quantized
+from .vectors import Embeddings, Quantized, as_floats, as_quantized, as_rows
 
 Ids = NDArray[np.int64]
 
@@ -81,10 +81,7 @@ def rescore(
     own = next(iter(several)) if own is None else own
     if own not in several:
         raise ValueError(f"own must be one of {list(several)}, got {own!r}")
-    candidates = as_array(ids, "ids")
-    single = candidates.ndim == 1
-    if single:
-        candidates = candidates[None]
+    candidates, single = as_rows(ids, "ids"), np.ndim(ids) == 1
     n_threads = backend.threads(threads)
     cosines: dict[str, NDArray[np.float64]] = {}
     for name, share in parts.items():
@@ -92,7 +89,7 @@ def rescore(
             continue
         label = "" if isinstance(embeddings, Quantized) or not isinstance(embeddings, Mapping) else f"[{name!r}]"
         rows = as_quantized(several[name], f"embeddings{label}")
-        some = as_quantized(_as_rows(asked[name]), f"queries{label}")
+        some = as_quantized(as_rows(asked[name], "queries"), f"queries{label}")
         check_same_width(some.vectors, rows.vectors, f"queries{label}", f"embeddings{label}")
         places = check_places(candidates, "ids", (len(some.vectors), None), len(rows.vectors))
         cosines[name] = listed(some.vectors, rows.vectors, places, n_threads)
@@ -101,7 +98,7 @@ def rescore(
     for name, share in parts.items():
         if share:
             mixed += share * cosines[name]
-    return _ordered(places, single, mixed / total, cosines[own])
+    return ordered(places, single, mixed / total, cosines[own])
 
 
 def rescore_codes(
@@ -146,16 +143,13 @@ def rescore_codes(
     KeyError
         When an id is not in the index.
     """
-    logits = as_floats(_as_rows(queries), "queries")
+    logits = as_floats(as_rows(queries, "queries"), "queries")
     if levels is None:
         levels = codes.levels if isinstance(codes, Index) else logits.shape[1]
     cut = as_levels(levels)
     if logits.shape[1] != cut.bits:
         raise ValueError(f"queries must have {cut.bits} logits, one a bit, got {logits.shape[1]}")
-    candidates = as_array(ids, "ids")
-    single = candidates.ndim == 1
-    if single:
-        candidates = candidates[None]
+    candidates, single = as_rows(ids, "ids"), np.ndim(ids) == 1
     if isinstance(codes, Index):
         given = check_places(candidates, "ids", (len(logits), None), 2**63 - 1)
         known, places = np.unique(given, return_inverse=True)
@@ -178,7 +172,7 @@ def rescore_codes(
             mixed += share * _signed(logits[:, first : first + cut[name]], part, places, n_threads)
     mixed /= sum(parts.values())
     mixed[given < 0] = -np.inf
-    return _ordered(given, single, mixed, mixed)
+    return ordered(given, single, mixed, mixed)
 
 
 def _signed(logits: NDArray[np.float32], codes: NDArray[np.uint8], places: Ids, threads: int) -> NDArray[np.float64]:
@@ -192,7 +186,8 @@ def _signed(logits: NDArray[np.float32], codes: NDArray[np.uint8], places: Ids, 
     return cosines
 
 
-def _ordered(ids: Ids, single: bool, similarities: NDArray[np.float64], own: NDArray[np.float64]) -> Rescored:
+def ordered(ids: Ids, single: bool, similarities: NDArray[np.float64], own: NDArray[np.float64]) -> Rescored:
+    """Return candidates in the order (similarity descending, own similarity descending, id ascending)."""
     order = np.lexsort((ids, -own, -similarities), axis=1)
     found = Rescored(np.take_along_axis(similarities, order, axis=1), np.take_along_axis(ids, order, axis=1))
     return Rescored(found.similarities[0], found.ids[0]) if single else found
@@ -204,13 +199,6 @@ def _named(embeddings: Embeddings | Mapping[str, Embeddings]) -> Mapping[str, Em
     if not embeddings:
         raise ValueError("embeddings must have at least one name, got an empty mapping")
     return embeddings
-
-
-def _as_rows(queries: Embeddings) -> Embeddings:
-    if isinstance(queries, Quantized):
-        return queries
-    array = as_array(queries, "queries")
-    return array[None] if array.ndim == 1 else array
 
 
 def _shares(shares: Mapping[str, float] | None, names: list[str]) -> dict[str, float]:

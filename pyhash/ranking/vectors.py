@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,21 +100,39 @@ def lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     return found
 
 
+def as_rows(rows: ArrayLike | Quantized, name: str) -> Any:
+    """Return one row as an array of rows."""
+    if isinstance(rows, Quantized):
+        return rows
+    array = as_array(rows, name)
+    return array[None] if array.ndim == 1 else array
+
+
 class Directions:
     """Rows brought to length 1 (those of zeros left as they are), a few at a time, as they are asked for."""
 
     def __init__(self, rows: Embeddings, name: str) -> None:
-        self._rows = rows.vectors if isinstance(rows, Quantized) else as_floats(rows, name)
-        of_rows = np.empty(len(self._rows), dtype=np.float64)
-        for part in blocks(*self._rows.shape):
-            of_rows[part] = lengths(self._rows[part].astype(np.float32, copy=False))
-        self._scales = (1 / np.where(of_rows == 0, 1, of_rows)).astype(np.float32)[:, None]
+        self._rows = as_quantized(rows, name).vectors if isinstance(rows, Quantized) else as_floats(rows, name)
+        self._scales: Floats | None = None
         self.shape = self._rows.shape
+
+    def measure(self) -> None:
+        """Measure all rows now, where each is to be taken several times."""
+        self._scales = np.empty((len(self._rows), 1), dtype=np.float32)
+        for part in blocks(*self.shape):
+            self._scales[part] = _scales(self._rows[part])
 
     def take(self, places: NDArray[np.int64] | slice) -> Floats:
         """Return the rows in these places as float32."""
-        found: Floats = self._rows[places] * self._scales[places]
+        rows = self._rows[places]
+        found: Floats = rows * (_scales(rows) if self._scales is None else self._scales[places])
         return found
+
+
+def _scales(rows: NDArray[np.int8] | Floats) -> Floats:
+    """Return what brings each row to length 1, (n, 1)."""
+    of_rows = lengths(rows.astype(np.float32, copy=False))[:, None]
+    return (1 / np.where(of_rows == 0, 1, of_rows)).astype(np.float32)
 
 
 def blocks(length: int, width: int) -> list[slice]:
