@@ -1,22 +1,25 @@
-"""Make the built-in model of a public network: EfficientNet-Lite0, its features projected and cut to 256 bits.
+"""Make a built-in model of public networks: their features side by side, projected, and cut to 256 bits.
 
-    python examples/pretrained_backbone.py efficientnet-lite0.onnx --images DIR
-    python training/default_model.py efficientnet-lite0.onnx --data DIR --out pyhash/models/default.onnx
+    python examples/pretrained_backbone.py lite1.onnx --network efficientnet-lite1 --images DIR
+    python examples/pretrained_backbone.py lite2.onnx --network efficientnet-lite2 --images DIR
+    python training/default_model.py lite1.onnx lite2.onnx --data DIR --out pyhash/models/default.onnx
 
 ``DIR`` holds the sets `SETS`, folders of JPEG files. Needs ``pip install pyhash-retrieval[encoder,graph]``. Nothing is
 trained and no label is used:
 
 1. The weights are stored as int8 (`pyhash.networks.int8.quantize_weights`), and all that follows is fitted on what the
-   stored network gives.
-2. The last features, of length 1, are centred and rotated to their `COMPONENTS` leading principal components, without
-   whitening: the output ``embedding``. The components are those of a thousand images of each set, and of the thousand
-   vectors of the network's own classifier, which stand for kinds of images that the sets lack.
+   stored networks give.
+2. The last features of each network, of length 1, are joined, centred and rotated to their `COMPONENTS` leading
+   principal components, without whitening: the output ``embedding``. The components are those of a thousand images of
+   each set, and of the thousand vectors of each network's own classifier, which stand for kinds of images that the sets
+   lack.
 3. Each level of the code is fitted on the same rows by iterative quantization (`pyhash.heads.pca_itq`).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +30,7 @@ from numpy.typing import NDArray
 import pyhash
 from pyhash import heads
 from pyhash.encoder import extract
-from pyhash.networks import add_features, add_head, choose_taps, save
+from pyhash.networks import add_features, add_head, choose_taps, join_features, save
 from pyhash.networks.int8 import quantize_weights, rounded
 
 SETS = ("clothing/train", "objects", "grocery")
@@ -48,13 +51,22 @@ class Affine(NamedTuple):
 
 
 def class_vectors(network: Path) -> Floats:
-    """Return the weights of the network's classifier, a row a class: its last layer's."""
+    """Return the weights of a network's classifier, a row a class, of length 1: its last layer's."""
     graph = onnx.load(network).graph
     last = next(node for node in reversed(graph.node) if node.op_type == "Gemm")
     (weight,) = (onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == last.input[1])
     by_row = any(attribute.name == "transB" and attribute.i for attribute in last.attribute)
     vectors: Floats = weight if by_row else weight.T
-    return vectors
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def features_of(networks: Sequence[Path]) -> onnx.ModelProto:
+    """Return one model with the last features of each network, its weights stored as int8."""
+    models = {}
+    for network in networks:
+        (tap,) = choose_taps(network, 1, size=PREPROCESS["size"])
+        models[network.stem] = quantize_weights(add_features(network, [tap.name], PREPROCESS, pooling=["gap"]))
+    return join_features(models) if len(models) > 1 else models[networks[0].stem]
 
 
 def typical_rows(images: Floats, vectors: Floats) -> Floats:
@@ -76,14 +88,13 @@ def projection(rows: Floats, components: int) -> Affine:
 def main(argv: list[str] | None = None) -> None:
     """Read the command line and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("network", type=Path, help="EfficientNet-Lite0, of examples/pretrained_backbone.py")
+    parser.add_argument("networks", type=Path, nargs="+", help="of examples/pretrained_backbone.py, by different names")
     parser.add_argument("--data", required=True, type=Path, help="folder that holds the sets")
     parser.add_argument("--sets", nargs="+", default=SETS, help="which to fit on, to leave out what is measured on")
     parser.add_argument("--out", required=True, type=Path, help="the encoder to write")
     args = parser.parse_args(argv)
 
-    (tap,) = choose_taps(args.network, 1, size=PREPROCESS["size"])
-    network = quantize_weights(add_features(args.network, [tap.name], PREPROCESS, pooling=["gap"]))
+    network = features_of(args.networks)
     features = []
     for name in args.sets:
         files = sorted((args.data / name).rglob("*.jpg"))
@@ -93,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"--data: {failed[0] if failed else f'no JPEG files in {args.data / name}'}")
         print(f"{name}: {len(found):,} of {len(files):,} images", flush=True)
         features.append(found)
-    rows = typical_rows(np.concatenate(features), class_vectors(args.network))
+    rows = typical_rows(np.concatenate(features), np.concatenate([*map(class_vectors, args.networks)], axis=1))
     embedding = projection(rows, COMPONENTS)
     head = heads.pca_itq(rows @ embedding.weight + embedding.bias, LEVELS)
     encoder = add_head(
@@ -101,8 +112,8 @@ def main(argv: list[str] | None = None) -> None:
         head,
         LEVELS,
         embedding=embedding,
-        name="efficientnet-lite0",
-        training=f"network: ImageNet (ILSVRC 2012), by its makers; head: {', '.join(args.sets)}, without labels",
+        name=" + ".join(network.stem for network in args.networks),
+        training=f"networks: ImageNet (ILSVRC 2012), by its makers; head: {', '.join(args.sets)}, without labels",
     )
     save(quantize_weights(encoder), args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB, {pyhash.Encoder(args.out)!r}")
