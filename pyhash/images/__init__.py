@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .budget import MAX_PIXELS, PixelBudget
-from .decode import Source, decoder_identity, load, name_of, opened
+from .decode import Source, load, name_of, opened
 from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape
 from .folder import SUFFIXES, FoundImage, Walk, walk
 from .geometry import CROPS, Crop, check_fill, check_fraction, inner
+from .identity import decoder_identity
 from .looks import Look, look_codes, look_of, turned
 
 __all__ = [

@@ -7,9 +7,6 @@ numbers are taken as sRGB.
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 import io
 import os
 import stat
@@ -26,7 +23,7 @@ from ..errors import ImageError
 from ..support import require
 from .budget import MAX_PIXELS, PixelBudget
 from .colour import in_srgb
-from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape, check_how
+from .decoded import THUMBNAIL_SIDE, Decoded, Resize, as_shape, check_how
 from .depth import grey_of, is_deep
 from .formats import File
 from .geometry import Crop, check_fraction, inner
@@ -36,20 +33,9 @@ from .refused import Refused
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageError", "Source", "decoder_identity", "load", "name_of", "opened"]
+__all__ = ["ImageError", "Source", "load", "name_of", "opened"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
-
-# A 21x13 JPEG whose pixels show how this machine decodes: chroma at half resolution and odd sides, where
-# decoders differ.
-_PROBE = base64.b64decode(
-    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxO"
-    "UlNSMj5aYVpQYEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09P"
-    "T09PT09PT0//wAARCAANABUDASIAAhEBAxEB/8QAGAAAAwEBAAAAAAAAAAAAAAAAAAUHAwb/xAAjEAABAwQCAQUAAAAAAAAAAAAB"
-    "AAIDBAURITFREzJhobHR/8QAFQEBAQAAAAAAAAAAAAAAAAAAAgT/xAAlEQABAgUCBwEAAAAAAAAAAAABAgMABAURITGBIlGRobHR"
-    "4fD/2gAMAwEAAhEDEQA/ANqa4FhG85TOK4tDSPJ6T89Kfx1smgMjvfKaw1UzWlxdk417JLpjfEhAwO2Njr+ECQpQxeO4be4KNgE0"
-    "uC7jRP0hTu8Vsxnja45aGZA62fwIV8tTEpaAGN/h89NIU2txl5TaALDnf3H/2Q=="
-)
 
 _silence = threading.Lock()
 
@@ -160,7 +146,7 @@ def opened(
     if at_least is not None:
         height, width = as_shape(at_least)
         enough = max(height, THUMBNAIL_SIDE), max(width, THUMBNAIL_SIDE)
-    name = _name(source)
+    name = name_of(source)
     if budget is None:
         budget = PixelBudget(max_pixels)
 
@@ -188,35 +174,7 @@ def opened(
         yield Decoded(image)
 
 
-@functools.cache
-def decoder_identity() -> str:
-    """Return 16 hex digits that stand for what this machine's JPEG decoder and resizing make of an image.
-
-    It is computed from the pixels of a small image, so it stays the same over versions of the libraries
-    that decode and resize alike.
-    """
-    digest = hashlib.sha256()
-    for resize in RESIZES:
-        digest.update(load(_PROBE, size=(7, 9), resize=resize).tobytes())
-    digest.update(load(_PROBE, size=(3, 5), fast_jpeg=True).tobytes())
-    return digest.hexdigest()[:16]
-
-
 def name_of(source: Any) -> str:
-    """Return what to call an image in an error; TypeError where it is none."""
-    image_module: Any = require("PIL.Image", "encoder")
-    if isinstance(source, np.ndarray):
-        return "<array>"
-    if isinstance(source, image_module.Image):
-        return "<image>"
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return "<bytes>"
-    if isinstance(source, (str, os.PathLike)):
-        return str(os.fspath(source))
-    raise TypeError(f"an image must be a path, bytes, a PIL image or a uint8 array, got {type(source).__name__}")
-
-
-def _name(source: Any) -> str:
     """Return what to call an image in an error; TypeError where it is none."""
     image_module: Any = require("PIL.Image", "encoder")
     if isinstance(source, np.ndarray):

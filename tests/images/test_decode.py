@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from pyhash import images
 from pyhash.errors import ImageError
-from pyhash.images import decode, decoder_identity, load
+from pyhash.images import decode, load
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "PPM", "WEBP", "JPEG2000"])
@@ -54,18 +54,6 @@ def test_jpeg_is_decoded_as_pillow_does(mode, options):
 def test_jpeg_stored_as_rgb():
     data = encoded(Image.fromarray(photo()), "JPEG", keep_rgb=True, quality=100)
     assert np.abs(load(data).astype(int) - photo()).max() < 6
-
-
-def test_decoder_identity_sees_another_resize(monkeypatch):
-    decoder_identity.cache_clear()
-    identity = decoder_identity()
-    decoder_identity.cache_clear()
-    resize = Image.Image.resize
-    monkeypatch.setattr(
-        Image.Image, "resize", lambda self, size, _, box=None: resize(self, size, Image.Resampling.NEAREST, box)
-    )
-    assert decoder_identity() != identity
-    decoder_identity.cache_clear()
 
 
 def test_a_path_bytes_an_image_and_an_array_give_the_same(tmp_path):
