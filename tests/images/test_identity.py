@@ -51,7 +51,7 @@ def test_what_this_package_does_to_pixels_counts(anew: Callable[[], str], monkey
 def other_pixels(load: Any) -> Any:
     def changed(self: Any) -> Any:
         result = load(self)
-        self.im.putpixel((2, 3), (1, 2, 3))
+        self.im.putpixel((0, 0), (1, 2, 3))
         return result
 
     return changed
