@@ -19,7 +19,7 @@ from ..codes import check_int, check_rows
 from ..index import Index
 from ..support import machine
 from .neighbours import Neighbours, check_places, neighbours
-from .vectors import Directions, Embeddings, Quantized, as_floats, as_quantized, lengths
+from .vectors import Directions, Embeddings, Quantized, as_floats, as_quantized, lengths, taken
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -40,7 +40,7 @@ class _Known:
         self._rows = rows
 
     def take(self, places: Ids | slice) -> Floats:
-        return self._rows[places]
+        return taken(self._rows, places)
 
 
 def average(
@@ -211,14 +211,14 @@ def _mixed(own: _Rows, pool: _Rows, near: Neighbours, threads: int) -> Floats:
     width = own.take(slice(0, 0)).shape[1]
     mixed = np.empty((n, width), dtype=np.float32)
     weights = np.where(near.ids < 0, np.float32(0), near.weights)
+    ids = np.maximum(near.ids, 0)
 
     def mix(first: int) -> None:
         part = slice(first, min(first + _BLOCK_ROWS, n))
         sums = own.take(part).copy()
         for j in range(k):
-            counts = np.flatnonzero(weights[part, j])
-            if len(counts):
-                sums[counts] += pool.take(near.ids[part, j][counts]) * weights[part, j][counts, None]
+            if weights[part, j].any():
+                sums += pool.take(ids[part, j]) * weights[part, j, None]
         of_rows = lengths(sums)[:, None]
         mixed[part] = sums / np.where(of_rows == 0, 1, of_rows)
 

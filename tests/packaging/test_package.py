@@ -35,6 +35,15 @@ def test_importing_pyhash_imports_no_optional_package_and_starts_no_thread():
     assert out.strip().endswith(" 1")
 
 
+def test_what_works_on_arrays_loads_neither_files_nor_networks():
+    out = run(
+        "import sys, pyhash; pyhash.Index, pyhash.neighbourhoods, pyhash.rescore, pyhash.ranking.k_reciprocal\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} | {m for m in sys.modules if m.startswith('pyhash.')}))"
+    )
+    for name in ("sqlite3", "onnxruntime", "PIL", "pyhash.images", "pyhash.networks", "pyhash.gallery"):
+        assert f"'{name}'" not in out
+
+
 def test_importing_pyhash_alone_does_not_even_import_its_own_modules():
     assert run("import sys, pyhash; print([m for m in sys.modules if m.startswith('pyhash.')])").strip() == "[]"
 
