@@ -9,9 +9,11 @@ from .encoder import _rebuild as _rebuild  # by this name pickles find it
 from .features import Extracted, extract
 from .gate import Quantized, assess
 from .records import Encoded, Fingerprints
+from .saying import LOOKED_AT, silence, warn_of_silence
 from .trial import Trial, evaluate_folder
 
 __all__ = [
+    "LOOKED_AT",
     "PRESETS",
     "Built",
     "Encoded",
@@ -25,6 +27,8 @@ __all__ = [
     "evaluate_folder",
     "extract",
     "is_hub",
+    "silence",
+    "warn_of_silence",
 ]
 
 

@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import heads
-from ..codes import Levels, LevelsLike, as_levels
+from ..codes import Levels, LevelsLike, as_levels, pack
 from ..errors import GraphError, ImageError, LabelError
 from ..labels import Labelled, read_labels
 from ..networks import Layout, add_features, add_head, check_target, feature_blocks, fixed_batch, int8, save, serialized
 from .encoder import Encoder
 from .features import Progress, extract, pixels_of
 from .gate import Quantized, assess
+from .saying import LOOKED_AT, warn_of_silence
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -249,7 +250,12 @@ def build(
     features = _features(request, network, labelled)
     features, report = _quantized(request, features)
     grouped = tuple(level for level in request.levels if level not in features.labels) if features.labels else ()
-    expected = features.rows[:_N_COMPARED].copy()
+    expected = features.rows[:LOOKED_AT].copy()
+    if not np.ptp(expected, axis=0).any():
+        raise GraphError(
+            f"the network gives the same for all {len(expected):,} images: check how images are prepared (preprocess) "
+            "and which layers are read (taps)"
+        )
     request.tell("head", 0, 1)
     projection, fitted = _fit(request, features.blocks, features.rows, features.labels)
     encoder = add_head(
@@ -265,7 +271,9 @@ def build(
     )
     if quantize == "weights":
         encoder = int8.quantize_weights(encoder)
-    _compare(encoder, features.files[:_N_COMPARED], projection(expected) @ fitted.weight + fitted.bias)
+    logits = projection(expected) @ fitted.weight + fitted.bias
+    _compare(encoder, features.files[:_N_COMPARED], logits[:_N_COMPARED])
+    warn_of_silence(pack(logits), request.levels.bits, os.fspath(out), fitted=True)
     save(encoder, out, overwrite=overwrite)
     request.tell("head", 1, 1)
     return Built(

@@ -41,6 +41,7 @@ from ..support import require
 from .adapting import fit_head
 from .pipeline import Compute, OnError, Pipeline, Row, finite, gathered, usable_threads
 from .records import Encoded, Fingerprints
+from .saying import LOOKED_AT, warn_of_silence
 
 __all__ = ["PRESETS", "Encoder", "EncoderError"]
 
@@ -135,6 +136,7 @@ class Encoder:
         self._source = source.data
         self._providers = providers
         self._parts: dict[str, Model] = {}
+        self._warned = False
         self._arguments = {
             "model": model if isinstance(model, bytes) else source.again,
             "output": output,
@@ -257,7 +259,10 @@ class Encoder:
         pipeline = self._pipeline(
             lambda pixels, threads: finite(model.run(pixels, threads), lambda parts: finish(parts[0]))
         )
-        return gathered(pipeline, images, on_error, np.empty((0, self.levels.n_bytes), np.uint8))
+        codes: NDArray[np.uint8] = gathered(pipeline, images, on_error, np.empty((0, self.levels.n_bytes), np.uint8))
+        if level is None:
+            self._listen(np.atleast_2d(codes))
+        return codes
 
     def logits(self, images: Source | Iterable[Source], *, on_error: OnError = "raise") -> NDArray[np.float32]:
         """Return what the model gives for each image before it is cut to bits.
@@ -357,7 +362,22 @@ class Encoder:
         def compute(pixels: NDArray[np.uint8], threads: int) -> list[_Outcome | None]:
             return finite(model.run(pixels, threads, outputs), outcomes)
 
-        return _encoded(self._pipeline(compute, size, looks=looks).rows(sources))
+        encoded = _encoded(self._pipeline(compute, size, looks=looks).rows(sources))
+        return encoded if embeddings or level is not None else self._overheard(encoded)
+
+    def _listen(self, codes: NDArray[np.uint8]) -> None:
+        """Warn, once, where codes say little."""
+        self._warned = self._warned or warn_of_silence(codes, self.bits, self.name, fitted=self.metadata != Metadata())
+
+    def _overheard(self, stream: Iterator[Encoded]) -> Iterator[Encoded]:
+        """Listen to the first codes of a stream."""
+        codes: list[NDArray[np.uint8]] = []
+        for encoded in stream:
+            if encoded.code is not None and len(codes) < LOOKED_AT:
+                codes.append(encoded.code)
+            yield encoded
+        if codes:
+            self._listen(np.stack(codes))
 
     def adapt(
         self,

@@ -244,7 +244,19 @@ class Gallery:
         GalleryMismatchError
             When its codes are of another encoder.
         """
-        return update(self._file, self._snapshots, self.folder, self.encoder, progress)
+        changes = update(self._file, self._snapshots, self.folder, self.encoder, progress)
+        if changes.added or changes.changed:
+            self._listen()
+        return changes
+
+    def _listen(self) -> None:
+        """Warn where an encoder's codes say little; one of the caller's own making is not judged."""
+        from ..encoder import LOOKED_AT, Encoder, warn_of_silence
+
+        if isinstance(self.encoder, Encoder):
+            index = self.index
+            codes = index.codes(index.ids[:LOOKED_AT])
+            warn_of_silence(codes, index.bits, self.encoder.name, fitted=bool(self.encoder.metadata.levels))
 
     # Asking it
 

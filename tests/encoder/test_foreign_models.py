@@ -264,3 +264,13 @@ def test_levels_of_ones_own():
         Encoder(plain(), preprocess="raw", levels={"a": 16})
     with pytest.raises(EncoderError, match="multiple of 8"):
         Encoder(plain(), preprocess="raw", levels={"a": 12, "b": 12})
+
+
+@pytest.mark.parametrize("with_cls", [True, False])
+def test_an_adapted_encoder_reads_the_same_token(with_cls):
+    subject = Encoder(plain(outputs=("last_hidden_state",), with_cls=with_cls), preprocess="tf")
+    images = pictures(12)
+    adapted = subject.adapt(images, levels=8)
+    np.testing.assert_allclose(
+        adapted.embed(images, normalize=False), subject.embed(images, normalize=False), atol=1e-5
+    )
