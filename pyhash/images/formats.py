@@ -93,6 +93,9 @@ class File:
         """Return the image, its pixels not yet decoded."""
         self._stream.seek(0)
         image: Image.Image = self._class(self._stream)
+        if self._class.__name__ == "PpmImageFile" and image.mode == "RGB":
+            # Pillow would scale 16 bits by what could be the largest value, not by what is.
+            image.tile = [_as_16_bits(tile) for tile in image.tile]  # type: ignore[attr-defined]
         return image
 
     def decode(self, image: Image.Image) -> None:
@@ -159,6 +162,13 @@ def _check_png(stream: IO[bytes]) -> None:
         if len(checksum) == 4 and zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(checksum):
             raise Refused("damaged: the checksum of its pixels is wrong")
     stream.seek(0)
+
+
+def _as_16_bits(tile: Any) -> Any:
+    """Return how the pixels of a PPM are to be read, two bytes each where their largest value needs that."""
+    if tile.codec_name != "ppm" or tile.args[1] <= 255:
+        return tile
+    return tile._replace(codec_name="raw", args=("RGB;16B", 0, 1))
 
 
 def _with_end(stream: IO[bytes]) -> IO[bytes]:

@@ -94,6 +94,17 @@ def test_colours_of_each_depth_in_a_16_bit_png(depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("most", [None, 65535])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pnm_of_each_depth_whatever_the_largest_could_be(depth: int, most: int | None, channels: int) -> None:
+    values = deep(depth, channels)
+    most = most or (1 << depth) - 1
+    pixels = values.astype(np.uint8 if most == 255 else ">u2").tobytes()
+    result = load(f"P{5 if channels == 1 else 6} 31 24 {most}\n".encode() + pixels)
+    assert np.abs(result.astype(int) - (values >> (depth - 8))).max() <= 1
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("deflate", [False, True])
 def test_colours_of_each_depth_in_a_16_bit_tiff(depth: int, order: str, deflate: bool) -> None:
