@@ -164,13 +164,22 @@ def neighbourhoods(
     rows = embeddings if isinstance(embeddings, Quantized) else as_floats(embeddings, "embeddings")
     quantized = as_quantized(rows, "embeddings")
     own = np.arange(len(quantized.vectors))
-    near = None if codes is None else _nearest_by_code(codes, len(own), check_int(candidates, "candidates", 1), threads)
-    found = neighbours(quantized, quantized, k, candidates=near, power=power, without=own, threads=threads)
+    if codes is None:
+        found = neighbours(quantized, quantized, k, power=power, without=own, threads=threads)
+    else:
+        index, candidates = _by_place(codes, len(own)), check_int(candidates, "candidates", 1)
+        parts = []
+        for first in range(0, max(1, len(own)), _QUERIES):  # one at least, so that k and power are always checked
+            some = own[first : first + _QUERIES]
+            near = index.search(index.codes(some), candidates + 1, threads=threads).ids
+            of_some = Quantized(quantized.vectors[some], quantized.norms[some])
+            parts.append(neighbours(of_some, quantized, k, candidates=near, power=power, without=some, threads=threads))
+        found = Neighbours(*map(np.concatenate, zip(*parts, strict=True)))
     return average(rows, found, rounds=rounds, threads=threads)
 
 
-def _nearest_by_code(codes: NDArray[np.uint8] | Index, n: int, candidates: int, threads: int | None) -> Ids:
-    """Return the places of the nearest by code of each row, its own most often among them."""
+def _by_place(codes: NDArray[np.uint8] | Index, n: int) -> Index:
+    """Return an index of codes whose ids are places in the embeddings."""
     if isinstance(codes, Index):
         index = codes
     else:
@@ -179,11 +188,7 @@ def _nearest_by_code(codes: NDArray[np.uint8] | Index, n: int, candidates: int, 
         index.add(rows)
     if len(index) != n or not np.array_equal(index.ids, np.arange(n)):
         raise ValueError(f"codes must be one for each of the {n} embeddings, with ids from 0 on, got {len(index)}")
-    found = [
-        index.search(index.codes(np.arange(first, min(first + _QUERIES, n))), candidates + 1, threads=threads).ids
-        for first in range(0, n, _QUERIES)
-    ]
-    return np.concatenate(found) if found else np.empty((0, candidates + 1), dtype=np.int64)
+    return index
 
 
 def _after(pool: Directions, of_pool: Neighbours | None, places: Ids, rounds: int, threads: int) -> Floats:

@@ -10,7 +10,8 @@ from .. import backend
 Int8s = NDArray[np.int8]
 Ids = NDArray[np.int64]
 
-_BLOCK_PRODUCTS = 1 << 37  # numbers multiplied in one call of a kernel: a second or less, for Ctrl-C waits for its end
+_BLOCK_PRODUCTS = 1 << 36  # multiplied in one call of a kernel, half a second of two cores: Ctrl-C waits for its end
+_BLOCK_QUERIES = 256  # so many at least: rows are laid out anew for each call
 _BLOCK_CELLS = 1 << 28  # numbers of listed rows that one call reads
 
 
@@ -20,7 +21,7 @@ def nearest(queries: Int8s, rows: Int8s, k: int, without: Ids | None, threads: i
     similarities = np.full((len(queries), k), -np.inf)
     places = np.full((len(queries), k), -1, dtype=np.int64)
     squares = kernel.squares(rows, threads)
-    step = max(1, _BLOCK_PRODUCTS // max(1, rows.size))
+    step = max(_BLOCK_QUERIES, _BLOCK_PRODUCTS // max(1, rows.size))
     for first in range(0, len(queries), step):
         part = slice(first, first + step)
         left_out = None if without is None else without[part]

@@ -7,6 +7,7 @@ import pytest
 import slow_ranking
 from hypothesis import given
 from hypothesis import strategies as st
+from tuning import tune
 
 import pyhash
 from pyhash.ranking import Neighbours, average, neighbourhoods, neighbours, quantize
@@ -97,6 +98,15 @@ def test_neighbours_are_found_by_code():
     for given_codes in (codes, index):
         np.testing.assert_array_equal(neighbourhoods(rows, codes=given_codes, candidates=20), expected)
     np.testing.assert_array_equal(neighbourhoods(rows, codes=codes, candidates=300), neighbourhoods(rows))
+
+
+def test_blocks_do_not_change_what_is_found(monkeypatch):
+    rows = np.random.default_rng(3).standard_normal((200, 32)).astype(np.float32)
+    codes = pyhash.pack(rows)
+    whole = neighbourhoods(rows), neighbourhoods(rows, codes=codes)
+    tune(monkeypatch, product_queries=7, product_numbers=1, listed_numbers=1, searched_queries=9, averaged_rows=3)
+    for one, other in zip(whole, (neighbourhoods(rows), neighbourhoods(rows, codes=codes)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_codes_that_do_not_fit_are_refused():

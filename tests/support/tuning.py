@@ -20,6 +20,11 @@ _PLACES = {
     "few_images": "pyhash.gallery.adapt.FEW_IMAGES",
     "commit_images": "pyhash.gallery.update._COMMIT_IMAGES",
     "duplicate_rows": "pyhash.gallery.duplicates._ROWS",
+    "product_queries": "pyhash.ranking.cosines._BLOCK_QUERIES",
+    "product_numbers": "pyhash.ranking.cosines._BLOCK_PRODUCTS",
+    "listed_numbers": "pyhash.ranking.cosines._BLOCK_CELLS",
+    "searched_queries": "pyhash.ranking.averages._QUERIES",
+    "averaged_rows": "pyhash.ranking.averages._BLOCK_ROWS",
     "evaluation_queries": "pyhash.evaluation.evaluating._CHUNK_QUERIES",
     "evaluation_cells": "pyhash.evaluation.evaluating._CHUNK_CELLS",
     "gate_seconds": "pyhash.encoder.gate._SECONDS",  # how long networks are timed
