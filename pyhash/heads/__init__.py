@@ -24,7 +24,7 @@ from .posterior import Posterior
 from .projection import COMPONENTS, Projection, as_they_are, principal_components
 from .supervised import hadamard_ridge, laplacian
 from .targets import target_codes
-from .unsupervised import lsh, pca_itq, sign
+from .unsupervised import lsh, pca_itq, pca_random, sign
 
 __all__ = [
     "COMPONENTS",
@@ -46,6 +46,7 @@ __all__ = [
     "laplacian",
     "lsh",
     "pca_itq",
+    "pca_random",
     "principal_components",
     "recenter",
     "sign",

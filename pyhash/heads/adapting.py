@@ -33,7 +33,7 @@ from . import numerics
 from .fitting import SUPERVISED, UNSUPERVISED, Kind, fit
 from .head import Head, as_features
 from .posterior import Posterior, fit_posterior
-from .unsupervised import lsh, pca_itq
+from .unsupervised import lsh, pca_itq, pca_random
 
 __all__ = ["LEVELS", "CollectionHead", "Made", "adapt"]
 
@@ -323,7 +323,7 @@ def adapt(
         Those of the collection's own embeddings; the first of several levels is made of them unless it has labels.
     head : str, optional
         Kind of head, as `fit` knows them: of the levels that have labels (``"hadamard-ridge"`` or ``"laplacian"``), or
-        of the others (``"pca-itq"`` or ``"lsh"``).
+        of the others (``"pca-itq"``, ``"pca-random"`` or ``"lsh"``).
     general : float array, shape (dim,), optional
         Variances of embeddings of images in general, whose mean is 0: what the encoder was made with. Where there are
         fewer images than twice a level's bits, draws of it fill them up, so that a code has its width however few
@@ -401,9 +401,11 @@ def _labels_of(labels: Labels | None, levels: Levels, n: int) -> dict[str, NDArr
 
 def _kind_of(head: Kind | None, labelled: bool) -> Kind:
     """Return the kind of head of a level."""
-    choices: tuple[Kind, ...] = ("hadamard-ridge", "laplacian") if labelled else ("pca-itq", "lsh")
-    if head not in (None, "hadamard-ridge", "laplacian", "pca-itq", "lsh"):
-        raise ValueError(f"head must be hadamard-ridge, laplacian, pca-itq or lsh, got {head!r}")
+    supervised: tuple[Kind, ...] = ("hadamard-ridge", "laplacian")
+    unsupervised: tuple[Kind, ...] = ("pca-itq", "pca-random", "lsh")
+    if head not in (None, *supervised, *unsupervised):
+        raise ValueError(f"head must be one of {', '.join([*supervised, *unsupervised])}, got {head!r}")
+    choices = supervised if labelled else unsupervised
     return head if head is not None and head in choices else choices[0]
 
 
@@ -418,7 +420,7 @@ def _unsupervised(kind: str, rows: Floats, bits: int, general: NDArray[Any] | No
         rows = np.concatenate([rows, _unit(drawn.astype(np.float32))])
     if kind == "pca-itq":
         return pca_itq(rows, bits, iterations=_ITERATIONS, seed=seed).weight
-    return lsh(rows, bits, seed=seed).weight
+    return (lsh if kind == "lsh" else pca_random)(rows, bits, seed=seed).weight
 
 
 def _unit(rows: Floats) -> Floats:

@@ -10,11 +10,11 @@ from ..codes import LevelsLike
 from ..labels import Labels
 from .head import Head
 from .supervised import hadamard_ridge, laplacian
-from .unsupervised import lsh, pca_itq, sign
+from .unsupervised import lsh, pca_itq, pca_random, sign
 
-Kind = Literal["hadamard-ridge", "laplacian", "pca-itq", "lsh", "sign"]
+Kind = Literal["hadamard-ridge", "laplacian", "pca-itq", "pca-random", "lsh", "sign"]
 SUPERVISED = {"hadamard-ridge": hadamard_ridge, "laplacian": laplacian}
-UNSUPERVISED = {"pca-itq": pca_itq, "lsh": lsh, "sign": sign}
+UNSUPERVISED = {"pca-itq": pca_itq, "pca-random": pca_random, "lsh": lsh, "sign": sign}
 
 
 def fit(
@@ -25,7 +25,7 @@ def fit(
     Parameters
     ----------
     kind : str
-        ``"hadamard-ridge"``, ``"laplacian"``, ``"pca-itq"``, ``"lsh"`` or ``"sign"``.
+        ``"hadamard-ridge"``, ``"laplacian"``, ``"pca-itq"``, ``"pca-random"``, ``"lsh"`` or ``"sign"``.
     features : array, shape (n, dim)
     labels : array or mapping of name to array, each of shape (n,), integers or strings, optional
         The two supervised kinds, the first two, need them; the others take none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,29 @@ def pca_itq(features: NDArray[Any], levels: LevelsLike, *, iterations: int = 50,
         biases.append(-mean @ weights[-1])
         details[level] = {"components": directions.shape[1]}
     return fitted("pca-itq", features, levels, weights, biases, details, supervised=False)
+
+
+def pca_random(features: NDArray[Any], levels: LevelsLike, *, seed: int = 0) -> Head:
+    """Baseline: principal components under a random rotation, cut at their mean.
+
+    What `pca_itq` begins with, without its iterations (Hashing-Baseline, arXiv 2509.14427): the rotation spreads the
+    variance over all bits, and nothing else is fitted.
+
+    Parameters
+    ----------
+    features, levels, seed
+        See the module.
+
+    Returns
+    -------
+    Head
+
+    Raises
+    ------
+    ValueError
+        When features are not finite, or all equal.
+    """
+    return replace(pca_itq(features, levels, iterations=0, seed=seed), kind="pca-random")
 
 
 def lsh(features: NDArray[Any], levels: LevelsLike, *, seed: int = 0) -> Head:

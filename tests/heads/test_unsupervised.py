@@ -57,6 +57,14 @@ def test_itq_lowers_the_quantization_error_and_keeps_a_rotation(clusters: Cluste
         assert errors[-1] < errors[0]
 
 
+def test_a_random_rotation_is_where_quantization_begins(clusters: Clusters) -> None:
+    features, _ = clusters.half(0)
+    head, begun = heads.pca_random(features, 24, seed=3), heads.pca_itq(features, 24, iterations=0, seed=3)
+    assert head.kind == "pca-random"
+    np.testing.assert_array_equal(head.weight, begun.weight)
+    assert retrieval(head, clusters) < retrieval(heads.pca_itq(features, 24, seed=3), clusters)
+
+
 def test_recentred_thresholds_halve_an_unsupervised_gallery(clusters: Clusters) -> None:
     features, _ = clusters.half(1)
     for kind in heads.UNSUPERVISED:
