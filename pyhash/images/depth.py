@@ -38,8 +38,14 @@ def grey_of(image: Image.Image) -> Image.Image:
     tags = getattr(image, "tag_v2", {})
     if getattr(image, "min_is_white", False) or tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE:
         grey = 255 - grey
-    result: Image.Image = require("PIL.Image", "encoder").fromarray(np.ascontiguousarray(grey))
-    result.info = image.info  # the colour profile
+    image_module: Any = require("PIL.Image", "encoder")
+    result: Image.Image = image_module.fromarray(np.ascontiguousarray(grey))
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        opaque = image_module.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+        result = image_module.merge("LA", (result, opaque))
+    if "icc_profile" in image.info:
+        result.info["icc_profile"] = image.info["icc_profile"]
     return result
 
 
@@ -60,6 +66,8 @@ def load_deep(image: Image.Image, reopen: Callable[[], Image.Image]) -> None:
     high = np.asarray(image)
     n_colours = sum(band not in "AX" for band in image.getbands())
     shift = _shift(int(high[..., :n_colours].max()) << 8 | 255)
+    if isinstance(key := image.info.get("transparency"), tuple):
+        image.info["transparency"] = tuple(value >> shift for value in key)
     if shift == 8:
         return
     if any("a" in mode for mode in raw):

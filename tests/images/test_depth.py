@@ -27,14 +27,15 @@ def deep(depth: int, channels: int = 3) -> Any:
     return values
 
 
-def png(values: Any) -> bytes:
+def png(values: Any, *more: tuple[bytes, bytes]) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     height, width, channels = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", width, height, 16, COLOURS[channels], 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
 
 
 def tiff(
@@ -130,6 +131,20 @@ def test_alpha_has_a_depth_of_its_own(depth: int, channels: int) -> None:
         np.testing.assert_array_equal(load(tiff(values, 2, extra=2)), opaque)
     values[3, 4, -1] = 0
     assert load(png(values))[3, 4].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_colour_that_is_transparent_has_the_depth_of_the_others(depth: int, channels: int) -> None:
+    values = deep(depth, channels)
+    values[5, 6] = (1 << depth) - 2
+    key = (b"tRNS", struct.pack(f">{channels}H", *values[5, 6]))
+    result = load(png(values, key))
+    expected = np.broadcast_to(values >> (depth - 8), (24, 31, 3)).copy()
+    like = (expected == expected[5, 6]).all(axis=2) if channels == 3 else (values == values[5, 6]).all(axis=2)
+    assert 1 <= like.sum() < like.size // 2
+    expected[like] = 255
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_colours_that_were_multiplied_by_alpha_are_not_guessed() -> None:
