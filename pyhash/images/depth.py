@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..support import require
+from .chunks import profile_of_chunks
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ def grey_of(image: Image.Image) -> Image.Image:
     if isinstance(key, int):
         opaque = image_module.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
         result = image_module.merge("LA", (result, opaque))
-    if "icc_profile" in image.info:
-        result.info["icc_profile"] = image.info["icc_profile"]
+    profile = image.info.get("icc_profile") or profile_of_chunks(image)
+    if profile:
+        result.info["icc_profile"] = profile
     return result
 
 

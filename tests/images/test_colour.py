@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -120,6 +122,63 @@ def test_a_palette_has_the_colours_of_the_profile() -> None:
     see_through = load(encoded(image, "PNG", icc_profile=rgb_profile(*space), transparency=5))
     assert set(see_through[np.asarray(image) == 5].ravel()) == {255}
     np.testing.assert_array_equal(see_through[np.asarray(image) != 5], result[np.asarray(image) != 5])
+
+
+def with_chunks(image: Image.Image, **numbers: tuple[float, ...]) -> bytes:
+    """A PNG that says its colours in chunks of numbers, in hundred thousandths."""
+    data = encoded(image, "PNG")
+    at = data.index(b"IDAT") - 4
+    chunks = b""
+    for name, values in numbers.items():
+        body = (
+            struct.pack(f">{len(values)}I", *(round(value * 100000) for value in values)) if name != "sRGB" else b"\0"
+        )
+        kind = name.encode()
+        chunks += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return data[:at] + chunks + data[at:]
+
+
+P3 = (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+REC709 = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+
+
+def test_a_png_may_say_its_colours_in_chunks() -> None:
+    image = in_space(scene(), *SPACES["Display P3"])
+    assert difference(load(with_chunks(image, gAMA=(1 / 2.2,), cHRM=P3)), scene()) <= 5
+    light = in_space(scene(), *SPACES["linear"])
+    for chunks in ({"gAMA": (1.0,)}, {"gAMA": (1.0,), "cHRM": REC709}):
+        assert difference(load(with_chunks(light, **chunks)), scene()) <= 4
+    grey = Image.fromarray(np.full((16, 16), 128, np.uint8))
+    deep = Image.fromarray(np.full((16, 16), 0x8080, np.uint16))
+    for half in (grey, deep):
+        assert set(load(with_chunks(half, gAMA=(1.0,))).ravel()) == {188}
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        {"gAMA": (0.45455,)},
+        {"gAMA": (0.45455,), "cHRM": REC709},
+        {"sRGB": (), "gAMA": (1.0,), "cHRM": P3},
+        {"cHRM": P3},
+        {"gAMA": (1.0,), "cHRM": (0.3,) * 8},
+        {"gAMA": (1.0,), "cHRM": (0.0,) * 8},
+        {"gAMA": (0.0,)},
+    ],
+    ids=str,
+)
+def test_chunks_that_say_srgb_or_nothing_of_use(chunks: dict[str, tuple[float, ...]]) -> None:
+    for image in (scene(), scene().convert("L")):
+        if image.mode == "RGB" or "cHRM" not in chunks or "sRGB" in chunks:
+            np.testing.assert_array_equal(load(with_chunks(image, **chunks)), np.asarray(image.convert("RGB")))
+
+
+def test_a_profile_comes_before_chunks() -> None:
+    data = encoded(scene(), "PNG", icc_profile=rgb_profile(*SPACES["Display P3"]))
+    at = data.index(b"IDAT") - 4
+    extra = with_chunks(scene(), gAMA=(1.0,))
+    chunk = extra[extra.index(b"gAMA") - 4 :][:16]
+    np.testing.assert_array_equal(load(data[:at] + chunk + data[at:]), load(data))
 
 
 def test_broken_profiles_and_those_of_other_images_are_ignored() -> None:
