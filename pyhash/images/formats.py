@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import struct
-import zlib
 from typing import IO, TYPE_CHECKING, Any
 
-from . import tiff
+from . import png, tiff
 from .depth import load_deep
 from .jpeg import Jpeg
 from .refused import Refused
@@ -78,7 +76,7 @@ class File:
             self._jpeg = Jpeg(stream.read())
             self._stream = self._jpeg.stream
         elif name == "PngImageFile":
-            _check_png(stream)
+            png.check_checksums(stream)
         elif name == "Jpeg2KImageFile":
             self._stream = _with_end(stream)
         elif name == "TiffImageFile":
@@ -109,6 +107,8 @@ class File:
         if self._jpeg is not None:
             self._jpeg.load(image)
         load_deep(image, self.open)
+        if self._class.__name__ == "PngImageFile":
+            png.check_length(self._stream, image)
 
 
 def _plugin(stream: IO[bytes]) -> Any:
@@ -143,25 +143,6 @@ def _of_brands(head: bytes) -> str:
 
 def _not_read(what: str) -> Refused:
     return Refused(f"{what}, which cannot be read: save it as JPEG, for example")
-
-
-def _check_png(stream: IO[bytes]) -> None:
-    """Raise Refused when the checksum of compressed pixels is wrong; the decoder looks at those of headers alone.
-
-    What is missing at the end is left to it: it knows whether that is needed.
-    """
-    stream.seek(8)
-    while len(head := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        if kind == b"IEND":
-            break
-        if kind != b"IDAT":
-            stream.seek(length + 4, os.SEEK_CUR)
-            continue
-        data, checksum = stream.read(length), stream.read(4)
-        if len(checksum) == 4 and zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(checksum):
-            raise Refused("damaged: the checksum of its pixels is wrong")
-    stream.seek(0)
 
 
 def _as_16_bits(tile: Any) -> Any:

@@ -143,6 +143,39 @@ def test_damaged_png() -> None:
         assert reason_of(bytes(broken)).startswith("damaged: the checksum of its pixels is wrong")
 
 
+PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
+def rows_of(pixels: Any, interlaced: bool) -> list[bytes]:
+    """Return the rows of an image as a PNG has them, those of each pass after the other."""
+    passes = PASSES if interlaced else [(0, 0, 1, 1)]
+    parts = [pixels[y::down, x::across] for x, y, across, down in passes]
+    return [b"\0" + row.tobytes() for part in parts if part.size for row in part]
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("shape", [(243, 331, 3), (3, 2, 3), (1, 5, 3)])
+def test_a_png_whose_data_end_before_its_rows_do(interlaced: bool, dark: bool, shape: tuple[int, ...]) -> None:
+    pixels = np.asarray(scene().resize((shape[1], shape[0]))).copy()
+    if dark:
+        pixels[-1] = 0
+    header = struct.pack(">IIBBBBB", shape[1], shape[0], 8, 2, 0, 0, interlaced)
+    rows = rows_of(pixels, interlaced)
+    whole = png((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b""))
+    np.testing.assert_array_equal(load(whole), pixels)
+    for n in range(0, len(rows), max(1, len(rows) // 7)):
+        part = zlib.compress(b"".join(rows[:n]))
+        with pytest.raises(ImageError):
+            load(png((b"IHDR", header), (b"IDAT", part), (b"IEND", b"")))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "I;16"])
+def test_a_png_that_ends_in_zeros_is_whole(mode: str) -> None:
+    picture = Image.new(mode, (13, 9), 0)
+    assert load(encoded(picture, "PNG")).shape == (9, 13, 3)
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000"])
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
 def test_other_files_cut_short_are_refused(kind: str, share: float) -> None:
