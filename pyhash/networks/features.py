@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..errors import GraphError
 from ..support import require
 from .company import needs_to_be_alone, probes
+from .front import contradiction
 from .metadata import Metadata, TapNote, metadata_of, set_metadata
 from .network import Network, Tap
 from .nodes import FLOAT, UINT8, Emitter, free_names, prune, refill
@@ -99,6 +100,9 @@ def add_features(
     if network.dtype == UINT8:
         given = _for_bytes(network, None if preprocess is None else given)
     wanted = given.fitted(network.size, network.layout)
+    contrary = contradiction(network.model.graph, network.input, wanted)
+    if contrary is not None:
+        warnings.warn(contrary, RuntimeWarning, stacklevel=2)
     chosen = named_taps(network, taps) if taps is not None else chosen_taps(network, n_taps)
     poolings = list(pooling) if pooling is not None else _poolings(chosen)
     if len(poolings) != len(chosen) or any(kind not in POOLINGS for kind in poolings):

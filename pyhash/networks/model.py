@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import EncoderError, GraphError
 from .company import needs_to_be_alone, probes
 from .digest import digest, digest_of_part
+from .front import contradiction
 from .metadata import Metadata
 from .preparation import Preparation
 from .session import INPUT_TYPES, Providers, Session, Sessions, Value, batch_sizes, check_providers
@@ -190,14 +191,19 @@ class Model:
                 return np.asarray(rows, np.float32)
 
             images, graph = probes(*self.preparation.shape), skeleton_of(self._source)
+            if graph is not None and self.asked is not None:
+                self._tell(contradiction(graph, self._input.name, self.preparation))
             batch, copies = (n, n) if fixed else (min(n, len(images)), 1)
             reason = self._checked(lambda: needs_to_be_alone(run, images, batch, graph, copies=copies))
             if reason is not None:
                 self._alone = True
                 self.batch_sizes = self.batch_sizes[-1:]
-                text = f"encoder {self.name!r}: {reason}; images are run one at a time, which takes longer"
-                warnings.warn(text, RuntimeWarning, stacklevel=3)
+                self._tell(f"{reason}; images are run one at a time, which takes longer")
         self._settled = True
+
+    def _tell(self, text: str | None) -> None:
+        if text is not None:
+            warnings.warn(f"encoder {self.name!r}: {text}", RuntimeWarning, stacklevel=4)
 
     def _session(self, threads: int) -> Session:
         return self._checked(lambda: self._sessions.get(threads))
