@@ -143,7 +143,8 @@ void nearest(const Multiplier& multiplier) {
         size_t queries, rows, dim, k;
         unsigned threads;
     } cases[] = {{0, 5, 3, 2, 1},     {3, 0, 3, 2, 1},    {1, 1, 1, 1, 1},     {5, 200, 7, 3, 1},     {7, 129, 64, 200, 2},
-                 {8, 64, 20, 64, 1},  {60, 65, 33, 10, 2}, {30, 700, 2, 40, 3}, {1050, 300, 12, 5, 2}, {100, 2000, 96, 1, 4}};
+                 {8, 64, 20, 64, 1},  {60, 65, 33, 10, 2}, {30, 700, 2, 40, 3}, {1050, 300, 12, 5, 2}, {100, 2000, 96, 1, 4},
+                 {22, 60000, 2, 50000, 2}};
     for (const auto& c : cases) {
         if (quick() && c.queries * c.rows > 100000) continue;
         const Vectors vectors = repeated_vectors(random, c.rows, c.dim), asked = repeated_vectors(random, c.queries, c.dim);

@@ -96,7 +96,7 @@ def evaluate(
         What the images were, for the report.
     embeddings : (queries, database), optional
         Rank by these, too: arrays or mappings as `pyhash.rescore` takes them, one row a code. The ranking is called
-        ``"rescored"``.
+        ``"rescored"``; it has no radius.
     rescore : int or None
         How many of the nearest by the whole code are ordered by embeddings; the others follow by code. None is all.
 
@@ -130,6 +130,8 @@ def evaluate(
     labels = _Labels(query_labels, database_labels, len(queries), len(database))
     by_embedding = None
     if embeddings is not None:
+        if RESCORED in weights:
+            raise ValueError(f"rankings must not name one {RESCORED!r} where embeddings are given: it is theirs")
         n_candidates = len(database) if rescore is None else check_int(rescore, "rescore", 1)
         by_embedding = ByEmbedding(*embeddings, n_candidates, len(queries), labels.order)
     own = _own_rows(exclude_self, queries, database, labels)

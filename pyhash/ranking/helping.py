@@ -14,7 +14,7 @@ from .vectors import Directions, Embeddings, quantize
 
 Floats = NDArray[np.float32]
 
-_MOST_ROWS = 10_000  # of a collection, drawn at random
+_MOST_ROWS = 5_000  # of a collection, drawn at random
 _FEWEST_ROWS = 50  # of which anything can be said
 _OF_A_KIND = 40  # rows, about
 _ROUNDS = 10  # of k-means
@@ -57,7 +57,7 @@ def neighbourhoods_help(
     Parameters
     ----------
     embeddings : array_like of float, (n, dim), or Quantized
-        Taken as of length 1; of more than 10,000 rows so many are drawn.
+        Taken as of length 1; of more than 5,000 rows so many are drawn.
     k, rounds, power
         As of `neighbourhoods`.
     sample : int
@@ -117,7 +117,9 @@ def _kinds(rows: Floats, rng: np.random.Generator) -> NDArray[np.intp]:
     for _ in range(_ROUNDS):
         kinds = (rows @ centres.T).argmax(axis=1)
         sums = np.zeros_like(centres)
-        np.add.at(sums, kinds, rows)
+        order = np.argsort(kinds, kind="stable")
+        present, starts = np.unique(kinds[order], return_index=True)
+        sums[present] = np.add.reduceat(rows[order], starts, axis=0)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         centres = np.where(lengths > 0, sums / np.where(lengths > 0, lengths, 1), centres)
     kinds = (rows @ centres.T).argmax(axis=1)
@@ -126,7 +128,7 @@ def _kinds(rows: Floats, rng: np.random.Generator) -> NDArray[np.intp]:
 
 def _precisions(similarities: Floats, relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the average precision of each ranking."""
-    order = np.argsort(-similarities, axis=1, kind="stable")
+    order = np.argsort(-similarities, axis=1)
     hits = np.take_along_axis(relevant, order, axis=1)
     precision = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
     found: NDArray[np.float64] = (precision * hits).sum(axis=1) / np.maximum(hits.sum(axis=1), 1)

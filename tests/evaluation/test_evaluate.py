@@ -399,5 +399,7 @@ def test_embeddings_that_do_not_fit_are_refused() -> None:
     codes, labels = np.zeros((3, 1), np.uint8), [0, 1, 1]
     with pytest.raises(ValueError, match="embeddings of the database must be one row a code, 3, got 2"):
         evaluate(codes, codes, labels, labels, embeddings=(np.ones((3, 2)), np.ones((2, 2))))
+    with pytest.raises(ValueError, match="rankings must not name one 'rescored'"):
+        evaluate(codes, codes, labels, labels, rankings={"rescored": {"code": 1}}, embeddings=(codes, codes))
     with pytest.raises(ValueError, match="rescore must be at least 1, got 0"):
         evaluate(codes, codes, labels, labels, embeddings=(np.ones((3, 2)), np.ones((3, 2))), rescore=0)

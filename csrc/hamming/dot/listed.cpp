@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "hamming/cpu/bits.h"
 #include "hamming/dot/dot.h"
 #include "hamming/search/plan.h"
 #include "hamming/threads/pool.h"
@@ -11,6 +12,8 @@ namespace pyhash {
 namespace {
 
 constexpr size_t kPlacesPerTask = 4096;
+constexpr size_t kAhead = 8;  // listed rows lie anywhere: so many before one is read, memory is asked for it
+constexpr size_t kCacheLine = 64;
 
 void check(const int64_t* places, size_t n, size_t n_rows) {
     for (size_t i = 0; i < n; ++i)
@@ -34,8 +37,14 @@ void products(const Multiplier& multiplier, const Int8Rows& queries, const Int8R
     check(places, queries.n * n_places, rows.n);
     if (n_places == 0) return;
     for_queries(queries.n, n_places, 1 + queries.dim / 32, threads, [&](size_t q) {
-        for (size_t i = q * n_places; i < (q + 1) * n_places; ++i) {
-            const int8_t* row = places[i] == kNoPlace ? nullptr : rows.row(static_cast<size_t>(places[i]));
+        const size_t end = (q + 1) * n_places;
+        const auto row_of = [&](size_t i) {
+            return places[i] == kNoPlace ? nullptr : rows.row(static_cast<size_t>(places[i]));
+        };
+        for (size_t i = q * n_places; i < end; ++i) {
+            if (const int8_t* soon = i + kAhead < end ? row_of(i + kAhead) : nullptr)
+                for (size_t d = 0; d < rows.dim; d += kCacheLine) prefetch(soon + d);
+            const int8_t* row = row_of(i);
             dots[i] = row == nullptr ? 0 : multiplier.dot(queries.row(q), row, queries.dim);
             row_squares[i] = row == nullptr ? 0 : multiplier.dot(row, row, queries.dim);
         }

@@ -12,6 +12,7 @@ namespace pyhash {
 namespace {
 
 constexpr size_t kQueryTile = 1024;  // laid-out queries that stay in a core's cache while rows pass by
+constexpr size_t kHeld = 1 << 20;    // rows that a task may hold for its queries: large k, fewer queries
 constexpr size_t kFewQueries = 8;    // for which laying out rows does not pay
 constexpr size_t kAtOnce = 24;       // queries whose products with a tile of rows are held
 constexpr double kMargin = 1e-6;     // more than three roundings of a float can change
@@ -139,15 +140,16 @@ void similar(const Multiplier& multiplier, const Int8Rows& queries, const Int8Ro
     const Part part = {multiplier, rows, row_squares};
     const size_t n_blocks = (rows.n + kLanes - 1) / kLanes;
     threads = useful_threads(threads, queries.n * n_blocks * queries.dim / 8);
-    const size_t n_tiles = (queries.n + kQueryTile - 1) / kQueryTile;
+    const size_t query_tile = std::min(kQueryTile, std::max<size_t>(1, kHeld / kept));
+    const size_t n_tiles = (queries.n + query_tile - 1) / query_tile;
     // Where tiles of queries are too few to keep all threads busy to the end, each passes over the rows in parts.
     const size_t wanted = threads == 1 ? 1 : (4 * threads + n_tiles - 1) / n_tiles;
     const size_t n_parts = std::min(wanted, n_blocks);
     std::vector<std::vector<Found>> found(queries.n * n_parts);
     run_tasks(n_tiles * n_parts, threads, [&](size_t task) {
-        const size_t first = task / n_parts * kQueryTile;
+        const size_t first = task / n_parts * query_tile;
         const size_t number = task % n_parts;
-        const Int8Rows some = {queries.row(first), std::min(kQueryTile, queries.n - first), queries.dim};
+        const Int8Rows some = {queries.row(first), std::min(query_tile, queries.n - first), queries.dim};
         std::vector<Best> best;
         best.reserve(some.n);
         for (size_t q = 0; q < some.n; ++q)
@@ -157,7 +159,7 @@ void similar(const Multiplier& multiplier, const Int8Rows& queries, const Int8Ro
         for (size_t q = 0; q < some.n; ++q) found[(first + q) * n_parts + number] = best[q].finish();
     });
     run_tasks(n_tiles, threads, [&](size_t tile) {
-        for (size_t q = tile * kQueryTile; q < std::min(queries.n, (tile + 1) * kQueryTile); ++q) {
+        for (size_t q = tile * query_tile; q < std::min(queries.n, (tile + 1) * query_tile); ++q) {
             std::vector<Found> all;
             for (size_t p = 0; p < n_parts; ++p) {
                 std::vector<Found>& some = found[q * n_parts + p];

@@ -4,9 +4,9 @@
 // holds the same word of several codes, so no kernel ever sums across a register, at any width.
 //
 // Adding a kernel: (1) name its features and target list in target.h, (2) write NAME.cpp with one namespace and one
-// `const Kernel`, everything inside a target region; generic/ has what it includes, (3) declare it below and put it in the list in
-// dispatch.cpp, best first, (4) add NAME to the static list in tests/backend/test_choose.py. The C++ and Python tests then
-// cover it.
+// `const Kernel`, everything inside a target region; generic/ has what it includes, dot/multiplier.cpp the list of its
+// multipliers, (3) declare it below and put it in the list in dispatch.cpp, best first, (4) add NAME to the static list in
+// tests/backend/test_choose.py. The C++ and Python tests then cover it.
 #pragma once
 
 #include <cstddef>
