@@ -20,7 +20,8 @@ from .formats import File
 __all__ = ["decoder_identity"]
 
 DECODING = 2
-"""Raised whenever this package itself makes other pixels of a file than before: depth, colours, orientation, scale."""
+"""Raised whenever this package itself makes other pixels of a file than before (depth, colours, orientation, scale), or
+another look."""
 
 # A 21x13 JPEG whose pixels show how this machine decodes: chroma at half resolution and odd sides, where
 # decoders differ.

@@ -27,8 +27,9 @@ _SIDE = 8
 _UNIT = 4
 """Coefficients are kept in quarters. Of cells up to 255 the largest is 255 * 32 = 8160, and 4 * 8160 < 2**15."""
 _BLOCKS = np.dtype("<i2")
-_PLAIN = 10
-"""Grey levels by which a line may vary, and differ from the outermost one, and still be border."""
+_EVEN, _LIKE = 4, 8
+"""Grey levels of a line's standard deviation, and between its mean and that of the outermost line, up to which it is
+border: lossy compression makes borders uneven where they meet the image."""
 _LEFT = 8
 """A border is not taken off where less than a side / 8 would be left: that is no image in a frame."""
 
@@ -156,13 +157,13 @@ def _inside(grey: NDArray[np.uint8]) -> tuple[slice, slice]:
 
 
 def _within_border(lines: NDArray[np.uint8]) -> slice:
-    """Return the rows between those at either end that are plain and like the outermost one there."""
-    plain = lines.max(axis=1).astype(np.int16) - lines.min(axis=1) <= _PLAIN
+    """Return the rows between those at either end that are even and like the outermost one there."""
     first, last = 0, len(lines)
-    if plain[0] or plain[-1]:
-        means = lines.mean(axis=1)
-        first = _leading(plain & (abs(means - means[0]) <= _PLAIN))
-        last -= _leading((plain & (abs(means - means[-1]) <= _PLAIN))[::-1])
+    if (lines[[0, -1]].std(axis=1) <= _EVEN).any():
+        values = lines.astype(np.float32)
+        even, means = values.std(axis=1) <= _EVEN, values.mean(axis=1)
+        first = _leading(even & (abs(means - means[0]) <= _LIKE))
+        last -= _leading((even & (abs(means - means[-1]) <= _LIKE))[::-1])
     return slice(first, last) if last - first >= len(lines) / _LEFT else slice(0, len(lines))
 
 
