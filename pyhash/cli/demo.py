@@ -15,10 +15,11 @@ from ..errors import GalleryMismatchError
 from ..gallery import Gallery
 from ..support import printable
 from .errors import Exit, UnreadableImages
-from .galleries import print_results, results_as_json, search, summary, update, write_search_sheet
+from .galleries import summary, update
 from .options import json_option, load_encoder
 from .output import print_json, print_skipped
 from .photographs import copy_photographs
+from .searching import print_results, results_as_json, search, write_search_sheet
 
 if TYPE_CHECKING:
     from ..encoder import Encoder

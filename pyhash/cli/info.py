@@ -61,6 +61,7 @@ def info_command(
         facts["encoder"] = {
             "name": encoder.name,
             "fingerprint": encoder.fingerprint,
+            "fingerprints": encoder.fingerprints._asdict() if hasattr(encoder, "fingerprints") else None,
             "bits": encoder.bits,
             "levels": dict(encoder.levels),
         }

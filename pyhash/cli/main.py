@@ -22,9 +22,10 @@ _HOME = {
     "dedupe": "galleries",
     "demo": "demo",
     "eval": "evaluating",
+    "fit": "galleries",
     "index": "galleries",
     "info": "info",
-    "search": "galleries",
+    "search": "searching",
     "taps": "building",
 }
 """The module of each command, imported when it is asked for: a search need not wait for the others."""

@@ -71,6 +71,18 @@ class LevelsType(click.ParamType[Any]):
             self.fail(f"must be like coarse=16,fine=48, or a number of bits, got {value!r}: {error}", param, ctx)
 
 
+class BitsType(click.ParamType[Any]):
+    """Bits of a code of two levels: whole bytes."""
+
+    name = "bits"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bits."""
+        if str(value).isdecimal() and int(value) >= 16 and int(value) % 8 == 0:
+            return int(value)
+        self.fail(f"must be a multiple of 8, at least 16, got {value!r}", param, ctx)
+
+
 class NumbersType(click.ParamType[Any]):
     """Numbers of levels, such as ``coarse=3,fine=1``; whole ones alone where that is said."""
 
@@ -120,6 +132,16 @@ def gallery_option(command: Command) -> Command:
         type=click.Path(dir_okay=False),
         metavar="FILE",
         help="The gallery's file.  [default: FOLDER/.pyhash/gallery.sqlite]",
+    )(command)
+
+
+def bits_option(command: Command) -> Command:
+    """Take ``--bits``."""
+    return click.option(
+        "--bits",
+        type=BitsType(),
+        metavar="N",
+        help="Bits of a code, a quarter of the bytes coarse; remembered.  [default: as the encoder has them]",
     )(command)
 
 

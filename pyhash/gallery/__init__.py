@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from .duplicates import default_radius
+from .adapt import Adapted
 from .encoders import GalleryEncoder
 from .gallery import Gallery
 from .results import GalleryStats, Match, SearchOptions
 from .update import Changes, Failure
 
 __all__ = [
+    "Adapted",
     "Changes",
     "Failure",
     "Gallery",
@@ -16,7 +17,6 @@ __all__ = [
     "GalleryStats",
     "Match",
     "SearchOptions",
-    "default_radius",
 ]
 
 

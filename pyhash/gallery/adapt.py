@@ -7,18 +7,20 @@ is, of its own embedding alone; so it can be found before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..codes import Levels
-from ..heads import CollectionHead, adapt
+from ..errors import GalleryError
+from ..heads import CollectionHead, Kind, adapt
 from ..index import Index
 from ..ranking import Neighbours, Quantized, average, neighbours
 from .collection import Collection, directions, restored, taken, vectors_of
-from .records import NEIGHBOURS, Embeddings, Identity, Lists
+from .records import NEIGHBOURS, Embeddings, Lists
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
 
@@ -46,36 +48,95 @@ class Adapted(NamedTuple):
     """Whether a head was fitted."""
 
 
-class _Overtaken(Exception):
+class _OvertakenError(Exception):
     """Another process changed the file while we computed."""
 
 
-def settle(file: GalleryFile, snapshots: Snapshots, writer: Identity, levels: Mapping[str, int]) -> Adapted | None:
+class Plan(NamedTuple):
+    """How a head is to be fitted."""
+
+    levels: Mapping[str, int]
+    general: NDArray[np.float64] | None = None
+    """Variances of embeddings over images in general, as `pyhash.heads.adapt` takes them."""
+    at_once: bool = False
+    """However few images there are."""
+    allowed: bool = True
+    """Whether one may be fitted."""
+
+
+def settle(file: GalleryFile, snapshots: Snapshots, plan: Plan) -> Adapted | None:
     """Adapt a gallery whose walk is complete; None where there was nothing to do."""
-    while True:
-        now = snapshots.now()
+
+    def change(now: Snapshot) -> _Change | None:
         if now.collection is None:
             return None
-        if _wants_head(now, levels):
-            with file.reading():
-                stored, same = file.vectors.embeddings(), file.revision() == now.revision
-            if not same:
-                continue
-            change: _Change | None = _refit(stored, levels)
-        elif now.head is not None:
-            change = _extend(now, now.head, now.collection)
-        else:
-            return None
-        if change is None:
-            return None
-        try:
-            with file.writing(writer):
+        if _wants_head(now, plan):
+            stored = _embeddings(file, now)
+            if np.ptp(stored.vectors, axis=0).any() or now.head is not None:
+                return _refit(stored, plan)
+        return None if now.head is None else _extend(now, now.head, now.collection)
+
+    return _change(file, snapshots, change)
+
+
+def refit(
+    file: GalleryFile,
+    snapshots: Snapshots,
+    plan: Plan,
+    labels: Callable[[Ids], Labelling] | None,
+    kind: Kind | None,
+    wished: Mapping[str, Any],
+) -> Adapted:
+    """Fit a head, on labels where there are some: `labels` gives those of rows. Fields of `Wishes` are noted.
+
+    Raises
+    ------
+    GalleryError
+        When there are no embeddings, or fewer than two.
+    """
+
+    def change(now: Snapshot) -> _Change:
+        if now.collection is None or len(now.collection) < 2:
+            raise GalleryError(
+                f"the gallery {file.path} has no embedding of every image, and a head is fitted on those: encode its "
+                "images with an encoder that gives them (`pyhash index FOLDER`)"
+            )
+        stored = _embeddings(file, now)
+        return _refit(stored, plan, None if labels is None else labels(stored.ids), kind)
+
+    adapted = _change(file, snapshots, change, wished)
+    assert adapted is not None
+    return adapted
+
+
+def _change(
+    file: GalleryFile,
+    snapshots: Snapshots,
+    change: Callable[[Snapshot], _Change | None],
+    wished: Mapping[str, Any] | None = None,
+) -> Adapted | None:
+    """Compute a change of the newest state without a lock, and write it, unless another was first: then once more."""
+    while True:
+        now = snapshots.now()
+        with contextlib.suppress(_OvertakenError):
+            made = change(now)
+            if made is None:
+                return None
+            with file.writing(None):
                 if file.revision() != now.revision + 1:
-                    raise _Overtaken
-                _write(file, change)
-        except _Overtaken:
-            continue
-        return Adapted(len(change.ids), change.head is not None)
+                    raise _OvertakenError
+                _write(file, made)
+                if wished:
+                    file.wish(file.wishes()._replace(**wished))
+            return Adapted(len(made.ids), made.head is not None)
+
+
+def _embeddings(file: GalleryFile, now: Snapshot) -> Embeddings:
+    """The embeddings of a snapshot's rows."""
+    with file.reading():
+        if file.revision() != now.revision:
+            raise _OvertakenError
+        return file.vectors.embeddings()
 
 
 class _Change(NamedTuple):
@@ -85,13 +146,13 @@ class _Change(NamedTuple):
     lists: Lists
 
 
-def _wants_head(now: Snapshot, levels: Mapping[str, int]) -> bool:
+def _wants_head(now: Snapshot, plan: Plan) -> bool:
     n = len(now.index)
-    if now.head is None:
-        return n >= FEW_IMAGES
-    if now.head.supervised:
+    if not plan.allowed or (now.head is not None and now.head.supervised):
         return False
-    return n >= _GROWTH * now.head.fitted_on or dict(now.head.levels) != dict(levels)
+    if now.head is None:
+        return n >= (2 if plan.at_once else FEW_IMAGES)
+    return n >= _GROWTH * now.head.fitted_on or dict(now.head.levels) != dict(plan.levels)
 
 
 def _write(file: GalleryFile, change: _Change) -> None:
@@ -109,19 +170,31 @@ def _write(file: GalleryFile, change: _Change) -> None:
 # All anew
 
 
-def _refit(stored: Embeddings, levels: Mapping[str, int]) -> _Change:
+class Labelling(NamedTuple):
+    """Labels of some of the rows."""
+
+    known: NDArray[np.bool_]
+    """Which rows have labels."""
+    labels: dict[str, NDArray[Any]] | NDArray[Any]
+    """Of those, by level, or the same for all levels."""
+
+
+def _refit(stored: Embeddings, plan: Plan, labelling: Labelling | None = None, kind: Kind | None = None) -> _Change:
     """Fit a head on all rows; find their neighbours by its codes, average, and code them."""
     rows = restored(stored.vectors, stored.norms)
-    head = adapt(rows, levels)
+    if labelling is None:
+        head = adapt(rows, plan.levels, head=kind, general=plan.general)
+    else:
+        some = rows[labelling.known]
+        head = adapt(some, plan.levels, labels=labelling.labels, head=kind, general=plan.general)
     own = vectors_of(head, stored.vectors, stored.norms)["own"]
     near = _near(own, head.codes(rows), head.levels)
     around = average(own, near)
     first = next(iter(head.levels))
     if len(head.levels) > 1 and head.made_of[first] == "own":
-        head = head.with_neighbourhoods(around, first)
-    return _Change(
-        head, stored.ids, head.codes(rows, around), Lists(stored.ids, named(near.ids, stored.ids), near.weights)
-    )
+        head = head.with_neighbourhoods(around, first, general=plan.general)
+    lists = Lists(stored.ids, named(near.ids, stored.ids), near.weights)
+    return _Change(head, stored.ids, head.codes(rows, around), lists)
 
 
 def _near(own: Quantized, codes: Codes, levels: Levels) -> Neighbours:

@@ -41,26 +41,36 @@ def default_radius(bits: int) -> int:
     return bits // 10
 
 
-def near_codes(index: Index, radius: int) -> list[Group]:
-    """Group the codes of an index: any two that differ in at most `radius` bits are in one group.
+def codes_of(index: Index, ids: NDArray[np.int64], level: str | None) -> NDArray[np.uint8]:
+    """Return the codes of ids, or what they are at a level."""
+    codes = index.codes(ids)
+    return codes if level is None else np.ascontiguousarray(codes[:, index.levels.byte_range(level)])
+
+
+def near_codes(index: Index, radius: int, level: str | None) -> list[Group]:
+    """Group the codes of an index: any two that differ in at most `radius` bits, at a level, are in one group.
 
     Returns the groups of two or more, by their smallest ids.
     """
     ids = index.ids
-    codes = index.codes(ids)
+    codes, whole = codes_of(index, ids, level), index.codes(ids)
 
     def near(first: _Slots) -> _Pairs:
         where = None if len(first) == len(ids) else ids[first]
         # Not `Index.pairs`: codes of alike things can be so alike that all the pairs do not fit in memory at once.
         for start in range(0, len(first), _ROWS):
-            offsets, _, found = index.range_search(codes[first[start : start + _ROWS]], radius, where=where)
+            offsets, _, found = index.range_search(
+                whole[first[start : start + _ROWS]], radius, where=where, level=level
+            )
             rows = np.repeat(np.arange(start, start + len(offsets) - 1), np.diff(offsets))
             yield rows, np.searchsorted(first, np.searchsorted(ids, found))
 
     return [_by_distance(ids[slots], codes[slots]) for slots in _groups(codes, near)]
 
 
-def same_looks(index: Index, groups: list[Group], paths: dict[int, str], progress: Progress | None) -> list[Group]:
+def same_looks(
+    index: Index, groups: list[Group], paths: dict[int, str], level: str | None, progress: Progress | None
+) -> list[Group]:
     """Part groups by what the images look like; `paths` are those of all ids. What cannot be read is in no group.
 
     Two look the same when their pixels correlate: brightness and contrast do not matter, position does.
@@ -77,7 +87,8 @@ def same_looks(index: Index, groups: list[Group], paths: dict[int, str], progres
         if len(ids) > 1:
             pixels = np.stack([looks[number] for number in ids.tolist()])
             parts += [
-                _by_distance(ids[slots], index.codes(ids[slots])) for slots in _groups(pixels, _correlated(pixels))
+                _by_distance(ids[slots], codes_of(index, ids[slots], level))
+                for slots in _groups(pixels, _correlated(pixels))
             ]
     return sorted(parts, key=lambda part: int(part.ids[0]))
 

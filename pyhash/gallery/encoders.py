@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from ..codes import Levels
 from ..errors import EncoderError, GalleryError, ImageError
+from ..heads import LEVELS
 from .records import Identity
 
 if TYPE_CHECKING:
-    from ..codes import Levels
-    from ..encoder import Encoded
+    from ..encoder import Encoded, Fingerprints
 
 
 class GalleryEncoder(Protocol):
@@ -59,10 +61,19 @@ class EmbeddingEncoder(GalleryEncoder, Protocol):
         """Each source with its code and its embedding."""
 
 
+def is_plain(encoder: GalleryEncoder) -> bool:
+    """Whether an encoder is a network that pyhash did not make, of which nothing is known but its outputs."""
+    metadata = getattr(encoder, "metadata", None)
+    return metadata is not None and metadata.schema is None
+
+
 def embeds(encoder: GalleryEncoder) -> TypeGuard[EmbeddingEncoder]:
-    """Whether an encoder gives embeddings besides codes."""
+    """Whether an encoder gives embeddings besides codes.
+
+    A plain network whose levels were given makes codes: its output is no embedding.
+    """
     embed = getattr(encoder, "embed", None)
-    if embed is None:
+    if embed is None or (is_plain(encoder) and encoder.levels != Levels.single(encoder.bits)):
         return False
     try:
         embed([])
@@ -79,6 +90,24 @@ def stream(encoder: GalleryEncoder, sources: list[Any], *, embeddings: bool) -> 
     return encoder.stream(sources, embeddings=True)
 
 
+def stream_all(encoder: GalleryEncoder, sources: list[Any], *, embeddings: bool) -> Iterator[Encoded]:
+    """Encode images, with all that the encoder can tell of them."""
+    if "looks" not in inspect.signature(encoder.stream).parameters:
+        return stream(encoder, sources, embeddings=embeddings)
+    return encoder.stream(sources, embeddings=embeddings, looks=True)  # type: ignore[call-arg]
+
+
+def levels_of(encoder: GalleryEncoder) -> Levels:
+    """The levels of the codes of a gallery of an encoder."""
+    return LEVELS if is_plain(encoder) else encoder.levels
+
+
+def spread_of(encoder: GalleryEncoder) -> NDArray[np.float64] | None:
+    """Variances of embeddings over images in general, where the encoder knows them."""
+    spread: NDArray[np.float64] | None = getattr(encoder, "spread", None)
+    return spread
+
+
 def identity_of(encoder: GalleryEncoder, folder: str) -> Identity:
     """Return what a gallery of a folder notes of its encoder.
 
@@ -91,7 +120,18 @@ def identity_of(encoder: GalleryEncoder, folder: str) -> Identity:
         model, root = Path(os.path.realpath(opened["model"])), Path(os.path.realpath(folder))
         if model.is_relative_to(root):
             opened = {**opened, "model": model.relative_to(root).as_posix()}
-    return Identity(encoder.name, encoder.fingerprint, dict(encoder.levels), opened)
+    parts: Fingerprints | None = getattr(encoder, "fingerprints", None)
+    made_of = getattr(getattr(encoder, "metadata", None), "made_of", {})
+    return Identity(
+        encoder.name,
+        encoder.fingerprint if parts is None else parts.network,
+        dict(encoder.levels),
+        opened,
+        None if parts is None else parts.decoder,
+        "" if parts is None else parts.head,
+        encoder.fingerprint,
+        "labels" in made_of.values(),
+    )
 
 
 def open_remembered(identity: Identity | None, folder: str, file: Path) -> GalleryEncoder:

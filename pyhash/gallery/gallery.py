@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codes import Levels
+from ..codes import Levels, LevelsLike
 from ..errors import GalleryError
+from ..heads import Kind
 from ..index import Index
+from ..labels import Labels
+from .adapt import Adapted, Plan, own_level, refit
 from .asking import (
     Examples,
     Measure,
@@ -26,7 +30,9 @@ from .asking import (
     sources_of,
 )
 from .duplicates import default_radius, near_codes, same_looks
-from .encoders import GalleryEncoder, identity_of, open_remembered
+from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
+from .holder import Encoders, stats_of
+from .labelling import labelling_of, split_levels
 from .results import GalleryStats, Match, OnError, PathLike, SearchOptions
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
@@ -55,6 +61,15 @@ class Gallery:
         Make an empty gallery where there is none.
     rebuild : bool
         Forget all codes at once, those of another encoder too; `update` then encodes every image again.
+    adapt : bool, optional
+        Whether `update` may fit a head on the collection; noted at the next `update`, like what follows. True unless
+        that was said before.
+    embeddings : bool, optional
+        Whether embeddings are kept. Without them no head is fitted, and codes alone put answers in order. True unless
+        that was said before.
+    levels : Levels, mapping or int, optional
+        Of the codes of a fitted head; an int is so many bits, a quarter of the bytes coarse and the rest fine. Those of
+        the encoder unless that was said before.
 
     Raises
     ------
@@ -79,24 +94,27 @@ class Gallery:
         *,
         create: bool = True,
         rebuild: bool = False,
+        adapt: bool | None = None,
+        embeddings: bool | None = None,
+        levels: LevelsLike | None = None,
     ) -> None:
         self.folder = os.fspath(folder)
+        wished = {"adapt": adapt, "embeddings": embeddings, "levels": None if levels is None else split_levels(levels)}
+        self._wished = {name: value for name, value in wished.items() if value is not None}
         path = Path(file) if file is not None else Path(folder) / ".pyhash" / "gallery.sqlite"
         if not (Path(folder).is_dir() or path.exists()):
             raise GalleryError(f"there is no folder {self.folder}; is its name right, and its disk there?")
         if not create and not path.exists():
             raise GalleryError(f"there is no gallery at {path}: `pyhash index {self.folder}` makes one")
-        self._encoder = encoder
         self._file = GalleryFile(path)
+        self._encoders = Encoders(self._file, self.folder, encoder)
         self._snapshots = Snapshots(self._file, self._empty_index)
         try:
             if rebuild:
-                if encoder is None:
-                    encoder = self._encoder = self._remembered()
-                with self._file.writing(identity_of(encoder, self.folder), rebuild=True):
+                with self._file.writing(self._encoders.identity(), rebuild=True):
                     pass
             elif encoder is not None:
-                self._refuse_other(encoder)
+                self._encoders.to_index()
         except BaseException:
             self.close()
             raise
@@ -110,9 +128,13 @@ class Gallery:
         *,
         create: bool = True,
         rebuild: bool = False,
+        adapt: bool | None = None,
+        embeddings: bool | None = None,
+        levels: LevelsLike | None = None,
     ) -> Self:
         """Open the gallery of a folder: the same as ``Gallery(...)``."""
-        return cls(folder, encoder, file, create=create, rebuild=rebuild)
+        wishes = {"adapt": adapt, "embeddings": embeddings, "levels": levels}
+        return cls(folder, encoder, file, create=create, rebuild=rebuild, **wishes)  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Close the file; the gallery cannot be used afterwards."""
@@ -164,7 +186,9 @@ class Gallery:
 
     @property
     def encoder(self) -> GalleryEncoder:
-        """The encoder: the one given, or the one that the gallery was made with, opened when first asked for.
+        """An encoder of the gallery's codes: its network with the head that was fitted on the collection, if one was.
+
+        Every level is made of the image alone. ``gallery.encoder.save("encoder.onnx")`` writes it, to serve elsewhere.
 
         Raises
         ------
@@ -173,18 +197,14 @@ class Gallery:
         GalleryMismatchError
             When it now gives other codes.
         """
-        if self._encoder is None:
-            encoder = self._remembered()
-            self._refuse_other(encoder)
-            self._encoder = encoder
-        return self._encoder
+        return self._encoders.adapted()
 
     @property
     def levels(self) -> Levels:
         """Names and bits of the levels of its codes."""
         with self._file.reading():
             identity = self._file.identity()
-        return self.encoder.levels if identity is None else Levels(identity.levels)
+        return self._encoders.to_search().levels if identity is None else Levels(identity.levels)
 
     @property
     def index(self) -> Index:
@@ -194,10 +214,7 @@ class Gallery:
     def stats(self) -> GalleryStats:
         """What the gallery holds."""
         with self._file.reading():
-            counts = self._file.counts()
-            identity = self._file.identity()
-        described = (None, None, None, None) if identity is None else identity
-        return GalleryStats(os.fspath(self.file), *counts, *described)
+            return stats_of(self._file)
 
     def id_of(self, path: PathLike) -> int | None:
         """The id of an image, or None when the gallery does not have it.
@@ -244,19 +261,73 @@ class Gallery:
         GalleryMismatchError
             When its codes are of another encoder.
         """
-        changes = update(self._file, self._snapshots, self.folder, self.encoder, progress)
+        encoder, proved = self._encoders.to_index()
+        changes = update(self._file, self._snapshots, self.folder, encoder, progress, self._wished, proved=proved)
         if changes.added or changes.changed:
-            self._listen()
+            self._listen(encoder)
         return changes
 
-    def _listen(self) -> None:
-        """Warn where an encoder's codes say little; one of the caller's own making is not judged."""
-        from ..encoder import LOOKED_AT, Encoder, warn_of_silence
+    def _listen(self, encoder: GalleryEncoder) -> None:
+        """Warn where an encoder's own codes say little; one of the caller's own making is not judged."""
+        from ..encoder import LOOKED_AT, warn_of_silence
 
-        if isinstance(self.encoder, Encoder):
-            index = self.index
-            codes = index.codes(index.ids[:LOOKED_AT])
-            warn_of_silence(codes, index.bits, self.encoder.name, fitted=bool(self.encoder.metadata.levels))
+        if not hasattr(encoder, "fingerprints"):
+            return
+        now, metadata = self._snapshots.now(), getattr(encoder, "metadata", None)
+        if now.head is None and metadata is not None:
+            codes = now.index.codes(now.index.ids[:LOOKED_AT])
+            warn_of_silence(codes, now.index.bits, encoder.name, fitted=bool(metadata.levels))
+
+    def fit(
+        self,
+        labels: PathLike | Labels | None = None,
+        *,
+        levels: LevelsLike | None = None,
+        head: Kind | None = None,
+    ) -> Adapted:
+        """Fit the head anew on the embeddings that the gallery keeps, in seconds; no image is opened.
+
+        With labels, codes and similarities tell apart what the labels do; such a head stays as it is, however many
+        images come, until it is fitted again.
+
+        Parameters
+        ----------
+        labels : "folders", path, or arrays, optional
+            What images show: by the folders that they lie in, or by a file, as `pyhash.labels.read_labels` takes them;
+            or as an array, or a mapping of level to array, aligned with ``gallery.index.ids``. Labels that are not
+            those of one level are used for all. Images without labels are coded, too.
+        levels : Levels, mapping or int, optional
+            As for `Gallery`; those that there are unless given.
+        head : str, optional
+            The kind of head, as `pyhash.heads.adapt` takes it.
+
+        Returns
+        -------
+        Adapted
+            How many images have new codes.
+
+        Raises
+        ------
+        GalleryError
+            When the gallery keeps no embeddings, or of fewer than two images.
+        LabelError, ValueError
+            When labels do not fit.
+        """
+        with self._file.reading():
+            identity = self._file.identity()
+        if identity is None:
+            raise GalleryError(
+                f"the gallery {self.file} is empty: fill it with update() (`pyhash index {self.folder}`)"
+            )
+        encoder = self._encoders.to_search()
+        bits = Levels(identity.levels) if levels is None else Levels(split_levels(levels))
+        if levels is None and is_plain(encoder) and bits == encoder.levels:
+            bits = levels_of(encoder)
+        labelling = None
+        if labels is not None:
+            labelling = partial(labelling_of, self._file, self.folder, labels, list(bits))
+        wished = {} if levels is None else {"levels": dict(bits)}
+        return refit(self._file, self._snapshots, Plan(bits, spread_of(encoder)), labelling, head, wished)
 
     # Asking it
 
@@ -392,7 +463,7 @@ class Gallery:
             with self._file.reading():
                 found = [None if digest is None else self._file.vectors.row_of_digest(digest) for digest in digests]
             rows = np.array([-1 if row is None else row for row in found], np.int64)
-        return encode_examples(self.encoder, now, rows, sources, level, on_error)
+        return encode_examples(self._encoders.to_search(), now, rows, sources, level, on_error)
 
     def _numbers(self, images: Iterable[int | PathLike | None]) -> list[int]:
         """The ids of images of the gallery; those that it does not have are passed over."""
@@ -466,19 +537,27 @@ class Gallery:
         what = Measure(None, level, weights)
         return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)
 
+    @property
+    def default_radius(self) -> int:
+        """In how many bits duplicates may differ unless `duplicates` is told: a tenth of those that it compares."""
+        now = self._snapshots.now()
+        level = own_level(now)
+        return default_radius(now.index.bits if level is None else now.index.levels[level])
+
     def duplicates(
         self, radius: int | None = None, *, check: bool = True, progress: Progress | None = None
     ) -> list[list[Match]]:
         """Group the images that are nearly the same.
 
         Two images whose codes differ in at most `radius` bits are in one group, and so are those that a
-        chain of such pairs joins (single linkage). As codes tell what is in an image, a group may also hold
+        chain of such pairs joins (single linkage). What is made of neighbourhoods is not compared: only the level made
+        of the images alone, such as ``fine``. As codes tell what is in an image, a group may also hold
         different images of alike things; the check keeps together only what looks the same.
 
         Parameters
         ----------
         radius : int, optional
-            Bits in which two codes may differ, at least 0; a tenth of a code's bits unless given.
+            Bits in which two codes may differ, at least 0; `default_radius` unless given.
         check : bool
             Also compare the images themselves, at 16 x 16 pixels. That keeps copies that were recompressed,
             resized or made brighter, and drops those that were cropped much or turned, and images that can no
@@ -493,14 +572,14 @@ class Gallery:
             their distance to it (which exceeds the radius where only a chain joins them), then by id.
         """
         now = self._filled()
+        level = own_level(now)
         if radius is None:
-            radius = default_radius(now.index.bits)
-        groups = near_codes(now.index, radius)
+            radius = self.default_radius
+        groups = near_codes(now.index, radius, level)
         if check:
             ids = np.array([number for group in groups for number in group.ids.tolist()], np.int64)
-            groups = same_looks(
-                now.index, groups, dict(zip(ids.tolist(), self._joined(now, ids), strict=True)), progress
-            )
+            paths = dict(zip(ids.tolist(), self._joined(now, ids), strict=True))
+            groups = same_looks(now.index, groups, paths, level, progress)
         return [
             [*map(Match, self._joined(now, group.ids), group.distances.tolist(), group.ids.tolist())]
             for group in groups
@@ -508,17 +587,8 @@ class Gallery:
 
     # Inside
 
-    def _remembered(self) -> GalleryEncoder:
-        with self._file.reading():
-            identity = self._file.identity()
-        return open_remembered(identity, self.folder, self.file)
-
-    def _refuse_other(self, encoder: GalleryEncoder) -> None:
-        with self._file.reading():
-            self._file.refuse_other(identity_of(encoder, self.folder))
-
     def _empty_index(self) -> Index:
-        return Index(bits=64) if self._encoder is None else Index(levels=self._encoder.levels)
+        return Index(levels=self._encoders.levels())
 
     def _filled(self) -> Snapshot:
         """The gallery as it is now; GalleryError where it holds nothing because it was never filled."""

@@ -16,9 +16,23 @@ class Identity(NamedTuple):
 
     name: str
     fingerprint: str
+    """Of the network up to the embedding where the encoder tells its parts apart, else of all of it."""
     levels: dict[str, int]
     opened: dict[str, Any] | None = None
     """How the encoder was opened, where that can be written down."""
+    decoder: str | None = None
+    """Fingerprint of what makes pixels of files; None where the parts are not told apart."""
+    head: str = ""
+    """Fingerprint of the encoder's own head."""
+    whole: str = ""
+    """Fingerprint of all of it."""
+    by_labels: bool = False
+    """Whether its head was fitted with labels, so that its codes know more than its embeddings."""
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it came with pyhash."""
+        return self.opened is not None and self.opened["model"] is None
 
 
 class Wishes(NamedTuple):

@@ -46,6 +46,12 @@ class GalleryStats:
     levels: dict[str, int] | None
     opened: dict[str, Any] | None
     """How the encoder was opened, where that is known: arguments of `pyhash.Encoder`."""
+    embeddings: int = 0
+    """How many images have embeddings, by which answers are put in order once all have."""
+    fitted_on: int | None = None
+    """How many images the head was fitted on; None where the codes are those of the encoder."""
+    made_of: dict[str, str] | None = None
+    """What each level of that head is made of: ``"own"``, ``"neighbourhood"`` or ``"labels"``."""
 
 
 class SearchOptions(TypedDict, total=False):

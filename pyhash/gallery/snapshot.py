@@ -67,7 +67,7 @@ class Snapshot:
     head: CollectionHead | None
     """The head fitted on the collection; None where codes are the encoder's own."""
     collection: Collection | None
-    """Embeddings of all rows; None where any has none."""
+    """Embeddings of all rows; None where any has none, or where codes know more: those of a head fitted with labels."""
 
 
 class Snapshots:
@@ -109,6 +109,8 @@ class Snapshots:
                     head = None if stored is None or stored.matrix is None else CollectionHead.from_bytes(stored.matrix)
                     collection = self._collection(head, len(index))
                     _log.info("loaded the gallery %s: %d codes", self._file.path, len(index))
+                if head is None and identity is not None and identity.by_labels:
+                    collection = None
                 if collection is not None and len(collection) != len(index):
                     collection = None  # some wait for their embeddings: no answer can be ordered by them
             except (ValueError, CorruptHeadError) as error:

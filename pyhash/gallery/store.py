@@ -19,6 +19,7 @@ import numpy as np
 from .. import __version__
 from ..errors import GalleryError, GalleryMismatchError
 from ..support import held, locked, release
+from .kinship import Kinship, kinship
 from .opening import CHECKSUM_BITS, checksum, damaged, explained, explanation, open_file
 from .records import Counts, Difference, Identity, Known, Record, Rows, Wishes
 from .vectors import VectorTables
@@ -72,19 +73,21 @@ class GalleryFile:
             yield
 
     @contextmanager
-    def writing(self, writer: Identity, *, rebuild: bool = False) -> Iterator[None]:
+    def writing(self, writer: Identity | None, *, rebuild: bool = False, proved: bool = False) -> Iterator[None]:
         """Change the file, all or nothing.
 
-        The writer is refused when the codes are of another encoder, unless it is there to `rebuild` the file: then all
-        codes are forgotten first, while images keep their ids.
+        The writer, where an encoder is one, is refused when the codes are of another encoder, unless it is `proved`
+        that it makes the same, or it is there to `rebuild` the file: then all codes are forgotten first, while images
+        keep their ids.
         """
         with self._transaction("BEGIN IMMEDIATE"):
             self._set("revision", self.revision() + 1)
             if rebuild:
                 self._forget_codes()
-            else:
+            elif writer is not None and not proved:
                 self.refuse_other(writer)  # another process may have rebuilt the file meanwhile
-            self._describe(writer)
+            if writer is not None:
+                self._describe(writer)
             self._db.execute("DELETE FROM changes WHERE revision <= ?", (self.revision() - _LOGGED_REVISIONS,))
             yield
 
@@ -115,48 +118,81 @@ class GalleryFile:
         self._db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value))
 
     def _describe(self, writer: Identity) -> None:
-        head = self._setting("head")
-        if head is None:
+        stored = self.identity()
+        if stored is None:
             network = self._db.execute(
-                "INSERT INTO networks (name, fingerprint) VALUES (?, ?)", (writer.name, writer.fingerprint)
+                "INSERT INTO networks (name, fingerprint, decoder) VALUES (?, ?, ?)",
+                (writer.name, writer.fingerprint, writer.decoder),
             ).lastrowid
             levels = json.dumps(writer.levels)
             head = self._db.execute("INSERT INTO heads (network, levels) VALUES (?, ?)", (network, levels)).lastrowid
             self._set("head", head)
         else:
             self._db.execute(
-                "UPDATE networks SET name = ? WHERE id = (SELECT network FROM heads WHERE id = ?)", (writer.name, head)
+                "UPDATE networks SET name = ?, fingerprint = ?, decoder = ? "
+                "WHERE id = (SELECT heads.network FROM heads JOIN settings ON key = 'head' AND value = heads.id)",
+                (writer.name, writer.fingerprint, writer.decoder),
             )
+            if stored.decoder is None and stored.fingerprint == writer.whole:
+                self._db.execute("UPDATE images SET reader = ?", (writer.decoder,))  # it was the same
         self._set("opened", None if writer.opened is None else json.dumps(writer.opened))
+        self._set("encoder_head", writer.head)
+        self._set("by_labels", int(writer.by_labels))
         self._set("version", __version__)
+
+    def kinship(self, encoder: Identity) -> Kinship:
+        """How an encoder is related to the one whose codes these are."""
+        stored, head = self.identity(), self.vectors.head()
+        if stored is None:
+            return Kinship.SAME
+        return kinship(stored, encoder, adapted=head is not None and head.matrix is not None)
 
     def refuse_other(self, encoder: Identity) -> None:
         """Raise GalleryMismatchError when the codes are not this encoder's."""
-        stored = self.identity()
-        if stored is not None and stored.fingerprint != encoder.fingerprint:
+        stored, kin = self.identity(), self.kinship(encoder)
+        if stored is None or kin is Kinship.SAME:
+            return
+        if kin is Kinship.HEAD:
             raise GalleryMismatchError(
-                f"the gallery {self.path} holds codes of the encoder {stored.name!r} with fingerprint "
-                f"{stored.fingerprint}, but this is the encoder {encoder.name!r} with fingerprint "
-                f"{encoder.fingerprint}; their codes cannot be compared. Give the encoder that made the "
-                "gallery (--encoder MODEL, and --exact-jpeg if it was made so), or encode every image again "
+                f"the gallery {self.path} holds codes of another head of the encoder {stored.name!r}; their codes "
+                "cannot be compared. Encode its images again (`pyhash index FOLDER`)"
+            )
+        if kin is Kinship.OTHER and stored.is_built_in and encoder.is_built_in:
+            raise GalleryMismatchError(
+                f"the gallery {self.path} was made with {stored.name!r}, the built-in encoder of an earlier pyhash; "
+                f"today's is {encoder.name!r}, and their codes cannot be compared. Encode its images again "
                 "(`pyhash index FOLDER --rebuild`)"
             )
+        raise GalleryMismatchError(
+            f"the gallery {self.path} holds codes of the encoder {stored.name!r} with fingerprint "
+            f"{stored.fingerprint}, but this is the encoder {encoder.name!r} with fingerprint "
+            f"{encoder.fingerprint}; their codes cannot be compared. Give the encoder that made the "
+            "gallery (--encoder MODEL), or encode every image again (`pyhash index FOLDER --rebuild`)"
+        )
 
     def identity(self) -> Identity | None:
         """Whose codes these are; None before the first image."""
         row = self._db.execute(
-            "SELECT networks.name, networks.fingerprint, heads.levels FROM settings "
+            "SELECT networks.name, networks.fingerprint, networks.decoder, heads.levels FROM settings "
             "JOIN heads ON heads.id = settings.value JOIN networks ON networks.id = heads.network "
             "WHERE settings.key = 'head'"
         ).fetchone()
         if row is None:
             return None
-        name, fingerprint, text = row
+        name, fingerprint, decoder, text = row
         levels = self._json(text, "levels")
         if not levels or not all(type(bits) is int and bits > 0 for bits in levels.values()):
             raise self.damaged(f"levels must be a JSON object of whole numbers, got {text!r:.80}")
         opened = self._setting("opened")
-        return Identity(name, fingerprint, levels, None if opened is None else self._json(opened, "opened"))
+        return Identity(
+            name,
+            fingerprint,
+            levels,
+            None if opened is None else self._json(opened, "opened"),
+            decoder,
+            self._setting("encoder_head") or "",
+            by_labels=bool(self._setting("by_labels")),
+        )
 
     def wishes(self) -> Wishes:
         """What the user wants the gallery to be."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Container
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,12 @@ from ..errors import GalleryError
 from ..heads import CollectionHead
 from ..images import FoundImage, Walk, walk
 from ..ranking import quantize
-from .adapt import Adapted, settle
+from .adapt import Adapted, Plan, settle
 from .asking import digest_of
 from .collection import restored
-from .encoders import GalleryEncoder, embeds, identity_of, stream
-from .records import Embedding, Known, Record
+from .encoders import GalleryEncoder, embeds, identity_of, is_plain, levels_of, spread_of, stream_all
+from .kinship import Kinship
+from .records import Embedding, Identity, Known, Record
 from .snapshot import Snapshots
 from .store import GalleryFile
 
@@ -46,44 +47,92 @@ class Changes:
     unchanged: int
     failed: list[Failure]
     """Everything that cannot be searched, those known to be bad from an earlier run included."""
+    again: dict[str, int] = field(default_factory=dict)
+    """How many of the changed were encoded again though their files are the same, by what is another: the encoder's
+    ``"network"``, the ``"decoder"`` that makes pixels of files, or that their ``"embeddings"`` were not kept."""
     adapted: Adapted | None = None
     """How the gallery adapted to its images; None where there was nothing to do."""
 
 
 def update(
-    file: GalleryFile, snapshots: Snapshots, folder: str, encoder: GalleryEncoder, progress: Progress | None
+    file: GalleryFile,
+    snapshots: Snapshots,
+    folder: str,
+    encoder: GalleryEncoder,
+    progress: Progress | None,
+    wished: Mapping[str, Any],
+    *,
+    proved: bool = False,
 ) -> Changes:
-    """Do what `Gallery.update` promises."""
+    """Do what `Gallery.update` promises; fields of `Wishes` that are `wished` now are noted.
+
+    `proved` says that the encoder makes the codes that there are, though its fingerprint is another.
+    """
     identity = identity_of(encoder, folder)
     found = _look(folder)
     failed = [Failure(error.path, error.reason) for error in found.failed]
-    with file.reading():
-        known, wishes = file.known(), file.wishes()
-    keeps = wishes.embeddings and embeds(encoder)
     present = {image.path for image in found.images}
-    # What lies under a subfolder that could not be listed is out of sight, not gone.
-    gone = [row.id for path, row in known.items() if path not in present and not path.startswith(found.hidden)]
+    with file.reading():
+        wishes, kin, stored = file.wishes()._replace(**wished), file.kinship(identity), file.identity() or identity
+    can = embeds(encoder)
+    if wishes.levels is not None and not (can and wishes.embeddings) and wishes.levels != stored.levels:
+        raise GalleryError(
+            f"the codes cannot have the levels {wishes.levels}: that takes a head fitted on embeddings, which the "
+            f"encoder {encoder.name!r} does not give or which are not kept; leave levels (--bits) out"
+        )
+    renewed = not proved and kin in (Kinship.HEAD, Kinship.RENEWED)
+    with file.writing(identity, rebuild=renewed, proved=proved):
+        known = file.known()
+        # What lies under a subfolder that could not be listed is out of sight, not gone.
+        gone = [row.id for path, row in known.items() if path not in present and not path.startswith(found.hidden)]
+        file.remove(gone)
+        if wished:
+            file.wish(wishes)
+        if not wishes.embeddings:
+            file.vectors.forget_vectors()
+    keeps = wishes.embeddings and can
+    if is_plain(encoder) and not any(row.has_embedding for row in known.values()):
+        # A gallery of codes alone, of a network of the user's own, goes on as it is.
+        keeps = keeps and not any(row.has_code for row in known.values())
     todo, unchanged = [], 0
+    again = dict.fromkeys(("network", "decoder", "embeddings"), 0)
     for image in found.images:
         row = known.get(image.path)
-        if row is None or image[1:] != (row.size, row.mtime_ns) or _lacks(row, keeps):
+        why = _why_again(row, identity, keeps, renewed) if row is not None and same_file(image, row) else "changed"
+        if why is not None:
             todo.append(image)
-        elif row.has_code:
+            if why in again:
+                again[why] += 1
+        elif row is not None and row.has_code:
             unchanged += 1
-        else:
+        elif row is not None:
             failed.append(Failure(join(folder, image.path), str(row.error)))
-    with file.writing(identity):
-        file.remove(gone)
     added, changed = _encode(file, folder, encoder, todo, known.keys(), failed, progress, keeps)
     adapted = None
-    if keeps and wishes.adapt:
-        adapted = settle(file, snapshots, identity, wishes.levels or encoder.levels)
-    return Changes(added, changed, len(gone), unchanged, sorted(failed), adapted)
+    if keeps:
+        levels = wishes.levels or levels_of(encoder)
+        allowed = wishes.adapt and not identity.by_labels
+        adapted = settle(file, snapshots, Plan(levels, spread_of(encoder), wishes.levels is not None, allowed))
+    counts = {why: count for why, count in again.items() if count}
+    return Changes(added, changed, len(gone), unchanged, sorted(failed), counts, adapted)
 
 
-def _lacks(row: Known, keeps_embedding: bool) -> bool:
-    """Whether an image has to be encoded though it has not changed."""
-    return not row.error and not (row.has_code and (row.has_embedding or not keeps_embedding))
+def same_file(image: FoundImage, row: Known) -> bool:
+    """Whether a file is the one that was looked at."""
+    return (image.size, image.mtime_ns) == (row.size, row.mtime_ns)
+
+
+def _why_again(row: Known, encoder: Identity, keeps: bool, renewed: bool) -> str | None:
+    """Why an image has to be encoded again though its file has not changed."""
+    if encoder.decoder is not None and row.reader not in (None, encoder.decoder):
+        return "decoder"
+    if row.error:
+        return None
+    if not row.has_code:
+        return "network" if renewed else "waiting"
+    if encoder.decoder is not None and row.reader is None:
+        return "decoder"
+    return "embeddings" if keeps and not row.has_embedding else None
 
 
 def _coded(file: GalleryFile, records: list[Record]) -> list[Record]:
@@ -140,12 +189,13 @@ def _encode(
     def commit() -> None:
         if pending:
             with file.writing(identity):
-                file.put(_coded(file, pending))
+                file.put(record if keeps else record._replace(embedding=None) for record in _coded(file, pending))
             pending.clear()
 
     try:
         paths = [join(folder, image.path) for image in todo]
-        rows = stream(encoder, paths, embeddings=keeps) if todo else ()
+        # A head that was fitted makes codes of embeddings, also where these are not kept.
+        rows = stream_all(encoder, paths, embeddings=embeds(encoder)) if todo else ()
         for done, (image, encoded) in enumerate(zip(todo, rows, strict=True), 1):
             code = reason = embedding = None
             mtime_ns = image.mtime_ns
@@ -156,11 +206,24 @@ def _encode(
                     mtime_ns = -1  # not the content's fault, and mending it changes no time: look again next time
             else:
                 code = np.asarray(encoded.code, np.uint8).tobytes()
-                if keeps:
+                if encoded.embedding is not None:
                     embedding = stored_embedding(encoded.embedding)
                 counts[image.path in known] += 1
             digest = digest_of(join(folder, image.path)) if embedding is not None else None
-            pending.append(Record(image.path, image.size, mtime_ns, code, reason, embedding, digest))
+            pending.append(
+                Record(
+                    image.path,
+                    image.size,
+                    mtime_ns,
+                    code,
+                    reason,
+                    embedding,
+                    digest,
+                    identity.decoder,
+                    None if encoded.look is None else (encoded.look.blocks.tobytes(), encoded.look.grey.tobytes()),
+                    encoded.thumbnail,
+                )
+            )
             if len(pending) >= _COMMIT_IMAGES or time.monotonic() - committed >= _COMMIT_SECONDS:
                 commit()
                 committed = time.monotonic()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import run
-from galleries import FakeEncoder, picture
+from galleries import EmbeddingEncoder, FakeEncoder, kinds, picture
 
 import pyhash
 from pyhash import encoder
@@ -43,6 +43,8 @@ class TestIndex:
             "changed": 0,
             "removed": 0,
             "unchanged": 0,
+            "again": {},
+            "adapted": None,
         }
 
     def test_bad_pictures_and_exit_codes(self, folder: Path, tmp_path: Path) -> None:
@@ -229,6 +231,62 @@ class TestSearch:
         assert result.stdout.count("odd\\udcff\\n[red]\\x1b[31m.png") == 2
         answer = json.loads(run("search", folder, path, "-k", "1", "--json").stdout)
         assert answer["results"][0]["matches"][0]["path"] == os.fspath(path)
+
+
+@pytest.fixture
+def embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "Encoder", lambda *_, **__: EmbeddingEncoder())
+
+
+@pytest.mark.usefixtures("embedding")
+class TestAdapted:
+    def test_index_search_and_info(self, tmp_path: Path) -> None:
+        folder = kinds(tmp_path / "kinds", 5, 22)
+        assert run("index", folder).stdout == "110 images can be searched (110 added)\ncodes fitted to 110 images\n"
+        query = folder / "kind1" / "004.png"
+        (result,) = json.loads(run("search", folder, query, "-k", "5", "--json").stdout)["results"]
+        assert result["ranked_by"] == "similarity"
+        similarities = [match["similarity"] for match in result["matches"]]
+        assert similarities[0] == pytest.approx(1)
+        assert similarities == sorted(similarities, reverse=True)
+        lines = run("search", folder, query, "-k", "2", "--weights", "coarse=0.5,fine=2").stdout.splitlines()
+        assert lines[1].split() == ["similarity", "distance", "image"]
+        assert lines[2].split() == ["1.000", "0", os.fspath(query)]
+        (plain,) = json.loads(run("search", folder, query, "--no-rescore", "--json").stdout)["results"]
+        assert plain["ranked_by"] == "distance"
+        facts = json.loads(run("info", folder, "--json").stdout)["gallery"]
+        assert facts["fitted_on"] == 110
+        assert facts["made_of"] == {"coarse": "neighbourhood", "fine": "own"}
+        assert "neighbourhood" in run("info", folder).stdout
+
+    def test_together(self, tmp_path: Path) -> None:
+        folder = kinds(tmp_path / "kinds", 5, 22)
+        run("index", folder)
+        a, b, c = (os.fspath(folder / f"kind{number}" / "001.png") for number in range(3))
+        more = ["--together", "--without", c, "--exclude-self", "--html", os.fspath(tmp_path / "s.html"), "--json"]
+        (result,) = json.loads(run("search", folder, a, b, "-k", "9", *more).stdout)["results"]
+        assert (result["query"], result["without"]) == ([a, b], [c])
+        assert {Path(match["path"]).parent.name for match in result["matches"]} <= {"kind0", "kind1"}
+        assert not {a, b} & {match["path"] for match in result["matches"]}
+        assert "Not like" in (tmp_path / "s.html").read_text(encoding="utf-8")
+        gone = run("search", folder, a, "gone.png", "--together", "--without", "lost.png", "--json", code=1)
+        assert json.loads(gone.stdout)["results"][0]["query"] == [a]
+        assert "gone.png" in gone.stderr
+        assert "lost.png" in gone.stderr
+        assert "--without needs --together" in run("search", folder, a, "--without", b, code=2).stderr
+
+    def test_fit_and_options(self, tmp_path: Path) -> None:
+        folder = kinds(tmp_path / "kinds", 5, 22)
+        run("index", folder, "--no-adapt")
+        assert json.loads(run("info", folder, "--json").stdout)["gallery"]["fitted_on"] is None
+        assert run("fit", folder, "--labels", "folders").stdout == "codes fitted to 110 images, 110 images coded\n"
+        answer = json.loads(run("fit", folder, "--bits", "32", "--json").stdout)
+        assert (answer["images"], answer["fitted_on"]) == (110, 110)
+        assert json.loads(run("info", folder, "--json").stdout)["gallery"]["levels"] == {"coarse": 8, "fine": 24}
+        assert "multiple of 8" in run("index", folder, "--bits", "20", code=2).stderr
+        assert "no-such.csv" in run("fit", folder, "--labels", "no-such.csv", code=2).stderr
+        run("index", folder, "--no-embeddings")
+        assert "no embedding of every image" in run("fit", folder, code=3).stderr
 
 
 @pytest.mark.usefixtures("fake")

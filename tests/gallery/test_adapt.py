@@ -16,6 +16,7 @@ from galleries import EmbeddingEncoder, FakeEncoder, kinds, picture
 from tuning import tune
 
 from pyhash import Gallery
+from pyhash.errors import GalleryError, LabelError
 from pyhash.gallery import Match, store
 from pyhash.heads import CollectionHead
 
@@ -243,7 +244,7 @@ def test_an_encoder_without_embeddings_makes_codes_only(folder: Path) -> None:
 
 
 def test_a_gallery_without_embeddings_gets_them_at_the_next_update(folder: Path) -> None:
-    with Gallery(folder, FakeEncoder()) as gallery:
+    with Gallery(folder, FakeEncoder("e" * 16, "embedding")) as gallery:
         gallery.update()
         before = gallery.search(folder / "kind0" / "000.png")
     encoder = EmbeddingEncoder()
@@ -251,7 +252,7 @@ def test_a_gallery_without_embeddings_gets_them_at_the_next_update(folder: Path)
         assert gallery.search(folder / "kind0" / "000.png") == before  # until then by codes
         encoder.seen.clear()
         changes = gallery.update()
-        assert (changes.changed, len(encoder.seen)) == (120, 120)
+        assert (changes.changed, changes.again, len(encoder.seen)) == (120, {"embeddings": 120}, 120)
         assert changes.adapted is not None
         assert gallery.search(folder / "kind0" / "000.png")[0].similarity == pytest.approx(1)
 
@@ -269,3 +270,91 @@ def test_several_examples_are_one_query(folder: Path) -> None:
         with pytest.raises(ValueError, match="without needs together=True"):
             gallery.search([a], without=[c])
         assert [m.path for m in gallery.search([a], 5, together=True)] == [m.path for m in gallery.search(a, 5)]
+
+
+def test_a_head_of_labels_tells_them_apart_and_stays(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.png")):  # two groups that cut through the kinds
+        group = "even" if int(path.stem) % 2 else "odd"
+        (folder / path.parent.name / group).mkdir(exist_ok=True)
+        path.rename(folder / path.parent.name / group / path.name)
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        seen = len(gallery.encoder.seen)
+        adapted = gallery.fit("folders")
+        assert (adapted.images, adapted.refitted) == (120, True)
+        assert len(gallery.encoder.seen) == seen  # no image was opened
+        assert gallery.stats().made_of == {"coarse": "labels", "fine": "labels"}
+        kinds(folder, 6, 90, start=1000)
+        for kind_folder in folder.iterdir():
+            for path in kind_folder.glob("*.png"):
+                path.rename(kind_folder / "odd" / path.name)
+        assert gallery.update().adapted is not None
+        assert gallery.stats().made_of == {"coarse": "labels", "fine": "labels"}  # though there are many more
+        assert gallery.stats().fitted_on == 120
+        first = gallery.search(folder / "kind0" / "odd" / "1001.png", 1, rescore=False)[0]
+        assert first.distance == 0
+        ids = gallery.index.ids
+        names = np.array([Path(path).parent.name for path in gallery])
+        gallery.fit({"coarse": names})
+        assert gallery.stats().made_of == {"coarse": "labels", "fine": "own"}
+        gallery.fit(levels=32)
+        assert gallery.stats().made_of == {"coarse": "neighbourhood", "fine": "own"}
+        assert gallery.levels == {"coarse": 8, "fine": 24}
+        assert gallery.update().adapted is None  # the levels are remembered
+        assert gallery.index.ids.tolist() == ids.tolist()
+        with pytest.raises(ValueError, match="labels"):
+            gallery.fit(["a", "b"])
+
+
+def test_labels_of_a_file_may_be_of_some_images(folder: Path, tmp_path: Path) -> None:
+    lines = [f"kind{number % 2}/{number:03}.png,{'ab'[number % 2]}" for number in range(20)]
+    (tmp_path / "labels.csv").write_text("path,fine\n" + "\n".join(lines))
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        assert gallery.fit(tmp_path / "labels.csv").images == 120
+        assert gallery.stats().fitted_on == 20
+        (tmp_path / "labels.csv").write_text("path,fine\n/elsewhere/a.png,a\n/elsewhere/b.png,b")
+        with pytest.raises(LabelError, match="names none of them"):
+            gallery.fit(tmp_path / "labels.csv")
+
+
+def test_what_the_user_wants_is_remembered(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder(), adapt=False) as gallery:
+        assert gallery.update().adapted is None
+        assert gallery.stats().embeddings == 120
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        assert gallery.update().adapted is None
+    with Gallery(folder, EmbeddingEncoder(), adapt=True, levels=128) as gallery:
+        gallery.update()
+        assert gallery.levels == {"coarse": 32, "fine": 96}
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        assert gallery.update().adapted is None
+    shown = state(folder / ".pyhash" / "gallery.sqlite")["codes"]
+    with Gallery(folder, EmbeddingEncoder(), embeddings=False) as gallery:
+        kinds(folder, 1, 1, start=20)
+        gallery.update()
+        assert gallery.stats().embeddings == 0
+        now = state(gallery.file)
+        assert now["lists"] == {}
+        assert {path: now["codes"][path] for path in shown} == shown
+        found = gallery.search(folder / "kind0" / "020.png", 5)
+        assert {kind(m) for m in found} == {"kind0"}
+        assert [m.similarity for m in found] == [None] * 5
+        with pytest.raises(GalleryError, match="no embedding of every image"):
+            gallery.fit()
+    with (
+        Gallery(kinds(folder.parent / "other", 1, 2), FakeEncoder(), levels=128) as gallery,
+        pytest.raises(GalleryError, match=r"leave levels \(--bits\) out"),
+    ):
+        gallery.update()
+    for bits in (8, 20):
+        with pytest.raises(ValueError, match="levels must be"):
+            Gallery(folder, EmbeddingEncoder(), levels=bits)
+
+
+def test_images_that_are_all_alike_are_left_alone(tmp_path: Path) -> None:
+    for number in range(110):
+        picture(tmp_path / "photos" / f"{number}.png", 5)
+    with Gallery(tmp_path / "photos", EmbeddingEncoder()) as gallery:
+        assert gallery.update().adapted is None
+        assert len(gallery.search(tmp_path / "photos" / "7.png", 5)) == 5

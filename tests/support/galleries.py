@@ -127,6 +127,10 @@ class EmbeddingEncoder(FakeEncoder):
 
     dim = 48
 
+    def __init__(self, fingerprint: str = "e" * 16, name: str = "embedding", delay: float = 0.0) -> None:
+        super().__init__(fingerprint, name, delay)
+        self.metadata = Metadata(schema=1)
+
     def embed(self, images: Any, *, normalize: bool = True, on_error: Any = "raise") -> np.ndarray[Any, Any]:
         assert not normalize or not images
         alone = not isinstance(images, list | tuple)

@@ -1,0 +1,128 @@
+"""The encoder of a gallery: given or remembered, checked, and with the head that was fitted on the collection."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from ..backend import hamming
+from ..codes import Levels
+from ..errors import ImageError
+from ..heads import CollectionHead
+from .encoders import GalleryEncoder, identity_of, open_remembered
+from .kinship import Kinship
+from .records import Identity
+from .results import GalleryStats
+from .store import GalleryFile
+from .update import join
+
+_MOVED_BITS = 0.1  # of a code: more than another decoder moves, and less than another network does
+
+
+class Encoders:
+    """The encoder of one open gallery file."""
+
+    def __init__(self, file: GalleryFile, folder: str, given: GalleryEncoder | None) -> None:
+        self._file = file
+        self._folder = folder
+        self._encoder = given
+        self._fits = False  # whether it was seen that its codes can be compared
+        self._adapted: tuple[int, GalleryEncoder] | None = None  # by the id of the head
+
+    def _opened(self) -> GalleryEncoder:
+        if self._encoder is None:
+            with self._file.reading():
+                identity = self._file.identity()
+            self._encoder = open_remembered(identity, self._folder, self._file.path)
+        return self._encoder
+
+    def identity(self) -> Identity:
+        """What the gallery notes of it."""
+        return identity_of(self._opened(), self._folder)
+
+    def levels(self) -> Levels:
+        """Of an empty gallery's codes."""
+        return Levels.single(64) if self._encoder is None else self._encoder.levels
+
+    def to_search(self) -> GalleryEncoder:
+        """The encoder itself; GalleryMismatchError when its codes cannot be compared with those that there are."""
+        if not self._fits:
+            self._check(index=False)
+            self._fits = True
+        return self._opened()
+
+    def to_index(self) -> tuple[GalleryEncoder, bool]:
+        """The encoder itself, and whether codes had to be compared to see that it is the right one.
+
+        One that takes the place of the one before will do.
+        """
+        return self._opened(), self._check(index=True)
+
+    def adapted(self) -> GalleryEncoder:
+        """The encoder with the head that was fitted on the collection, where one was."""
+        encoder: Any = self.to_search()
+        with self._file.reading():
+            stored = self._file.vectors.head()
+        if stored is None or stored.matrix is None or not hasattr(encoder, "with_head"):
+            return encoder  # type: ignore[no-any-return]
+        if self._adapted is None or self._adapted[0] != stored.id:
+            self._adapted = stored.id, encoder.with_head(CollectionHead.from_bytes(stored.matrix))
+        return self._adapted[1]
+
+    def _check(self, *, index: bool) -> bool:
+        """Refuse an encoder whose codes cannot be compared; return whether it had to be proved that they can."""
+        identity = self.identity()
+        with self._file.reading():
+            kin = self._file.kinship(identity)
+        if kin is Kinship.SAME:
+            return False
+        if self._proved(identity):
+            return True
+        if not index or kin is Kinship.OTHER:
+            with self._file.reading():
+                self._file.refuse_other(identity)
+        return False
+
+    def _proved(self, identity: Identity) -> bool:
+        """Whether an encoder makes the same codes though its fingerprint is another, noted by an earlier pyhash.
+
+        That did not tell network and decoder apart, and a new decoder moves a few bits at most.
+        """
+        with self._file.reading():
+            stored = self._file.identity()
+            if stored is None or stored.decoder is not None or identity.decoder is None:
+                return False
+            if (stored.name, stored.levels) != (identity.name, identity.levels):
+                return False
+            known, n_bytes = self._file.known(), Levels(stored.levels).n_bytes
+            codes = {
+                row: code for rows in self._file.rows(n_bytes) for row, code in zip(rows.ids, rows.codes, strict=True)
+            }
+        for path, row in known.items():
+            image = join(self._folder, path)
+            with contextlib.suppress(ImageError, OSError):
+                status = os.stat(image)
+                if row.has_code and (status.st_size, status.st_mtime_ns) == (row.size, row.mtime_ns):
+                    apart = int(hamming(self._opened().encode(image), codes[row.id]))
+                    return apart <= _MOVED_BITS * 8 * n_bytes
+        return False
+
+
+def stats_of(file: GalleryFile) -> GalleryStats:
+    """What a gallery holds; inside a transaction."""
+    counts, identity, head = file.counts(), file.identity(), file.vectors.head()
+    fitted = None if head is None or head.matrix is None else CollectionHead.from_bytes(head.matrix)
+    return GalleryStats(
+        file=os.fspath(file.path),
+        images=counts.images,
+        failed=counts.failed,
+        waiting=counts.waiting,
+        encoder=None if identity is None else identity.name,
+        fingerprint=None if identity is None else identity.fingerprint,
+        levels=None if identity is None else identity.levels,
+        opened=None if identity is None else identity.opened,
+        embeddings=file.vectors.count(),
+        fitted_on=None if fitted is None else fitted.fitted_on,
+        made_of=None if fitted is None else dict(fitted.made_of),
+    )

@@ -1,0 +1,59 @@
+"""What a head of a gallery is fitted for: its levels, and labels of its images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codes import Levels, LevelsLike, check_int
+from ..errors import LabelError
+from ..labels import Labels, as_labels, read_labels
+from .adapt import Labelling
+from .results import PathLike
+from .store import GalleryFile
+
+_BARE = "label"
+
+
+def split_levels(levels: LevelsLike) -> dict[str, int]:
+    """Return levels; of so many bits a quarter of the bytes coarse and the rest fine."""
+    if isinstance(levels, Mapping):
+        return dict(Levels(levels))
+    bits = check_int(levels, "levels", 16)
+    if bits % 8:
+        raise ValueError(f"levels must be a multiple of 8 bits, got {bits}")
+    coarse = max(1, bits // 32)
+    return {"coarse": 8 * coarse, "fine": bits - 8 * coarse}
+
+
+def labelling_of(
+    file: GalleryFile, folder: str, labels: PathLike | Labels, levels: Sequence[str], ids: NDArray[np.int64]
+) -> Labelling:
+    """Return the labels of rows, as `Gallery.fit` takes them."""
+    if isinstance(labels, (str, os.PathLike)):
+        known, named = _of_source(file, folder, labels, levels, ids)
+    else:
+        known, named = np.ones(len(ids), np.bool_), as_labels("labels", labels, len(ids), _BARE)
+    # What is known of one level only is what images show: it is wanted at every level.
+    single = len(named) == 1 and (next(iter(named)) in (_BARE, levels[-1]))
+    return Labelling(known, next(iter(named.values())) if single else named)
+
+
+def _of_source(
+    file: GalleryFile, folder: str, source: PathLike, levels: Sequence[str], ids: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
+    found = read_labels(folder, source, levels)
+    root = os.path.realpath(folder)
+    inside = [os.path.relpath(os.path.realpath(path), root).replace(os.sep, "/") for path in found.files]
+    with file.reading():
+        rows = file.ids_of(inside)
+    of_row = {row: place for place, row in enumerate(rows) if row is not None}
+    places = np.array([of_row.get(row, -1) for row in ids.tolist()], np.int64)
+    known = places >= 0
+    if not known.any():
+        raise LabelError(f"labels must be of images of the gallery, but {os.fspath(source)} names none of them")
+    return known, {level: np.array(values)[places[known]] for level, values in found.labels.items()}
