@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..support import one_blas_thread
+
 Floats = NDArray[np.float64]
 
 _BLOCK_BYTES = 1 << 25  # of features held in float64 at a time
@@ -46,7 +48,8 @@ def spectrum(features: NDArray[Any], mean: Floats, row_weights: Floats) -> Spect
         for columns in blocks(dim, n):
             block = (features[:, columns] - mean[columns]) * roots
             gram += block @ block.T
-    values, vectors = np.linalg.eigh(gram)
+    with one_blas_thread():
+        values, vectors = np.linalg.eigh(gram)
     values, vectors = values[::-1], vectors[:, ::-1]
     if values[0] <= 1e-26 * n * (mean @ mean):
         raise ValueError("features must differ between images, got equal rows only")
@@ -145,7 +148,8 @@ def lift(features: NDArray[Any], mean: Floats, directions: Floats, bits: int, it
     """
     rng = np.random.default_rng(seed)
     rank = directions.shape[1]
-    matrix = np.linalg.qr(rng.standard_normal((bits, bits)))[0][:rank]
+    with one_blas_thread():
+        matrix = np.linalg.qr(rng.standard_normal((bits, bits)))[0][:rank]
     if not iterations:
         return matrix
     n = len(features)
@@ -153,10 +157,11 @@ def lift(features: NDArray[Any], mean: Floats, directions: Floats, bits: int, it
     projected = np.empty((len(rows), rank), np.float32)
     for part in blocks(len(rows), features.shape[1]):
         projected[part] = (features[rows[part]] - mean) @ directions
-    for _ in range(iterations):
-        signs = np.where(projected @ matrix.astype(np.float32) > 0, np.float32(1), np.float32(-1))
-        left, _, right = np.linalg.svd((projected.T @ signs).astype(np.float64), full_matrices=False)
-        matrix = left @ right
+    with one_blas_thread():
+        for _ in range(iterations):
+            signs = np.where(projected @ matrix.astype(np.float32) > 0, np.float32(1), np.float32(-1))
+            left, _, right = np.linalg.svd((projected.T @ signs).astype(np.float64), full_matrices=False)
+            matrix = left @ right
     return matrix
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..support import require
+from ..support import one_blas_thread, require
 from .head import Head
 from .numerics import blocks as row_blocks
 from .numerics import class_means
@@ -111,7 +111,8 @@ def _leading(
         centred = features[rows, columns] - mean
         covariance += centred.T @ centred
     eigh: Any = require("scipy.linalg", "graph").eigh
-    values, vectors = eigh(covariance / len(features), subset_by_index=[width - k, width - 1], check_finite=False)
+    with one_blas_thread():
+        values, vectors = eigh(covariance / len(features), subset_by_index=[width - k, width - 1], check_finite=False)
     values, vectors = values[::-1], vectors[:, ::-1]
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(k)]
     return np.maximum(values, 0), vectors * np.where(largest < 0, -1.0, 1.0)  # their signs are arbitrary: fix them

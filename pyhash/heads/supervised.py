@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..codes import Levels, LevelsLike, as_levels
 from ..labels import Labels, as_labels
+from ..support import one_blas_thread
 from . import numerics
 from .head import Head, as_features, fitted
 from .numerics import Floats
@@ -161,7 +162,8 @@ def laplacian(
         classes = [_classes(name, named[name])[0] for name in used[level]]
         fit = numerics.regress(features, classes, _row_weights(classes[-1], balance), ridge, spectra)
         root = np.sqrt(fit.damped)[:, None]
-        basis, correlations, _ = np.linalg.svd(fit.cross / np.sqrt(fit.totals) / root, full_matrices=False)
+        with one_blas_thread():
+            basis, correlations, _ = np.linalg.svd(fit.cross / np.sqrt(fit.totals) / root, full_matrices=False)
         rank = min(bits, int((correlations > 1e-6 * correlations[0]).sum()))
         directions = fit.spectrum.vectors @ (basis[:, :rank] / root) * np.sqrt(len(features)) * correlations[:rank]
         if rank == 1:

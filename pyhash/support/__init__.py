@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import files, machine
+from .blas import one_blas_thread
 from .extras import DISTRIBUTION, require
 from .lock import held, hold_through_fork, locked, release
 from .text import many, printable
@@ -15,6 +16,7 @@ __all__ = [
     "locked",
     "machine",
     "many",
+    "one_blas_thread",
     "printable",
     "release",
     "require",
