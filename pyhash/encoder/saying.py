@@ -13,7 +13,8 @@ LOOKED_AT = 1000
 """Codes that are looked at of many: more show no more."""
 
 _ONE_SIDED = 0.9
-_FEW_BITS = 16  # of fewer, all can be 1 by chance
+_BY_CHANCE = 24  # so many bits are not one value by chance
+_FEW_BITS = 16  # of fewer, nine in ten can be
 _COPIES = 5  # so many copies of one image are no folder
 _MANY = 64  # images that no bit should be the same for; frames of one scene share many
 _CONSTANT, _CONSTANT_OF_FITTED = 0.5, 0.8  # share of bits: of those that tell two classes apart half are the same
@@ -32,11 +33,11 @@ def silence(codes: NDArray[np.uint8], bits: int, *, fitted: bool = False) -> str
     """
     codes = codes[:LOOKED_AT]
     n = len(codes)
-    if n == 0 or bits < _FEW_BITS:
+    if n * bits < _BY_CHANCE:
         return None
     ones = np.unpackbits(codes, axis=1, count=bits).mean(axis=0)
     share, same = float(ones.mean()), bool((codes == codes[0]).all())
-    if share in (0.0, 1.0) or not 1 - _ONE_SIDED <= share <= _ONE_SIDED:
+    if share in (0.0, 1.0) or (bits >= _FEW_BITS and not 1 - _ONE_SIDED <= share <= _ONE_SIDED):
         value, cause = (
             (1, "above 0, as that of a softmax, a sigmoid or a ReLU is")
             if share > 0.5
@@ -47,7 +48,7 @@ def silence(codes: NDArray[np.uint8], bits: int, *, fitted: bool = False) -> str
             f"{what} {value}: the output is nearly always {cause}. Read another output (output, --output-name), or "
             "make an encoder of the network (pyhash build, Encoder.adapt)"
         )
-    if same and n >= _COPIES:
+    if same and n >= _COPIES and (n - 1) * bits >= _BY_CHANCE:
         return (
             f"all {n:,} images have one code: unless they are copies, the network does not tell them apart. Check how "
             "images are prepared (preprocess) and which output is read (output)"
