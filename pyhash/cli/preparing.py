@@ -95,6 +95,7 @@ def preparation_options(command: Callable[..., Any]) -> Callable[..., Any]:
         wrapped = option(wrapped)
     return click.option(
         "--preprocess",
-        metavar="NAME",
-        help=f"How the network wants its images: {', '.join(PRESETS)}; the next options change what that says.",
+        metavar="NAME|FILE",
+        help=f"How the network wants its images: {', '.join(PRESETS)}, or a preprocessor_config.json; the next options "
+        "change what that says.",
     )(wrapped)
