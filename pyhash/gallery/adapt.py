@@ -18,7 +18,7 @@ from ..codes import Levels
 from ..errors import GalleryError
 from ..heads import CollectionHead, Kind, adapt
 from ..index import Index
-from ..ranking import Neighbours, Quantized, average, neighbours
+from ..ranking import Neighbours, Quantized, average, neighbourhoods_help, neighbours
 from .collection import Collection, directions, restored, taken, vectors_of
 from .records import NEIGHBOURS, Embeddings, Lists
 from .snapshot import Snapshot, Snapshots
@@ -144,6 +144,8 @@ class _Change(NamedTuple):
     ids: Ids
     codes: Codes
     lists: Lists
+    why_own: str | None = None
+    """Why the head makes no level of neighbourhoods."""
 
 
 def _wants_head(now: Snapshot, plan: Plan) -> bool:
@@ -162,6 +164,7 @@ def _write(file: GalleryFile, change: _Change) -> None:
     if change.head is not None:
         levels = {name: int(bits) for name, bits in change.head.levels.items()}
         number = file.vectors.put_head(levels, change.head.to_bytes(), change.head.fitted_on)
+        file.note_why_own(change.why_own)
     file.vectors.put_codes(number, change.ids, change.codes)
     file.vectors.put_neighbours(change.lists)
     file.note([*{*change.ids.tolist(), *change.lists.ids.tolist()}])
@@ -191,10 +194,20 @@ def _refit(stored: Embeddings, plan: Plan, labelling: Labelling | None = None, k
     near = _near(own, head.codes(rows), head.levels)
     around = average(own, near)
     first = next(iter(head.levels))
+    why_not = None
     if len(head.levels) > 1 and head.made_of[first] == "own":
-        head = head.with_neighbourhoods(around, first, general=plan.general)
+        measured = neighbourhoods_help(own)
+        if measured:
+            head = head.with_neighbourhoods(around, first, general=plan.general)
+        elif np.isnan(measured.own):
+            why_not = "the images are too few to say whether neighbourhoods help"
+        else:
+            why_not = (
+                f"neighbourhoods do not help: images find their kind with a precision of {measured.own:.3f} by "
+                f"themselves, {measured.neighbourhood:.3f} by neighbourhoods"
+            )
     lists = Lists(stored.ids, named(near.ids, stored.ids), near.weights)
-    return _Change(head, stored.ids, head.codes(rows, around), lists)
+    return _Change(head, stored.ids, head.codes(rows, around), lists, why_not)
 
 
 def _near(own: Quantized, codes: Codes, levels: Levels) -> Neighbours:

@@ -125,4 +125,5 @@ def stats_of(file: GalleryFile) -> GalleryStats:
         embeddings=file.vectors.count(),
         fitted_on=None if fitted is None else fitted.fitted_on,
         made_of=None if fitted is None else dict(fitted.made_of),
+        why_own=file.why_own(),
     )

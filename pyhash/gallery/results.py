@@ -52,6 +52,8 @@ class GalleryStats:
     """How many images the head was fitted on; None where the codes are those of the encoder."""
     made_of: dict[str, str] | None = None
     """What each level of that head is made of: ``"own"``, ``"neighbourhood"`` or ``"labels"``."""
+    why_own: str | None = None
+    """Why none is made of neighbourhoods, where that was measured on the collection."""
 
 
 class SearchOptions(TypedDict, total=False):

@@ -203,6 +203,14 @@ class GalleryFile:
         """Note what the user wants the gallery to be."""
         self._set("wishes", json.dumps(wishes._asdict()))
 
+    def why_own(self) -> str | None:
+        """Why no level is made of neighbourhoods; None where one is, or where no head was fitted."""
+        return cast("str | None", self._setting("why_own"))
+
+    def note_why_own(self, why: str | None) -> None:
+        """Note why no level is made of neighbourhoods."""
+        self._set("why_own", why)
+
     def _json(self, text: object, name: str) -> dict[str, Any]:
         with contextlib.suppress(TypeError, ValueError):
             value = json.loads(cast(str, text))

@@ -13,6 +13,8 @@ from galleries import EmbeddingEncoder, FakeEncoder, kinds, picture
 
 import pyhash
 from pyhash import encoder
+from pyhash.gallery import adapt
+from pyhash.ranking import Help
 
 
 @pytest.mark.usefixtures("fake")
@@ -236,6 +238,7 @@ class TestSearch:
 @pytest.fixture
 def embedding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "Encoder", lambda *_, **__: EmbeddingEncoder())
+    monkeypatch.setattr(adapt, "neighbourhoods_help", lambda own: Help(True, 0.5, 0.6, 0.01))
 
 
 @pytest.mark.usefixtures("embedding")

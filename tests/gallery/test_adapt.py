@@ -17,13 +17,20 @@ from tuning import tune
 
 from pyhash import Gallery
 from pyhash.errors import GalleryError, LabelError
-from pyhash.gallery import Match, store
+from pyhash.gallery import Match, adapt, store
 from pyhash.heads import CollectionHead
+from pyhash.ranking import Help
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return kinds(tmp_path / "photos", 6, 20)
+
+
+@pytest.fixture(autouse=True)
+def _neighbourhoods_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kinds here are told apart so well that nothing is left to gain."""
+    monkeypatch.setattr(adapt, "neighbourhoods_help", lambda own: Help(True, 0.5, 0.6, 0.01))
 
 
 def state(file: Path) -> dict[str, Any]:
@@ -358,3 +365,20 @@ def test_images_that_are_all_alike_are_left_alone(tmp_path: Path) -> None:
     with Gallery(tmp_path / "photos", EmbeddingEncoder()) as gallery:
         assert gallery.update().adapted is None
         assert len(gallery.search(tmp_path / "photos" / "7.png", 5)) == 5
+
+
+def test_neighbourhoods_that_do_not_help_are_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for answer, why in (
+        (Help(False, 0.5, 0.4, 0.01), "precision of 0.500 by themselves, 0.400 by neighbourhoods"),
+        (Help(False, np.nan, np.nan, np.nan), "too few to say"),
+    ):
+        monkeypatch.setattr(adapt, "neighbourhoods_help", lambda own, answer=answer: answer)
+        with Gallery(folder, EmbeddingEncoder(), rebuild=True) as gallery:
+            gallery.update()
+            stats = gallery.stats()
+            assert stats.made_of == {"coarse": "own", "fine": "own"}
+            assert why in str(stats.why_own)
+            assert len(state(gallery.file)["lists"]) == 120  # duplicates are looked for among them
+            for level in ("coarse", "fine"):
+                found = gallery.search(folder / "kind1" / "004.png", 9, level=level)
+                assert [m.similarity for m in found] == [m.similarity for m in gallery.search(found[0].path, 9)]
