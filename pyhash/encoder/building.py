@@ -21,8 +21,19 @@ from .. import heads
 from ..codes import Levels, LevelsLike, as_levels, pack
 from ..errors import GraphError, ImageError, LabelError
 from ..labels import Labelled, read_labels
-from ..networks import Layout, add_features, add_head, check_target, feature_blocks, fixed_batch, int8, save, serialized
-from .encoder import Encoder
+from ..networks import (
+    LOGITS,
+    Layout,
+    Model,
+    add_features,
+    add_head,
+    as_source,
+    check_target,
+    feature_blocks,
+    fixed_batch,
+    int8,
+    save,
+)
 from .features import Progress, extract, pixels_of
 from .gate import Quantized, assess
 from .saying import LOOKED_AT, warn_of_silence
@@ -248,6 +259,7 @@ def build(
     )
     _try(request, network)
     features = _features(request, network, labelled)
+    del network  # held by the features; a large one needs not be in memory any longer than they are
     features, report = _quantized(request, features)
     grouped = tuple(level for level in request.levels if level not in features.labels) if features.labels else ()
     expected = features.rows[:LOOKED_AT].copy()
@@ -269,14 +281,7 @@ def build(
         name=name or (Path(backbone).stem if isinstance(backbone, (str, os.PathLike)) else "encoder"),
         training=_training(request, features) if training is None else training,
     )
-    if quantize == "weights":
-        encoder = int8.quantize_weights(encoder)
-    logits = projection(expected) @ fitted.weight + fitted.bias
-    _compare(encoder, features.files[:_N_COMPARED], logits[:_N_COMPARED])
-    warn_of_silence(pack(logits), request.levels.bits, os.fspath(out), fitted=True)
-    save(encoder, out, overwrite=overwrite)
-    request.tell("head", 1, 1)
-    return Built(
+    built = Built(
         path=os.fspath(out),
         levels=request.levels,
         taps={tap: columns.stop - columns.start for tap, columns in features.blocks.items()},
@@ -289,6 +294,16 @@ def build(
         fitted=fitted,
         quantized=report,
     )
+    compared = features.files[:_N_COMPARED]
+    del features
+    if quantize == "weights":
+        encoder = int8.quantize_weights(encoder)
+    logits = projection(expected) @ fitted.weight + fitted.bias
+    _compare(encoder, compared, logits[:_N_COMPARED])
+    warn_of_silence(pack(logits), request.levels.bits, os.fspath(out), fitted=True)
+    save(encoder, out, overwrite=overwrite)
+    request.tell("head", 1, 1)
+    return built
 
 
 def _training(request: Request, features: Features) -> str:
@@ -313,7 +328,8 @@ def _try(request: Request, network: ModelProto) -> None:
         raise ValueError(f"levels must have {dim} bits together, one a feature, for the head 'sign', got {levels.bits}")
     zeros = np.zeros(levels.bits, np.float32)
     nothing = heads.Head(request.head, np.zeros((dim, levels.bits), np.float32), zeros, levels, zeros, False)
-    Encoder(serialized(add_head(network, nothing, levels)))
+    with as_source(add_head(network, nothing, levels)) as source:
+        Model(source, "the encoder", lean=True)
 
 
 def _features(request: Request, network: ModelProto, labelled: Labelled) -> Features:
@@ -375,7 +391,9 @@ def _fit(
 
 def _compare(encoder: ModelProto, files: Sequence[str], expected: NDArray[np.float32]) -> None:
     """Raise GraphError unless the encoder gives these logits for these files."""
-    found = Encoder(serialized(encoder)).logits(files)
-    difference = float(np.abs(found - expected).max())
+    found = extract(encoder, files, output=LOGITS)
+    if found.failed:
+        raise found.failed[0]
+    difference = float(np.abs(found.rows - expected).max())
     if difference > 1e-2 * max(1.0, float(np.abs(expected).max())):
         raise GraphError(f"the encoder's logits differ from those of its parts by {difference:.2g}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from ..networks import FEATURES, Model, metadata_of, serialized
+from ..networks import FEATURES, Model, as_source, metadata_of
 from .pipeline import Pipeline, finite, usable_threads
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def extract(
     model: ModelProto,
     files: Sequence[str | os.PathLike[str]],
     *,
+    output: str = FEATURES,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Extracted:
@@ -47,8 +48,10 @@ def extract(
     Parameters
     ----------
     model : onnx.ModelProto
-        As `pyhash.networks.add_features` returns it.
+        As `pyhash.networks.add_features` returns it, or `add_head`.
     files : sequence of path
+    output : str
+        Which of its outputs to take.
     threads : int, optional
     progress : callable, optional
         Called with ``"features"``, images done and images in all.
@@ -57,25 +60,26 @@ def extract(
     -------
     Extracted
     """
-    network = Model(serialized(model), "the network", FEATURES)
-    network.settle()
-    pipeline = Pipeline(
-        network.preparation,
-        lambda pixels, n_threads: finite(network.run(pixels, n_threads), lambda parts: parts[0]),
-        network.batch_sizes[0],
-        usable_threads(threads),
-    )
-    rows = np.empty((len(files), network.width), np.float32)
     kept: list[int] = []
     failed: list[ImageError] = []
-    for done, row in enumerate(pipeline.rows(files, len(files)), 1):
-        if row.value is not None:
-            rows[len(kept)] = row.value
-            kept.append(done - 1)
-        if row.error is not None:
-            failed.append(row.error)
-        if progress is not None:
-            progress("features", done, len(files))
+    with as_source(model) as source:
+        large = isinstance(source, str)  # then memory is dearer than a quarter of the time
+        network = Model(source, "the network", output, lean=large)
+        pipeline = Pipeline(
+            network.preparation,
+            lambda pixels, n_threads: finite(network.run(pixels, n_threads), lambda parts: parts[0]),
+            network.batch_sizes[0],
+            usable_threads(threads),
+        )
+        rows = np.empty((len(files), network.width), np.float32)
+        for done, row in enumerate(pipeline.rows(files, len(files)), 1):
+            if row.value is not None:
+                rows[len(kept)] = row.value
+                kept.append(done - 1)
+            if row.error is not None:
+                failed.append(row.error)
+            if progress is not None:
+                progress("features", done, len(files))
     return Extracted(rows[: len(kept)], np.array(kept, np.int64), failed)
 
 

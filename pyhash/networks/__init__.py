@@ -15,6 +15,7 @@ from .preparation import PRESETS, ChannelOrder, Layout, Preparation
 from .session import PROVIDERS, Providers, Session, onnxruntime
 from .source import ModelSource, source_of
 from .stages import choose_taps, taps
+from .weights import as_source
 
 __all__ = [
     "EMBEDDING",
@@ -38,6 +39,7 @@ __all__ = [
     "TapNote",
     "add_features",
     "add_head",
+    "as_source",
     "check_target",
     "choose_taps",
     "feature_blocks",

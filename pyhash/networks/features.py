@@ -26,10 +26,11 @@ from .front import contradiction
 from .metadata import Metadata, TapNote, metadata_of, set_metadata
 from .network import Network, Tap
 from .nodes import FLOAT, UINT8, Emitter, free_names, prune, refill
-from .onnx_file import check, serialized
+from .onnx_file import check
 from .preparation import Layout, Preparation
 from .session import Session
 from .stages import chosen_taps, named_taps
+from .weights import as_source
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -214,21 +215,23 @@ def _settle_batch(model: ModelProto, exported: int | None) -> None:
         found: NDArray[np.float32] = opened.run([FEATURES], {IMAGES: part})[0]
         return found
 
-    try:
-        opened = Session(serialized(model))
-        together = run(images[:3])
-        shapes = [len(run(images[:1])), len(together)]
-    except GraphError:
-        shapes = []
-    reason = needs_to_be_alone(run, images, 3, model.graph) if shapes == [1, 3] else None
+    with as_source(model) as source:
+        try:
+            opened = Session(source, lean=True)
+            together = run(images[:3])
+            shapes = [len(run(images[:1])), len(together)]
+        except GraphError:
+            shapes = []
+        reason = needs_to_be_alone(run, images, 3, model.graph) if shapes == [1, 3] else None
     if reason is not None:
         warnings.warn(f"{reason}; images are run one at a time, which takes longer", RuntimeWarning, stacklevel=3)
     if reason is not None or shapes != [1, 3]:
         fixed = 1 if reason is not None else exported or 1
         for value in (*model.graph.input, *model.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = fixed
-        opened = Session(serialized(model), optimize=False)  # so that an error has the name of a node of the network
-        together = run(np.resize(images, (fixed, height, width, 3)))
+        with as_source(model) as source:
+            opened = Session(source, optimize=False, lean=True)  # so that errors have the names of the network's nodes
+            together = run(np.resize(images, (fixed, height, width, 3)))
     width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     if together.shape[1:] != (width,):
         raise GraphError(f"features must be {width} numbers an image, got {list(together.shape[1:])}: name other taps")

@@ -31,7 +31,7 @@ from ..errors import GraphError
 from ..support import require
 from .features import IMAGES, fixed_batch
 from .metadata import metadata_of, set_metadata
-from .nodes import FLOATS, Emitter, attribute_of, opset, refill, title
+from .nodes import FLOATS, Emitter, attribute_of, keep, opset, refill, title
 from .onnx_file import check, lift, read_model
 from .session import onnxruntime
 
@@ -118,7 +118,7 @@ def quantize_weights(model: ModelProto) -> ModelProto:
     if not stored and metadata.quantized != "weights":
         raise GraphError("the network has no large weights in float that could be stored as int8")
     refill(result.graph.node, [*emitter.nodes, *result.graph.node])
-    refill(result.graph.initializer, [tensor for tensor in result.graph.initializer if tensor.name not in stored])
+    keep(result.graph.initializer, lambda tensor: tensor.name not in stored)
     set_metadata(result, replace(metadata, quantized="weights"))
     check(result)
     return result

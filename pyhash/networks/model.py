@@ -42,6 +42,8 @@ class Model:
         What to call it, unless its metadata does.
     output, preprocess, providers
         As `Encoder` takes them.
+    lean : bool
+        Whether to take less memory, and more time, as `Session` does.
     beside : mapping, optional
         How it wants its images, as the files beside it say; for a model without metadata.
     revision : str
@@ -82,11 +84,12 @@ class Model:
         beside: Mapping[str, Any] | None = None,
         revision: str = "",
         providers: Providers | None = None,
+        lean: bool = False,
     ) -> None:
         self.name = name
         self._source = source
         self._revision = revision
-        self._sessions = Sessions(source, check_providers(providers))
+        self._sessions = Sessions(source, check_providers(providers), lean=lean)
         self.asked: Preparation | None = None
         session = self._session(1)
         self.digest = self._of_revision(digest(source))

@@ -21,9 +21,10 @@ from ..images import as_shape
 from ..support import require
 from .axes import CHANNELS_FIRST, SHUFFLES, axes_made, refuse_blocked
 from .nodes import DTYPES, FLOATS, attribute_of, inputs_of, op_of, prune
-from .onnx_file import read_model, serialized
+from .onnx_file import read_model
 from .preparation import Layout
 from .session import Session
+from .weights import as_source, skeleton, without_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -227,37 +228,25 @@ class Network:
         return found
 
     def _skeleton(self) -> ModelProto:
-        """Return the network with the input's shape fixed and its large weights as inputs: quick to infer shapes of."""
-        onnx = require("onnx", "graph")
-        skeleton: ModelProto = onnx.ModelProto(ir_version=self.model.ir_version, opset_import=self.model.opset_import)
-        graph = skeleton.graph
-        graph.name = "skeleton"
-        graph.node.extend(self.model.graph.node)
-        graph.output.extend(onnx.ValueInfoProto(name=value.name, type=value.type) for value in self.model.graph.output)
-        for value in graph.output:
+        """Return the network with the input's shape fixed and no large weights: quick to infer shapes of."""
+        bare = skeleton(self.model)
+        for value in bare.graph.output:
             value.type.tensor_type.ClearField("shape")
-        helper = onnx.helper
-        graph.input.append(helper.make_tensor_value_info(self.input, self.dtype, self.input_shape))
-        graph.input.extend(value for value in self.model.graph.input if value.name != self.input)
-        for tensor in self.model.graph.initializer:
-            if np.prod(tensor.dims) > 1024:
-                graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-            else:
-                graph.initializer.append(tensor)
-        return skeleton
+        (image,) = (value for value in bare.graph.input if value.name == self.input)
+        image.CopyFrom(require("onnx", "graph").helper.make_tensor_value_info(self.input, self.dtype, self.input_shape))
+        return bare
 
     def _run_shapes(self, names: Iterable[str]) -> dict[str, tuple[tuple[int, ...], int]]:
         onnx = require("onnx", "graph")
-        probe = onnx.ModelProto()
-        probe.CopyFrom(self.model)
-        del probe.graph.output[:]
+        probe = without_weights(self.model)
         outputs = [onnx.ValueInfoProto(name=name) for name in names]
         prune(probe, next(value for value in probe.graph.input if value.name == self.input), outputs)
         feeds = {self.input: np.zeros(self.input_shape, DTYPES[self.dtype])}
-        opened = Session(serialized(probe), optimize=False)
+        with as_source(self.model, probe) as source:
+            arrays = Session(source, optimize=False).run(None, feeds)
         types = {np.dtype(dtype): element for element, dtype in DTYPES.items()}
         found = {}
-        for name, array in zip(probe.graph.output, opened.run(None, feeds), strict=True):
+        for name, array in zip(probe.graph.output, arrays, strict=True):
             if isinstance(array, np.ndarray):
                 found[name.name] = (array.shape, types.get(array.dtype, 0))
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,15 +123,20 @@ def prune(model: ModelProto, image: Any, outputs: Sequence[Any]) -> None:
                     f"node {title(node)} needs a second input, {name!r}; "
                     "only networks with one image input are supported"
                 )
-    for field, values in (
-        (graph.node, nodes),
-        (graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed]),
-        (graph.sparse_initializer, [tensor for tensor in graph.sparse_initializer if tensor.values.name in needed]),
-        (graph.quantization_annotation, [note for note in graph.quantization_annotation if note.tensor_name in needed]),
-        (graph.input, [image]),
-        (graph.output, list(outputs)),
-    ):
-        refill(field, values)
+    if len(nodes) < len(graph.node):
+        refill(graph.node, nodes)
+    keep(graph.initializer, lambda tensor: tensor.name in needed)
+    keep(graph.sparse_initializer, lambda tensor: tensor.values.name in needed)
+    keep(graph.quantization_annotation, lambda note: note.tensor_name in needed)
+    refill(graph.input, [image])
+    refill(graph.output, list(outputs))
+
+
+def keep(field: Any, wanted: Callable[[Any], bool]) -> None:
+    """Drop from a repeated field what is not wanted, without a copy of what is."""
+    for place in reversed(range(len(field))):
+        if not wanted(field[place]):
+            del field[place]
 
 
 def refill(field: Any, values: Iterable[Any]) -> None:

@@ -10,6 +10,7 @@ from ..errors import GraphError
 from ..support import files, require
 from .metadata import MODEL_MARKS
 from .nodes import opset, sort_nodes, subgraphs
+from .weights import skeleton
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
@@ -158,7 +159,7 @@ def check(model: ModelProto) -> None:
     onnx = require("onnx", "graph")
     _check_size(model)
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(skeleton(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise GraphError(f"the result is not valid ONNX: {error}") from error
 

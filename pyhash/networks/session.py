@@ -133,6 +133,8 @@ class Session:
         Threads that work on one run. Several callers can run at once.
     optimize : bool
         Whether ONNX Runtime may rewrite the network, so that errors name other nodes.
+    lean : bool
+        Whether weights stay as they are, which takes less memory and more time: for a run or two.
     providers : sequence of str or (str, mapping), optional
         What runs it, as `check_providers` takes them.
 
@@ -149,7 +151,13 @@ class Session:
     """
 
     def __init__(
-        self, source: str | bytes, threads: int = 1, *, optimize: bool = True, providers: Providers | None = None
+        self,
+        source: str | bytes,
+        threads: int = 1,
+        *,
+        optimize: bool = True,
+        lean: bool = False,
+        providers: Providers | None = None,
     ) -> None:
         runtime, wanted = onnxruntime(), check_providers(providers)
         options = runtime.SessionOptions()
@@ -157,6 +165,9 @@ class Session:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what goes wrong is raised; it need not be printed too
+        if lean:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         if not optimize:
             options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
@@ -197,9 +208,10 @@ class Sessions:
     A forked child begins anew, without any.
     """
 
-    def __init__(self, source: str | bytes, providers: Providers | None = None) -> None:
+    def __init__(self, source: str | bytes, providers: Providers | None = None, *, lean: bool = False) -> None:
         self._source = source
         self._providers = providers
+        self._lean = lean
         self._begin()
         _live.add(self)
 
@@ -212,7 +224,7 @@ class Sessions:
         return locked(self._lock, lambda: self._opened.get(threads) or self._open(threads))
 
     def _open(self, threads: int) -> Session:
-        session = self._opened[threads] = Session(self._source, threads, providers=self._providers)
+        session = self._opened[threads] = Session(self._source, threads, lean=self._lean, providers=self._providers)
         return session
 
     def forget(self) -> None:
