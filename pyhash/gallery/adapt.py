@@ -226,9 +226,15 @@ def _near(own: Quantized, codes: Codes, levels: Levels) -> Neighbours:
     return without_copies(Neighbours(*map(np.concatenate, zip(*parts, strict=True))))
 
 
+def are_copies(near: Neighbours) -> NDArray[np.bool_]:
+    """Which neighbours are so near that they must be copies."""
+    copies: NDArray[np.bool_] = near.weights >= np.float32(_COPY**3)
+    return copies
+
+
 def without_copies(near: Neighbours) -> Neighbours:
     """Leave copies in the lists, with weight 0."""
-    return near._replace(weights=np.where(near.weights >= np.float32(_COPY**3), np.float32(0), near.weights))
+    return near._replace(weights=np.where(are_copies(near), np.float32(0), near.weights))
 
 
 def named(places: Ids, ids: Ids) -> Ids:
@@ -246,7 +252,7 @@ def _extend(now: Snapshot, head: CollectionHead, collection: Collection) -> _Cha
         return None
     ids = collection.ids[places]
     own = taken(collection.own, places)
-    near = find_near(now, collection, own, now.index.codes(ids), places)
+    near = without_copies(find_near(now, collection, own, now.index.codes(ids), places))
     lists = Lists(ids, named(near.ids, collection.ids), near.weights)
     settled, concerned = collection.listed_anew(lists)
     around = directions(settled.neighbourhoods(concerned))
@@ -275,7 +281,7 @@ def find_near(
                 without=None if without is None else without[some],
             )
         )
-    return without_copies(Neighbours(*map(np.concatenate, zip(*parts, strict=True))))
+    return Neighbours(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def own_level(now: Snapshot) -> str | None:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..codes import Levels, check_int
 from ..errors import ImageError
 from ..ranking import Quantized, quantize, rescore
-from .adapt import find_near
+from .adapt import are_copies, find_near, without_copies
 from .collection import Collection, directions, restored, taken, vectors_of
 from .encoders import GalleryEncoder, embeds, stream
 from .results import OnError
@@ -204,28 +204,38 @@ def _present(value: T | None) -> T:
 def _questions(
     now: Snapshot, collection: Collection, stored: Quantized, codes: NDArray[np.uint8] | None, rows: Ids
 ) -> Questions:
-    """Make queries of embeddings; of those that are rows, what the collection has of these."""
+    """Make queries of embeddings; of those that are rows, or copies of rows, what the collection has of these."""
     vectors, head = vectors_of(now.head, *stored), now.head
-    around = vectors["own"]
+    own = around = vectors["own"]
+    places = collection.places(rows)
+    # A row may have become another image since.
+    cosines = (directions(own) * directions(taken(collection.own, np.maximum(places, 0)))).sum(axis=1)
+    places = np.where((places >= 0) & (cosines > _SAME), places, -1)
+    same = np.flatnonzero(places >= 0)
     if head is not None:
         embeddings = restored(*stored)
         codes = head.codes(embeddings)
         if "neighbourhood" in head.made_of.values():
-            average = collection.average(around, find_near(now, collection, around, codes))
+            near = find_near(now, collection, own, codes)
+            copies = (places < 0) & are_copies(near)[:, 0]
+            places[copies] = near.ids[copies, 0]
+            average = collection.average(own, without_copies(near))
             codes, around = head.codes(embeddings, average), quantize(average)
     codes = _present(codes)
     vectors["neighbourhood"] = Quantized(around.vectors.copy(), around.norms)  # changed below
-    places = collection.places(rows)
-    cosines = (directions(vectors["own"]) * directions(taken(collection.own, np.maximum(places, 0)))).sum(axis=1)
-    known = np.flatnonzero((places >= 0) & (cosines > _SAME))  # a row may have become another image since
+    known = np.flatnonzero(places >= 0)
     if len(known):
         collection.settle(places[known])
-        for name, of_rows in (*collection.vectors.items(), ("neighbourhood", collection.around)):
-            vectors[name].vectors[known] = of_rows.vectors[places[known]]
-        codes[known] = now.index.codes(rows[known])
-    confirmed = np.full(len(rows), -1, np.int64)
-    confirmed[known] = rows[known]
-    return Questions(codes, vectors, confirmed)
+        vectors["neighbourhood"].vectors[known] = collection.around.vectors[places[known]]
+        of_rows = now.index.codes(collection.ids[places[known]])
+        for level, made in ({} if head is None else head.made_of).items():
+            if made == "neighbourhood":
+                part = now.index.levels.byte_range(level)
+                codes[known, part] = of_rows[:, part]
+        for name, of_all in collection.vectors.items():
+            vectors[name].vectors[same] = of_all.vectors[places[same]]
+        codes[same] = now.index.codes(collection.ids[places[same]])
+    return Questions(codes, vectors, np.where(places >= 0, collection.ids[places], -1))
 
 
 def find(

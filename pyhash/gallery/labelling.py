@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,8 +48,9 @@ def _of_source(
     file: GalleryFile, folder: str, source: PathLike, levels: Sequence[str], ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
     found = read_labels(folder, source, levels)
-    root = os.path.realpath(folder)
-    inside = [os.path.relpath(os.path.realpath(path), root).replace(os.sep, "/") for path in found.files]
+    root, real = os.path.realpath(folder), functools.cache(os.path.realpath)  # of folders: an image may be a link
+    parts = [os.path.split(os.path.abspath(path)) for path in found.files]
+    inside = [os.path.relpath(os.path.join(real(parent), name), root).replace(os.sep, "/") for parent, name in parts]
     with file.reading():
         rows = file.ids_of(inside)
     of_row = {row: place for place, row in enumerate(rows) if row is not None}

@@ -316,6 +316,8 @@ def test_a_head_of_labels_tells_them_apart_and_stays(folder: Path) -> None:
 def test_labels_of_a_file_may_be_of_some_images(folder: Path, tmp_path: Path) -> None:
     lines = [f"kind{number % 2}/{number:03}.png,{'ab'[number % 2]}" for number in range(20)]
     (tmp_path / "labels.csv").write_text("path,fine\n" + "\n".join(lines))
+    (folder / "kind0" / "000.png").rename(tmp_path / "elsewhere.png")
+    (folder / "kind0" / "000.png").symlink_to(tmp_path / "elsewhere.png")
     with Gallery(folder, EmbeddingEncoder()) as gallery:
         gallery.update()
         assert gallery.fit(tmp_path / "labels.csv").images == 120
