@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from ..errors import GalleryMismatchError
-from ..gallery import Gallery
+from ..gallery import Gallery, SearchOptions
 from ..support import printable
 from .errors import Exit, UnreadableImages
 from .galleries import summary, update
@@ -68,13 +68,19 @@ def demo_command(folder: str | None, target: str, as_json: bool) -> int:
             queries = [gallery.path(int(number)) for number in ids[np.arange(min(3, len(ids))) * len(ids) // 3]]
         results, failed = search(gallery, queries, 12, exclude_self=own)
         sheet = directory / "search.html"
-        write_search_sheet(sheet, gallery, results, 12)
+        if (gallery.stats().made_of or {}).get("coarse") == "neighbourhood":
+            kinds, _ = search(gallery, queries, 6, SearchOptions(level="coarse"), exclude_self=own)
+            pictures, _ = search(gallery, queries, 6, SearchOptions(level="fine"), exclude_self=own)
+            beside = [("The same picture (level fine)", pictures)]
+            write_search_sheet(sheet, gallery, kinds, 6, more=beside, title="The same kind (level coarse)")
+        else:
+            write_search_sheet(sheet, gallery, results, 12)
     if as_json:
         print_json(results_as_json(results) | {"html": os.fspath(sheet)})
     else:
         click.echo()
         print_results([result._replace(matches=result.matches[:5]) for result in results])
-        click.echo(f"The twelve nearest as images, for your browser: {printable(os.fspath(sheet))}")
+        click.echo(f"As images, for your browser: {printable(os.fspath(sheet))}")
         if not own:
             click.echo("With your own: pyhash index FOLDER, then pyhash search FOLDER IMAGE")
     print_skipped([*changes.failed, *failed])

@@ -228,9 +228,11 @@ def write_search_sheet(
     k: int,
     options: SearchOptions | None = None,
     *,
+    more: Sequence[tuple[str, Sequence[Result]]] = (),
+    title: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write results as an HTML sheet."""
+    """Write results as an HTML sheet; `more` are titles, and other results of the same queries to stand beside."""
     options = options or SearchOptions()
     levels = gallery.levels
     level, weights = options.get("level"), options.get("weights") or dict.fromkeys(levels, 1)
@@ -240,10 +242,12 @@ def write_search_sheet(
     rows = [
         Row(
             result.queries,
-            [Other(match.path, match.distance, match.similarity) for match in result.matches],
+            _others(result),
             result.without,
+            title,
+            [(heading, _others(beside[place])) for heading, beside in more],
         )
-        for result in results
+        for place, result in enumerate(results)
     ]
     write_sheet(
         path,
@@ -268,3 +272,7 @@ def write_search_sheet(
         nothing="None of the images searched with could be read.",
         overwrite=overwrite,
     )
+
+
+def _others(result: Result) -> list[Other]:
+    return [Other(match.path, match.distance, match.similarity) for match in result.matches]

@@ -203,7 +203,7 @@ def _refit(stored: Embeddings, plan: Plan, labelling: Labelling | None = None, k
             why_not = "the images are too few to say whether neighbourhoods help"
         else:
             why_not = (
-                f"neighbourhoods do not help: images find their kind with a precision of {measured.own:.3f} by "
+                f"neighbourhoods gain too little: images find their kind with a precision of {measured.own:.3f} by "
                 f"themselves, {measured.neighbourhood:.3f} by neighbourhoods"
             )
     lists = Lists(stored.ids, named(near.ids, stored.ids), near.weights)

@@ -37,6 +37,10 @@ class Row(NamedTuple):
     """Nearest first."""
     without: Sequence[str] = ()
     """Paths of images that the others are not to be like."""
+    title: str = ""
+    """Of the others."""
+    more: Sequence[tuple[str, Sequence[Other]]] = ()
+    """Titles, and others that stand beside these."""
 
 
 class _Tile(NamedTuple):
@@ -141,7 +145,10 @@ def write_sheet(
             {
                 "heads": [*map(tile, row.images)],
                 "without": [*map(tile, row.without)],
-                "tiles": [*map(beside, row.others)],
+                "lists": [
+                    {"title": heading, "tiles": [*map(beside, others)]}
+                    for heading, others in ((row.title, row.others), *row.more)
+                ],
             }
             for row in rows
         ],

@@ -202,3 +202,14 @@ def test_similarities_and_several_queries(tmp_path: Path) -> None:
     assert "distance 7" in page.text
     assert [part in page.text for part in ("a.png", "b.png", "Not like", "not.png")] == [True] * 4
     assert text.count("data:image") == 5
+
+
+def test_lists_side_by_side(tmp_path: Path) -> None:
+    for number, name in enumerate(["a.png", "b.png", "c.png"]):
+        picture(tmp_path / name, number)
+    a, b, c = (os.fspath(tmp_path / name) for name in ("a.png", "b.png", "c.png"))
+    row = Row([a], [Other(b, 1)], title="Same kind", more=[("Same picture", [Other(c, 2)]), ("None", [])])
+    text = sheet(tmp_path / "s.html", [row])
+    page = Reader(text)
+    order = [page.text.index(part) for part in ("Same kind", "b.png", "Same picture", "c.png", "None", "No images.")]
+    assert order == sorted(order)
