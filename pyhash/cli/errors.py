@@ -11,7 +11,15 @@ from typing import IO, Any, Protocol
 
 import click
 
-from ..errors import EncoderError, GalleryError, GraphError, ImageError, LabelError, QuantizationError
+from ..errors import (
+    CorruptIndexError,
+    EncoderError,
+    GalleryError,
+    GraphError,
+    ImageError,
+    LabelError,
+    QuantizationError,
+)
 from ..support import printable
 
 
@@ -104,6 +112,7 @@ _COMMAND_ERRORS: dict[type[BaseException], type[CommandError]] = {
     EncoderError: EncoderFailed,
     GraphError: EncoderFailed,
     ImportError: EncoderFailed,
+    CorruptIndexError: WrongCall,
     KeyboardInterrupt: Interrupted,
     BrokenPipeError: ReaderGone,
     OSError: WrongCall,

@@ -13,6 +13,7 @@ import click
 
 from .. import __version__, backend
 from ..gallery import Gallery
+from ..index import Index
 from ..support import machine
 from .errors import EncoderFailed, Exit
 from .options import encoder_options, gallery_option, json_option
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from ..encoder import Encoder
 
 
-@click.command("info", short_help="Show what pyhash runs on, and what the gallery of FOLDER holds.")
-@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
+@click.command("info", short_help="Show what pyhash runs on, and what the gallery of FOLDER or an index file holds.")
+@click.argument("folder", required=False, type=click.Path(exists=True))
 @gallery_option
 @encoder_options
 @json_option
@@ -35,11 +36,16 @@ def info_command(
 ) -> int:
     """Show what pyhash runs on: version, search kernel, CPU, encoder, and the gallery of FOLDER.
 
+    Of an index file in place of a folder, show what it holds.
+
     \b
     Examples:
       pyhash info
       pyhash info ~/Pictures --json
+      pyhash info codes.index
     """
+    if folder is not None and os.path.isfile(folder):
+        return _show_header(folder, as_json)
     try:
         kernel = backend.kernel()
     except ImportError:  # neither compiled nor Numba: that is what this command is there to tell
@@ -80,4 +86,14 @@ def info_command(
     for name in ("encoder", "gallery"):
         lines |= {f"{name} {key}": value for key, value in facts.get(name, {}).items()}
     print_facts(lines)
+    return Exit.DONE
+
+
+def _show_header(path: str, as_json: bool) -> int:
+    header = Index.header(path)
+    facts = {**vars(header), "bits": header.bits, "levels": dict(header.levels)}
+    if as_json:
+        print_json({"index": facts})
+    else:
+        print_facts(facts)
     return Exit.DONE

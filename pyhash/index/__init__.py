@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from .index import Index
 from .results import Hits, Pairs, Ranges
+from .stats import IndexHeader
 
 __all__ = [
     "Hits",
     "Index",
+    "IndexHeader",
     "Pairs",
     "Ranges",
 ]

@@ -180,6 +180,11 @@ class Reader:
                 raise CorruptIndexError(f"{path}: the file shrank while it was read")
         return cls(content, str(path))
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the file."""
+        return self._content.size
+
     def failure(self, reason: str) -> CorruptIndexError:
         """Return the error that names the file and what is wrong with it."""
         return CorruptIndexError(f"{self._source}: {reason}")

@@ -21,7 +21,7 @@ from .search import ascending
 from .segment import Ids, Segment
 from .sense import nonsense
 from .snapshot import Snapshot
-from .stats import IndexStats, SegmentStats
+from .stats import IndexHeader, IndexStats, SegmentStats
 from .writer import Writer
 
 _STRUCTURES = ("auto", "flat", "ring")
@@ -347,6 +347,50 @@ class Holder:
         if not mmap:
             reader.verify()
         return cls._from_reader(reader, readonly=mmap)
+
+    @classmethod
+    def header(cls, path: str | os.PathLike[str]) -> IndexHeader:
+        """Return what an index file holds without reading its codes, at once whatever its size.
+
+        Parameters
+        ----------
+        path : path
+            A file written by `save`.
+
+        Returns
+        -------
+        IndexHeader
+            Version of the format, levels, structure, number of codes, size. The codes themselves are not checked:
+            that is for `open`, or `verify`.
+
+        Raises
+        ------
+        CorruptIndexError
+            When the header is damaged, the file cut short, or not an index.
+        OSError
+            When it cannot be read.
+
+        Examples
+        --------
+        >>> import os, tempfile, pyhash
+        >>> path = os.path.join(tempfile.mkdtemp(), "animals.index")
+        >>> pyhash.Index(levels={"coarse": 16, "fine": 48}).save(path)
+        >>> header = pyhash.Index.header(path)
+        >>> header.codes, header.bits, dict(header.levels)
+        (0, 64, {'coarse': 16, 'fine': 48})
+        """
+        reader = _file.Reader.open(path, mmap=True)
+        index = cls._from_reader(reader, readonly=True)
+        segments = index._now.segments
+        return IndexHeader(
+            version=_file.VERSION,
+            levels=index.levels,
+            structure=index.structure,
+            codes=len(index),
+            removed=sum(segment.n_removed for segment in segments),
+            clusters=sum(len(segment.ring.least) for segment in segments if segment.ring is not None),
+            nbytes=reader.nbytes,
+        )
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` would write."""

@@ -1,10 +1,11 @@
-"""What an index says of itself."""
+"""What an index, or its file, says of itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ..backend import Kernel
+from ..codes import Levels
 from .segment import Segment
 
 
@@ -55,3 +56,26 @@ class IndexStats:
     """Bytes of memory taken for them, room to grow included."""
     readonly: bool
     kernel: str
+
+
+@dataclass(frozen=True)
+class IndexHeader:
+    """What the header of an index file says; what `Index.header` returns."""
+
+    version: int
+    """Of the file's format."""
+    levels: Levels
+    structure: str
+    codes: int
+    """Without those that were removed."""
+    removed: int
+    """Codes that were removed, and still take their place in the file."""
+    clusters: int
+    """Of the rings in the file; 0 where there are none."""
+    nbytes: int
+    """Size of the file."""
+
+    @property
+    def bits(self) -> int:
+        """Length of a code in bits."""
+        return self.levels.bits

@@ -346,6 +346,15 @@ class TestInfo:
         for expected in [pyhash.__version__, pyhash.kernel(), "native code", "coarse 16, fine 48", "f" * 16]:
             assert expected in text
 
+    def test_index_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "codes.index"
+        pyhash.Index(levels={"coarse": 8, "fine": 8}).save(path)
+        facts = json.loads(run("info", path, "--json").stdout)["index"]
+        assert (facts["codes"], facts["bits"], facts["levels"]) == (0, 16, {"coarse": 8, "fine": 8})
+        assert "coarse 8, fine 8" in run("info", path).stdout
+        path.write_bytes(path.read_bytes()[:-1])
+        assert "codes.index" in run("info", path, code=2).stderr
+
     def test_without_onnxruntime(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def missing(*_: object, **__: object) -> None:
             raise ImportError("pip install this")

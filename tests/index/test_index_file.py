@@ -116,6 +116,41 @@ def test_round_trips(kernel: str, kind: str, tmp_path: Path) -> None:
     same(Index.open(path, mmap=True), index)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_header_says_what_the_file_holds(kernel: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "codes.pyhash"
+    path.write_bytes(content(kind))
+    index = Index.open(path)
+    header = Index.header(path)
+    assert (header.version, header.levels, header.bits) == (_file.VERSION, index.levels, index.bits)
+    assert (header.structure, header.codes, header.nbytes) == (index.structure, len(index), len(content(kind)))
+    assert header.removed == sum(segment.n_removed for segment in index._now.segments)
+    assert header.clusters == (len(index._now.segments[0].ring.least) if kind == "ring" else 0)
+
+
+def test_header_does_not_look_at_codes(tmp_path: Path) -> None:
+    data = bytearray(content("plain"))
+    data[-512:] = bytes(512)  # its only section
+    path = tmp_path / "codes.pyhash"
+    path.write_bytes(data)
+    assert Index.header(path).codes == 5
+    with pytest.raises(CorruptIndexError, match="checksum"):
+        Index.open(path)
+
+
+def test_header_of_what_is_no_whole_index(tmp_path: Path) -> None:
+    path = tmp_path / "codes.pyhash"
+    whole = content("custom ids, removed")
+    damaged = bytearray(whole)
+    damaged[40] ^= 1
+    for data in (b"", b"PYHASH", b"something else, longer than the header of an index", whole[:-64], bytes(damaged)):
+        path.write_bytes(data)
+        with pytest.raises(CorruptIndexError, match=r"codes\.pyhash"):
+            Index.header(path)
+    with pytest.raises(FileNotFoundError):
+        Index.header(tmp_path / "missing")
+
+
 def test_what_is_saved_does_not_depend_on_chance(kernel: str) -> None:
     """The same steps give the same bytes; room to grow and lanes not in use leave no trace."""
     codes = random_codes(np.random.default_rng(0), 200, 100)
