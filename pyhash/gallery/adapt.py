@@ -20,7 +20,7 @@ from ..heads import CollectionHead, Kind, adapt
 from ..index import Index
 from ..ranking import Neighbours, Quantized, average, neighbourhoods_help, neighbours
 from .collection import Collection, directions, restored, taken, vectors_of
-from .records import NEIGHBOURS, Embeddings, Lists
+from .records import NEIGHBOURS, Embeddings, Lists, StoredHead
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
 
@@ -66,11 +66,16 @@ class Plan(NamedTuple):
 
 def settle(file: GalleryFile, snapshots: Snapshots, plan: Plan) -> Adapted | None:
     """Adapt a gallery whose walk is complete; None where there was nothing to do."""
+    with file.reading():
+        head, n_rows = file.vectors.head(), file.counts().images
+        due = _is_due(plan, head, n_rows)
+        if not due and (head is None or head.matrix is None or file.settled()):
+            return None  # known without loading a row
 
     def change(now: Snapshot) -> _Change | None:
         if now.collection is None:
             return None
-        if _wants_head(now, plan):
+        if _is_due(plan, now.stored_head, len(now.index)) and (now.head is None or not now.head.supervised):
             stored = _embeddings(file, now)
             if np.ptp(stored.vectors, axis=0).any() or now.head is not None:
                 return _refit(stored, plan)
@@ -128,7 +133,7 @@ def _change(
                 _write(file, made)
                 if wished:
                     file.wish(file.wishes()._replace(**wished))
-            return Adapted(len(made.ids), made.head is not None)
+            return Adapted(len(made.ids), made.head is not None) if len(made.ids) else None
 
 
 def _embeddings(file: GalleryFile, now: Snapshot) -> Embeddings:
@@ -148,13 +153,13 @@ class _Change(NamedTuple):
     """Why the head makes no level of neighbourhoods."""
 
 
-def _wants_head(now: Snapshot, plan: Plan) -> bool:
-    n = len(now.index)
-    if not plan.allowed or (now.head is not None and now.head.supervised):
+def _is_due(plan: Plan, head: StoredHead | None, n_rows: int) -> bool:
+    """Whether a head is to be fitted, unless the one that there is knows labels."""
+    if not plan.allowed:
         return False
-    if now.head is None:
-        return n >= (2 if plan.at_once else FEW_IMAGES)
-    return n >= _GROWTH * now.head.fitted_on or dict(now.head.levels) != dict(plan.levels)
+    if head is None or head.matrix is None:
+        return n_rows >= (2 if plan.at_once else FEW_IMAGES)
+    return n_rows >= _GROWTH * head.fitted_on or head.levels != dict(plan.levels)
 
 
 def _write(file: GalleryFile, change: _Change) -> None:
@@ -168,6 +173,7 @@ def _write(file: GalleryFile, change: _Change) -> None:
     file.vectors.put_codes(number, change.ids, change.codes)
     file.vectors.put_neighbours(change.lists)
     file.note([*{*change.ids.tolist(), *change.lists.ids.tolist()}])
+    file.note_settled()
 
 
 # All anew
@@ -245,11 +251,9 @@ def named(places: Ids, ids: Ids) -> Ids:
 # What came since
 
 
-def _extend(now: Snapshot, head: CollectionHead, collection: Collection) -> _Change | None:
+def _extend(now: Snapshot, head: CollectionHead, collection: Collection) -> _Change:
     """Find the neighbours of rows that have none yet, or whose neighbours have changed; code those that it concerns."""
     places = collection.unsettled()
-    if not len(places):
-        return None
     ids = collection.ids[places]
     own = taken(collection.own, places)
     near = without_copies(find_near(now, collection, own, now.index.codes(ids), places))
@@ -269,7 +273,7 @@ def find_near(
     """The neighbours of own embeddings, found by codes, as places in the collection."""
     parts = []
     level = own_level(now)
-    for start in range(0, len(codes), _QUERIES):
+    for start in range(0, max(1, len(codes)), _QUERIES):
         some = slice(start, start + _QUERIES)
         found = now.index.search(codes[some], min(_CANDIDATES + 1, len(now.index)), level=level).ids
         parts.append(

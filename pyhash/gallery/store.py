@@ -203,6 +203,14 @@ class GalleryFile:
         """Note what the user wants the gallery to be."""
         self._set("wishes", json.dumps(wishes._asdict()))
 
+    def settled(self) -> bool:
+        """Whether rows are as they were when the gallery last adapted to them."""
+        return bool(self._setting("settled"))
+
+    def note_settled(self) -> None:
+        """Note that the gallery has adapted to its rows."""
+        self._set("settled", 1)
+
     def why_own(self) -> str | None:
         """Why no level is made of neighbourhoods; None where one is, or where no head was fitted."""
         return cast("str | None", self._setting("why_own"))
@@ -353,8 +361,10 @@ class GalleryFile:
         self.note([row for (row,) in touched])
 
     def note(self, rows: Sequence[int]) -> None:
-        """Have others load these rows again."""
+        """Have others load these rows again; what was made of the whole collection may have to be made anew."""
         revision = self.revision()
+        if rows:
+            self._set("settled", 0)
         if len(rows) > _LOGGED_ROWS:
             self._set("changes_from", revision)
         else:

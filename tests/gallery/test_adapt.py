@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -384,3 +385,45 @@ def test_neighbourhoods_that_do_not_help_are_not_used(folder: Path, monkeypatch:
             for level in ("coarse", "fine"):
                 found = gallery.search(folder / "kind1" / "004.png", 9, level=level)
                 assert [m.similarity for m in found] == [m.similarity for m in gallery.search(found[0].path, 9)]
+
+
+def test_an_update_with_nothing_to_do_loads_no_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+    monkeypatch.delattr(store.GalleryFile, "rows")
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        assert gallery.update().unchanged == 120
+
+
+def test_searched_by_threads_while_it_grows_and_is_fitted_again(folder: Path) -> None:
+    errors: list[BaseException] = []
+    done = threading.Event()
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        query = folder / "kind1" / "004.png"
+
+        def ask() -> None:
+            try:
+                while not done.is_set():
+                    for level in (None, "coarse", "fine"):
+                        found = gallery.search(query, 5, level=level)
+                        assert found[0].path == os.fspath(query)
+                        assert found[0].distance == 0
+                        assert {kind(m) for m in found} == {"kind1"}
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for start in range(20, 40, 5):
+                kinds(folder, 6, 5, start=start)
+                gallery.update()
+                (folder / "kind2" / f"{start:03}.png").unlink()
+                gallery.fit()
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+    assert errors == []
