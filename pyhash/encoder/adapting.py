@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from .. import heads, ranking
 from ..codes import LevelsLike
 from ..labels import Labels
+from ..networks import EMBEDDING, Model, give_embedding, replace_head, serialized
 
-__all__ = ["fit_head"]
+__all__ = ["fit_head", "give_head"]
 
 _FEW = 50  # embeddings; among fewer, the nearest are not near
 _MANY = 10_000  # whose neighbourhoods are looked at: more do not change a head visibly
@@ -39,3 +40,24 @@ def fit_head(
         rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), _MANY, replace=False))]
     around = ranking.neighbourhoods(fitted.own(rows))
     return fitted.with_neighbourhoods(around, first, general=general, seed=seed)
+
+
+def give_head(model: Model, source: str | bytes, output: str, head: heads.CollectionHead) -> bytes:
+    """Return the bytes of a model with this head behind one of its outputs, in one file.
+
+    Parameters
+    ----------
+    model : Model
+    source : str or bytes
+        Where it was opened, or its bytes.
+    output : str
+        The embedding that the head was fitted on.
+    head : CollectionHead
+    """
+    network: Any = source
+    if output != EMBEDDING:
+        network = give_embedding(source, output, model.preparation, name=model.name)
+    how = "with labels" if head.supervised else "without labels"
+    before = model.metadata.training
+    training = f"head fitted on {head.fitted_on:,} images of a collection, {how}; before: {before}"
+    return serialized(replace_head(network, head.affine(), head.levels, made_of=head.made_of, training=training))

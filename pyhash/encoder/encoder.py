@@ -6,7 +6,7 @@ import hashlib
 import importlib.resources
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import heads
-from ..codes import MAX_BITS, Levels, LevelsLike, check_int, pack
+from ..codes import Levels, LevelsLike, check_int
 from ..errors import EncoderError
 from ..images import MAX_PIXELS, Source, decoder_identity
 from ..labels import Labels
@@ -30,23 +30,19 @@ from ..networks import (
     ModelSource,
     Preparation,
     Providers,
-    give_embedding,
-    replace_head,
     save,
-    select_levels,
-    serialized,
     source_of,
 )
 from ..support import require
-from .adapting import fit_head
+from .adapting import fit_head, give_head
 from .pipeline import Compute, OnError, Pipeline, Row, finite, gathered, usable_threads
+from .reading import Reading
 from .records import Encoded, Fingerprints
 from .saying import LOOKED_AT, warn_of_silence
 
 __all__ = ["PRESETS", "Encoder", "EncoderError"]
 
 T = TypeVar("T")
-_Finish: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 _Outcome: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
 
 
@@ -131,11 +127,8 @@ class Encoder:
             revision=source.revision,
             providers=providers,
         )
-        self._levels = self._choose_levels(levels)
-        self._embedding = self._choose_embedding()
+        self._read = Reading(self._model, source.data, levels, providers)
         self._source = source.data
-        self._providers = providers
-        self._parts: dict[str, Model] = {}
         self._warned = False
         self._arguments = {
             "model": model if isinstance(model, bytes) else source.again,
@@ -163,7 +156,7 @@ class Encoder:
     @property
     def levels(self) -> Levels:
         """Names and bits of the levels."""
-        return self._levels
+        return self._read.levels
 
     @property
     def bits(self) -> int:
@@ -204,7 +197,7 @@ class Encoder:
     @cached_property
     def fingerprints(self) -> Fingerprints:
         """What codes depend on, in parts: of one network and one decoder, embeddings can be compared."""
-        upto = self._embedding or self._model.output
+        upto = self._read.embedding or self._model.output
         network = {"network": self._model.digest_of(upto), "preprocess": self._model.preparation.identity()}
         head = "" if upto == self._model.output else self._model.digest_of(self._model.output, after=upto)
         decoder = f"{decoder_identity()} fast" if self._fast_jpeg else decoder_identity()
@@ -255,7 +248,7 @@ class Encoder:
         ImageError
             When an image cannot be read.
         """
-        model, finish = self._at(level)
+        model, finish = self._read.at(level)
         pipeline = self._pipeline(
             lambda pixels, threads: finite(model.run(pixels, threads), lambda parts: finish(parts[0]))
         )
@@ -307,7 +300,7 @@ class Encoder:
         ImageError
             When an image cannot be read.
         """
-        output = self._embedding_output()
+        output = self._read.embedding_output()
 
         def compute(pixels: NDArray[np.uint8], threads: int) -> list[NDArray[np.float32] | None]:
             rows = self._model.run(pixels, threads, [output])
@@ -352,8 +345,8 @@ class Encoder:
             When embeddings are asked for and the encoder's file gives codes alone.
         """
         size = None if batch_size is None else check_int(batch_size, "batch_size", 1)
-        wanted = self._embedding_output() if embeddings else None
-        model, finish = self._at(level, whole=embeddings)
+        wanted = self._read.embedding_output() if embeddings else None
+        model, finish = self._read.at(level, whole=embeddings)
         outputs = list(dict.fromkeys([model.output, wanted or model.output]))
 
         def outcomes(parts: list[NDArray[np.float32]]) -> Iterable[_Outcome]:
@@ -422,7 +415,7 @@ class Encoder:
         ImportError
             When onnx is not installed.
         """
-        output = self._embedding_output()
+        output = self._read.embedding_output()
         if isinstance(images, np.ndarray) and images.dtype.kind == "f":
             rows = images
         else:
@@ -442,21 +435,16 @@ class Encoder:
         head : CollectionHead
             Fitted on embeddings of this encoder (`pyhash.heads.adapt`).
         """
-        output = self._embedding_output()
+        output = self._read.embedding_output()
         if head.dim != self._model.width_of(output):
             raise ValueError(f"head must be one of {self._model.width_of(output)} numbers, got {head.dim}")
-        model: Any = self._source
-        if output != EMBEDDING:
-            model = give_embedding(model, output, self._model.preparation, name=self.name)
-        how = "with labels" if head.supervised else "without labels"
-        training = f"head fitted on {head.fitted_on:,} images of a collection, {how}; before: {self.metadata.training}"
-        made = replace_head(model, head.affine(), head.levels, made_of=head.made_of, training=training)
+        made = give_head(self._model, self._source, output, head)
         others = {"output": None, "preprocess": None, "levels": None}
-        encoder = _rebuild({**self._arguments, **others, "model": serialized(made)})
+        encoder = _rebuild({**self._arguments, **others, "model": made})
         noise = np.random.default_rng(0).integers(0, 256, (2, *self._model.preparation.shape, 3), np.uint8)
         wanted, found = self._model.run(noise, 1, [output])[0], encoder._model.run(noise, 1, [EMBEDDING])[0]
         if not np.allclose(wanted, found, rtol=1e-2, atol=1e-2 * float(np.abs(wanted).max())):
-            raise self._error("gives other embeddings as one file: its preparation cannot be moved into the network")
+            raise self._read.error("gives other embeddings as one file: its preparation cannot be moved inside")
         return encoder
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -476,7 +464,9 @@ class Encoder:
             When a file is there that is no encoder of pyhash's making.
         """
         if self.metadata == Metadata():
-            raise self._error("was not made by pyhash, so there is nothing to save: adapt it to a collection first")
+            raise self._read.error(
+                "was not made by pyhash, so nothing is there to save: adapt it to a collection first"
+            )
         if isinstance(self._source, bytes):
             content = self._source
         else:
@@ -488,78 +478,9 @@ class Encoder:
         self._model.settle()  # before there are threads
         return Pipeline(self._preparation, compute, chunk or self._model.batch_sizes[0], self.threads, looks=looks)
 
-    def _at(self, level: str | None, *, whole: bool = False) -> tuple[Model, _Finish]:
-        """Return what is run for a level, or for all of them, and what makes codes of its logits."""
-        if level is None:
-            return self._model, pack
-        if level not in self.levels:
-            raise ValueError(f"level must be one of {', '.join(self.levels)}, got {level!r}")
-        if level not in self._parts and not whole:
-            self._parts[level] = self._cut(level)  # twice if two threads ask at once, which does no harm
-        model = self._model if whole else self._parts[level]
-        bits = self.levels.bit_range(level) if model is self._model else slice(None)
-
-        def finish(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-            codes = np.zeros((len(logits), self.levels.n_bytes), np.uint8)
-            codes[:, self.levels.byte_range(level)] = pack(logits[:, bits])
-            return codes
-
-        return model, finish
-
-    def _embedding_output(self) -> str:
-        """Return the name of the output that is the embedding; EncoderError when there is none."""
-        if self._embedding is None:
-            raise self._error(
-                f"gives codes alone, it has no output {EMBEDDING!r}; its outputs are {', '.join(self._model.outputs)}. "
-                "Make it again with this version of pyhash (`pyhash build`)"
-            )
-        return self._embedding
-
     @property
     def _preparation(self) -> Preparation:
         return replace(self._model.preparation, fast_jpeg=self._fast_jpeg, max_pixels=self._max_pixels)
-
-    def _choose_levels(self, given: Mapping[str, int] | None) -> Levels:
-        """Return the levels that the model's metadata names, or those given; one of all bits where neither does."""
-        metadata, bits = self.metadata, self.bits
-        if metadata != Metadata():
-            if given is not None:
-                raise self._error("this encoder stores its own levels: levels must be None")
-            lacking = [f"pyhash.{key}" for key in ("schema", "levels") if getattr(metadata, key) is None]
-            if lacking:
-                raise self._error(f"its metadata lacks {', '.join(lacking)}")
-            given = metadata.levels
-        if not 1 <= bits <= MAX_BITS:
-            raise self._error(f"expected an output of 1 to {MAX_BITS} bits, found {bits}")
-        try:
-            levels = Levels.single(bits) if given is None else Levels(given)
-        except (TypeError, ValueError) as error:
-            raise self._error(str(error)) from error
-        if levels.bits != bits:
-            raise self._error(f"levels must have {bits} bits together, as the output has, got {levels.bits}")
-        return levels
-
-    def _choose_embedding(self) -> str | None:
-        """Return the output that is the embedding: of a network not made here the one that is read."""
-        if EMBEDDING in self._model.outputs:
-            return EMBEDDING
-        return self._model.output if self.metadata == Metadata() else None
-
-    def _error(self, text: str) -> EncoderError:
-        return EncoderError(f"encoder {self.name!r}: {text}")
-
-    def _cut(self, level: str) -> Model:
-        """Return the part of the network that a level needs; the whole where there is no such part."""
-        if f"{self._model.output}_{level}" not in self._model.outputs:
-            return self._model
-        try:
-            return Model(
-                select_levels(self._source, [level]).SerializeToString(),
-                self.name,
-                providers=self._providers,
-            )
-        except ImportError:  # without onnx it is slower, not wrong
-            return self._model
 
 
 def _digest(text: str) -> str:
