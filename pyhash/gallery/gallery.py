@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,11 @@ from .duplicates import default_radius, near_codes, same_looks
 from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
 from .holder import Encoders, stats_of
 from .labelling import labelling_of, split_levels
+from .names import Names
 from .results import GalleryStats, Match, OnError, PathLike, SearchOptions
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
-from .update import Changes, Progress, join, update
+from .update import Changes, Progress, update
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -107,6 +108,7 @@ class Gallery:
         if not create and not path.exists():
             raise GalleryError(f"there is no gallery at {path}: `pyhash index {self.folder}` makes one")
         self._file = GalleryFile(path)
+        self._names = Names(self._file, self.folder)
         self._encoders = Encoders(self._file, self.folder, encoder)
         self._snapshots = Snapshots(self._file, self._empty_index)
         try:
@@ -163,7 +165,7 @@ class Gallery:
     def __iter__(self) -> Iterator[str]:
         """The paths of all images that can be searched, by id, joined with the gallery's folder."""
         now = self._snapshots.now()
-        return iter(self._joined(now, now.index.ids))
+        return iter(self._names.joined(now, now.index.ids))
 
     def __getitem__(self, path: PathLike) -> NDArray[np.uint8]:
         """The code `(n_bytes,)` of the image of this path; KeyError when the gallery has none."""
@@ -221,19 +223,14 @@ class Gallery:
 
         The path may be one in the file system, that of a link too, or one inside the folder.
         """
-        root, (parent, name) = os.path.realpath(self.folder), os.path.split(os.path.abspath(path))
-        named, linked = os.path.join(os.path.realpath(parent), name), os.path.realpath(path)
-        inside = [os.path.relpath(named, root), os.path.relpath(linked, root), os.path.normpath(path)]
-        with self._file.reading():
-            ids = self._file.ids_of(given.replace(os.sep, "/") for given in inside)
-        return next((number for number in ids if number is not None), None)
+        return self._names.id_of(path)
 
     def path(self, number: int) -> str:
         """The path of an image by its id, joined with the gallery's folder."""
         now = self._snapshots.now()
         if number not in now.index:
             raise KeyError(f"the gallery has no image {number}")
-        return self._joined(now, np.array([number], np.int64))[0]
+        return self._names.joined(now, np.array([number], np.int64))[0]
 
     # Filling it
 
@@ -443,11 +440,11 @@ class Gallery:
             others = self._examples(now, unwanted, None, on_error)[0] if unwanted else None
             asked = ask_together(now, examples, others if others is not None and len(others.rows) else None)
             listed = exclude if isinstance(exclude, (list, tuple)) else [exclude]
-            omitted: list[list[int]] | None = [self._numbers(listed)]
+            omitted: list[list[int]] | None = [self._names.ids_of(listed)]
         else:
             asked = ask_each(now, examples)
             listed = [exclude] if single else exclude
-            omitted = [self._numbers([listed[place]]) for place in kept] if listed is not None else None
+            omitted = [self._names.ids_of([listed[place]]) for place in kept] if listed is not None else None
         if not rescore:
             asked = asked._replace(vectors=None)
         answers = self._matches(now, asked, k, what, where, cascade, omitted, threads)
@@ -465,10 +462,6 @@ class Gallery:
             rows = np.array([-1 if row is None else row for row in found], np.int64)
         return encode_examples(self._encoders.to_search(), now, rows, sources, level, on_error)
 
-    def _numbers(self, images: Iterable[int | PathLike | None]) -> list[int]:
-        """The ids of images of the gallery; those that it does not have are passed over."""
-        return [number for number in map(self._number, images) if number is not None]
-
     def _matches(
         self,
         now: Snapshot,
@@ -480,29 +473,9 @@ class Gallery:
         exclude: list[list[int]] | None,
         threads: int | None,
     ) -> list[list[Match]]:
-        answers = find(
-            now,
-            asked,
-            k,
-            what,
-            where=None if where is None else self._allowed(where),
-            cascade=cascade,
-            exclude=exclude,
-            threads=threads,
-        )
-        return [
-            [
-                Match(path, distance, number, similarity)
-                for path, distance, number, similarity in zip(
-                    self._joined(now, found.ids),
-                    found.distances.tolist(),
-                    found.ids.tolist(),
-                    [None] * len(found.ids) if found.similarities is None else found.similarities.tolist(),
-                    strict=True,
-                )
-            ]
-            for found in answers
-        ]
+        allowed = None if where is None else self._names.allowed(where)
+        answers = find(now, asked, k, what, where=allowed, cascade=cascade, exclude=exclude, threads=threads)
+        return [self._names.matches(now, found.ids, found.distances.tolist(), found.similarities) for found in answers]
 
     def search_codes(
         self,
@@ -533,7 +506,7 @@ class Gallery:
             For each code its matches, nearest first, ties by id.
         """
         now = self._filled()
-        omitted = None if exclude is None else [self._numbers([one]) for one in exclude]
+        omitted = None if exclude is None else [self._names.ids_of([one]) for one in exclude]
         what = Measure(None, level, weights)
         return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)
 
@@ -578,12 +551,9 @@ class Gallery:
         groups = near_codes(now.index, radius, level)
         if check:
             ids = np.array([number for group in groups for number in group.ids.tolist()], np.int64)
-            paths = dict(zip(ids.tolist(), self._joined(now, ids), strict=True))
+            paths = dict(zip(ids.tolist(), self._names.joined(now, ids), strict=True))
             groups = same_looks(now.index, groups, paths, level, progress)
-        return [
-            [*map(Match, self._joined(now, group.ids), group.distances.tolist(), group.ids.tolist())]
-            for group in groups
-        ]
+        return [self._names.matches(now, group.ids, group.distances.tolist(), None) for group in groups]
 
     # Inside
 
@@ -601,23 +571,3 @@ class Gallery:
                     f"the gallery {self.file} has no codes yet: fill it with update() (`pyhash index {self.folder}`)"
                 )
         return now
-
-    def _number(self, image: int | PathLike | None) -> int | None:
-        return self.id_of(image) if isinstance(image, (str, os.PathLike)) else image
-
-    def _allowed(self, where: Iterable[PathLike] | ArrayLike) -> ArrayLike:
-        """Ids or a mask as they are; the ids of paths."""
-        if isinstance(where, (str, os.PathLike)):
-            raise TypeError(f"where must be a sequence of paths or ids, got {where!r}")
-        chosen: Any = list(where) if isinstance(where, Iterable) and not isinstance(where, np.ndarray) else where
-        if not isinstance(chosen, list) or not any(isinstance(image, (str, os.PathLike)) for image in chosen):
-            return cast("ArrayLike", chosen)
-        ids = [self._number(image) for image in chosen]
-        if None in ids:
-            raise ValueError(f"where must name images of the gallery, but {chosen[ids.index(None)]} is not one")
-        return np.array(ids, np.int64)
-
-    def _joined(self, now: Snapshot, ids: NDArray[np.int64]) -> list[str]:
-        """The paths of ids, joined with the gallery's folder."""
-        folder = join(self.folder, "")
-        return [folder + path.replace("/", os.sep) for path in map(os.fsdecode, now.paths.of(ids))]
