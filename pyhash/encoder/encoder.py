@@ -444,7 +444,7 @@ class Encoder:
         noise = np.random.default_rng(0).integers(0, 256, (2, *self._model.preparation.shape, 3), np.uint8)
         wanted, found = self._model.run(noise, 1, [output])[0], encoder._model.run(noise, 1, [EMBEDDING])[0]
         if not np.allclose(wanted, found, rtol=1e-2, atol=1e-2 * float(np.abs(wanted).max())):
-            raise self._read.error("gives other embeddings as one file: its preparation cannot be moved inside")
+            raise self._read.error("gives other embeddings as one file: its preparation cannot be moved inside it")
         return encoder
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -465,7 +465,7 @@ class Encoder:
         """
         if self.metadata == Metadata():
             raise self._read.error(
-                "was not made by pyhash, so nothing is there to save: adapt it to a collection first"
+                "was not made by pyhash, so there is nothing to save: adapt it to a collection first"
             )
         if isinstance(self._source, bytes):
             content = self._source
