@@ -2,7 +2,7 @@
 
 Three things, each of use alone:
 
-- `Index`: codes in, distances and ids out, exactly;
+- `Index`: codes in, distances and ids out, exactly (`HammingNeighbors`: the same with scikit-learn's habits);
 - `Encoder`: images in, codes out, by the built-in model or any ONNX network;
 - `Gallery`: a folder of images that can be searched.
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .errors import CorruptIndexError, EncoderError, GalleryError, GalleryMismatchError, ImageError, PyhashError
     from .evaluation import evaluate
     from .gallery import Gallery
-    from .index import Index
+    from .index import HammingNeighbors, Index
     from .ranking import neighbourhoods, rescore, rescore_codes
 
 __version__ = "0.1.0"
@@ -40,6 +40,7 @@ _HOME = {
     "Gallery": "gallery",
     "GalleryError": "errors",
     "GalleryMismatchError": "errors",
+    "HammingNeighbors": "index",
     "ImageError": "errors",
     "Index": "index",
     "Levels": "codes",
@@ -80,6 +81,7 @@ __all__ = [
     "Gallery",
     "GalleryError",
     "GalleryMismatchError",
+    "HammingNeighbors",
     "ImageError",
     "Index",
     "Levels",
