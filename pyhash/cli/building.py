@@ -13,12 +13,21 @@ import click
 
 from .. import heads
 from ..codes import Levels
-from ..encoder import Built, Quantized, build
+from ..encoder import Built, Quantized, build, is_hub
 from ..errors import EncoderError, GraphError, PyhashError, QuantizationError
 from ..networks import POOLINGS, Layout, Tap, choose_taps, int8, taps
 from ..support import many, printable
 from .errors import EncoderFailed, Exit
-from .options import LevelsType, NamesType, SizeType, folder_argument, json_option, layout_option, overwrite_option
+from .options import (
+    LevelsType,
+    ModelType,
+    NamesType,
+    SizeType,
+    folder_argument,
+    json_option,
+    layout_option,
+    overwrite_option,
+)
 from .output import print_facts, print_json, print_skipped, print_table, progress_bar, skipped_as_json
 from .preparing import check_base, preparation_options
 
@@ -26,7 +35,7 @@ from .preparing import check_base, preparation_options
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how a network takes its images."""
 
-    @click.argument("backbone", metavar="MODEL", type=click.Path(exists=True, dir_okay=False))
+    @click.argument("backbone", metavar="MODEL", type=ModelType(exists=True, dir_okay=False))
     @click.option(
         "--size", type=SizeType(), metavar="SIDE", help="Input size in pixels, for networks that accept any size."
     )
@@ -126,11 +135,13 @@ def build_command(
       pyhash build net.onnx train --mean 0.5 --std 0.25 --crop letterbox -o encoder.onnx
       pyhash build vit.onnx photos --head pca-itq --levels 128 -o encoder.onnx
       pyhash build net.onnx train --labels labels.csv --quantize weights -o encoder.onnx
+      pyhash build hf://owner/repo train -o encoder.onnx
     and then, where photos was indexed with another encoder before:
       pyhash index photos --encoder encoder.onnx --rebuild
       pyhash search photos query.jpg --encoder encoder.onnx
     """
-    check_base(preprocess)
+    if not is_hub(backbone):  # that says itself how it wants its images
+        check_base(preprocess)
     if labels is None and head in heads.SUPERVISED:
         labels = "folders"
     elif labels is not None and head not in heads.SUPERVISED:
@@ -189,6 +200,7 @@ def taps_command(
     Examples:
       pyhash taps resnet50.onnx
       pyhash taps efficientnet.onnx --size 224 --all
+      pyhash taps hf://owner/repo
     """
     chosen = choose_taps(backbone, n_taps, size=size, layout=layout, input=input)
     listed = taps(backbone, size=size, layout=layout, input=input) if everything else chosen

@@ -28,6 +28,7 @@ from ..networks import (
     add_features,
     add_head,
     as_source,
+    backbone_of,
     check_target,
     feature_blocks,
     fixed_batch,
@@ -183,8 +184,9 @@ def build(
 
     Parameters
     ----------
-    backbone : path, bytes or onnx.ModelProto
-        Any image network; see `pyhash.networks.taps`.
+    backbone : path, bytes, str or onnx.ModelProto
+        Any image network; see `pyhash.networks.taps`. The name ``hf://owner/repo[@revision][/file]`` is one of the
+        Hugging Face hub, as `pyhash.Encoder` takes it.
     images : path
         A folder of images.
     labels : "folders", path or None
@@ -254,8 +256,9 @@ def build(
     )
     request.check()
     labelled = _drawn(read_labels(images, labels, list(request.levels)), max_images, seed)
+    found = backbone_of(backbone, preprocess)
     network = add_features(
-        backbone, taps, preprocess, n_taps=n_taps, pooling=pooling, size=size, layout=layout, input=input
+        found.model, taps, found.preparation, n_taps=n_taps, pooling=pooling, size=size, layout=layout, input=input
     )
     _try(request, network)
     features = _features(request, network, labelled)
@@ -278,7 +281,7 @@ def build(
         parts=projection.blocks,
         spread=projection.spread.tolist(),
         made_of=dict.fromkeys(request.levels, "labels" if fitted.supervised else "own"),
-        name=name or (Path(backbone).stem if isinstance(backbone, (str, os.PathLike)) else "encoder"),
+        name=name or found.name or "encoder",
         training=_training(request, features) if training is None else training,
     )
     built = Built(

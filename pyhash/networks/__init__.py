@@ -13,7 +13,7 @@ from .network import Tap
 from .onnx_file import check_target, save, serialized
 from .preparation import PRESETS, ChannelOrder, Layout, Preparation
 from .session import PROVIDERS, Providers, Session, onnxruntime
-from .source import ModelSource, source_of
+from .source import Backbone, ModelSource, backbone_of, source_of
 from .stages import choose_taps, taps
 from .weights import as_source
 
@@ -27,6 +27,7 @@ __all__ = [
     "PROVIDERS",
     "SCHEMA",
     "Affine",
+    "Backbone",
     "ChannelOrder",
     "Layout",
     "Metadata",
@@ -40,6 +41,7 @@ __all__ = [
     "add_features",
     "add_head",
     "as_source",
+    "backbone_of",
     "check_target",
     "choose_taps",
     "feature_blocks",

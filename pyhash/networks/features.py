@@ -29,6 +29,7 @@ from .nodes import FLOAT, UINT8, Emitter, free_names, prune, refill
 from .onnx_file import check
 from .preparation import Layout, Preparation
 from .session import Session
+from .source import backbone_of
 from .stages import chosen_taps, named_taps
 from .weights import as_source
 
@@ -69,11 +70,13 @@ def add_features(
     Parameters
     ----------
     model : path, bytes or onnx.ModelProto
+        Or the name of one of the hub, as `pyhash.Encoder` takes it.
     taps : sequence of str, optional
         Names of tensors, from early to late; chosen by `choose_taps` unless given.
     preprocess : str or mapping, optional
         One of `pyhash.encoder.PRESETS` or a dict, as `pyhash.Encoder` takes it. Unless given ``imagenet``, or for a
-        network that takes uint8 ``raw``, as such a one does the rest itself; an encoder's own where it is one.
+        network that takes uint8 ``raw``, as such a one does the rest itself; an encoder's own where it is one; what its
+        repository says, where that says it, for one of the hub.
     n_taps : int
         How many to choose.
     pooling : sequence of str, optional
@@ -96,10 +99,11 @@ def add_features(
     GraphError
         When the network does not fit; the message names the node or tensor and says why.
     """
-    given = Preparation.parse("imagenet" if preprocess is None else preprocess)
-    network = Network(model, size or given.size, layout or given.layout, input)
+    backbone = backbone_of(model, preprocess)
+    given = backbone.preparation or Preparation.parse("imagenet")
+    network = Network(backbone.model, size or given.size, layout or given.layout, input)
     if network.dtype == UINT8:
-        given = _for_bytes(network, None if preprocess is None else given)
+        given = _for_bytes(network, backbone.preparation)
     wanted = given.fitted(network.size, network.layout)
     contrary = contradiction(network.model.graph, network.input, wanted)
     if contrary is not None:

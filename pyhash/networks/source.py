@@ -1,4 +1,4 @@
-"""Where a model comes from: a file, bytes, or the hub."""
+"""Where a model comes from: a file, bytes, or the hub; for a network that is built on, memory too."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .hub import fetch, is_hub
+from .preparation import Preparation
 
-__all__ = ["ModelSource", "source_of"]
+__all__ = ["Backbone", "ModelSource", "backbone_of", "source_of"]
 
 
 class ModelSource(NamedTuple):
@@ -68,3 +69,46 @@ def source_of(model: str | os.PathLike[str] | bytes, preprocess: Any = None) -> 
             "none for the built-in model"
         )
     return ModelSource(os.fspath(path), path.stem, os.fspath(path))
+
+
+class Backbone(NamedTuple):
+    """A network that something is to be built on.
+
+    Attributes
+    ----------
+    model : path, bytes or onnx.ModelProto
+    preparation : Preparation or None
+        How it wants its images, as the caller or the hub says; None where neither does.
+    name : str
+        What to call it; empty where nothing tells.
+    """
+
+    model: Any
+    preparation: Preparation | None
+    name: str
+
+
+def backbone_of(model: Any, preprocess: str | Mapping[str, Any] | Preparation | None = None) -> Backbone:
+    """Find a network to build on.
+
+    Parameters
+    ----------
+    model : path, bytes, str or onnx.ModelProto
+        A network, or the name of one of the hub, as `fetch` takes it.
+    preprocess
+        What a caller says of how it wants its images; what the hub says is used unless given, or where this is based
+        on nothing.
+
+    Raises
+    ------
+    EncoderError
+        When the hub does not have it, or it cannot be fetched.
+    """
+    name, beside = "", None
+    if is_hub(model):
+        found = source_of(model, preprocess)
+        model, name, beside = found.data, found.name, found.preprocess
+    elif isinstance(model, (str, os.PathLike)):
+        name = Path(model).stem
+    said = preprocess is not None or beside is not None
+    return Backbone(model, Preparation.parse(preprocess, beside) if said else None, name)

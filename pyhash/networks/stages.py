@@ -11,7 +11,8 @@ from .ends import ACTIVATIONS, NORMS, ends_in_answer, only_pools, only_shuffles,
 from .flow import COMPUTING, CUTS, Flow, runs
 from .network import Network, Tap
 from .nodes import op_of
-from .preparation import Layout
+from .preparation import Layout, Preparation
+from .source import backbone_of
 
 __all__ = ["choose_taps", "chosen_taps", "named_taps", "taps"]
 
@@ -31,9 +32,10 @@ def taps(
     Parameters
     ----------
     model : path, bytes or onnx.ModelProto
-        A network with one image input of float, float16, double or uint8, (n, 3, h, w) or (n, h, w, 3).
+        A network with one image input of float, float16, double or uint8, (n, 3, h, w) or (n, h, w, 3); or the name of
+        one of the hub, as `pyhash.Encoder` takes it.
     size : int or (int, int), optional
-        Side or (height, width) of the images, needed where the network leaves it open.
+        Side or (height, width) of the images, needed where neither the network nor its repository tells.
     layout : str, optional
         ``"nchw"`` or ``"nhwc"``, needed where neither shape nor operators tell.
     input : str, optional
@@ -49,7 +51,7 @@ def taps(
     GraphError
         When the network does not fit; the message names the node or tensor and says why.
     """
-    return Network(model, size, layout, input).taps()
+    return _network(model, size, layout, input).taps()
 
 
 def choose_taps(
@@ -85,7 +87,14 @@ def choose_taps(
         When the network does not fit, no end of a stage is found, or less than half of the layers on the way can be
         read.
     """
-    return chosen_taps(Network(model, size, layout, input), n)
+    return chosen_taps(_network(model, size, layout, input), n)
+
+
+def _network(model: Any, size: int | tuple[int, int] | None, layout: Layout | None, input: str | None) -> Network:
+    """Read a network; for one of the hub, its repository says what is not given."""
+    backbone = backbone_of(model)
+    prepared = backbone.preparation or Preparation()
+    return Network(backbone.model, size or prepared.size, layout or prepared.layout, input)
 
 
 def chosen_taps(network: Network, n: int) -> list[Tap]:

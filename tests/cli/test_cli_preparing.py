@@ -91,6 +91,13 @@ def test_a_model_of_the_hub_needs_no_word_and_takes_some(
     result = run("search", folder, folder / "a" / "0.png", "--encoder", "hf://owner/repo", "--crop", "center", code=3)
     assert "--rebuild" in result.stderr
     assert "must be named hf://owner/repo" in run("index", folder, "--encoder", "hf://resnet50", code=4).stderr
+    assert run("taps", "hf://owner/repo").stdout == run("taps", "hf://owner/repo/onnx/model.onnx").stdout != ""
+    out = tmp_path / "encoder.onnx"
+    run("build", "hf://owner/repo", folder, "--levels", "16", "--crop", "center", "-o", out)
+    assert pyhash.Encoder(out).metadata.preparation.crop == "center"
+    assert pyhash.Encoder(out).name == "repo"
+    result = run("build", "hf://owner/gone", folder, "-o", out, "--overwrite", code=4)
+    assert "hf://owner/gone cannot be used" in result.stderr
 
 
 def test_providers(model: Path, folder: Path) -> None:

@@ -17,6 +17,9 @@ pytest.importorskip("huggingface_hub")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("PIL")
+pytest.importorskip("scipy")
+import labelled_pictures
+import networks
 import onnx
 from hub import COMMIT, Hub, put_in_cache, served
 from tiny_networks import build, pictures, plain
@@ -286,3 +289,30 @@ def test_what_the_hub_does_not_have_is_said(tmp_path: Path) -> None:
         assert "the hub has no revision 'v2' of it" in opened_by_a_process("hf://owner/repo@v2", hub, tmp_path)
         assert "there is no file 'x.onnx'" in opened_by_a_process("hf://owner/repo/x.onnx", hub, tmp_path)
     assert "out of reach" in opened_by_a_process("hf://owner/other", hub, tmp_path)
+
+
+def test_a_network_of_the_hub_is_read_and_built_on(cache: Path, tmp_path: Path) -> None:
+    """As its repository says: size, crop, means and deviations; unless the caller says otherwise."""
+    files = {
+        "model.onnx": networks.resnet(size="side").SerializeToString(),
+        **beside({**CLIP, "size": 80, "crop_size": 64}),
+    }
+    put_in_cache(cache, "owner/repo", files)
+    path = tmp_path / "resnet.onnx"
+    path.write_bytes(files["model.onnx"])
+    name, by_hand = "hf://owner/repo", BY_HAND | {"size": 64}
+    assert pyhash.networks.taps(name) == pyhash.networks.taps(path, size=64)
+    assert pyhash.networks.choose_taps(name) == pyhash.networks.choose_taps(path, size=64)
+    images = labelled_pictures.draw(tmp_path / "pictures", per_class=3)
+    for preprocess, expected in ((None, by_hand), ({"crop": "squash"}, by_hand | {"crop": "squash"}), ("tf", "tf")):
+        size = 64 if preprocess == "tf" else None
+        made = []
+        for backbone, said in ((name, preprocess), (path, expected)):
+            out = tmp_path / "encoder.onnx"
+            pyhash.build(backbone, images, "folders", 16, out, preprocess=said, size=size, name="one", training="")
+            made.append(out.read_bytes())
+        assert made[0] == made[1]
+    pyhash.build(name, images, "folders", 16, tmp_path / "encoder.onnx")
+    assert Encoder(tmp_path / "encoder.onnx").name == "repo"
+    with pytest.raises(EncoderError, match="does not hold this model"):
+        pyhash.build("hf://owner/gone", images, "folders", 16, tmp_path / "encoder.onnx")
