@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["digest", "digest_of_part", "external_files", "fields"]
+__all__ = ["beside", "digest", "digest_of_part", "external_files", "fields", "whole"]
 
 _Message = tuple[int, int]
 """Where a message begins and ends."""
@@ -25,7 +26,7 @@ def digest(source: str | bytes) -> str:
     with open(source, "rb") as file:
         found = hashlib.file_digest(file, "sha256")
     for name in sorted(external_files(source)):
-        with open(Path(source).parent / name, "rb") as file:
+        with open(beside(source, name), "rb") as file:
             found.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()
 
@@ -43,6 +44,24 @@ def external_files(path: str) -> set[str]:
     return names
 
 
+def beside(path: str, name: str) -> str:
+    """Return where the file lies that a model names: beside its path, or beside the file that this links to.
+
+    Caches keep both under links to elsewhere; people link to a model and leave its weights where they are.
+    """
+    files = [os.path.join(os.path.dirname(model), name) for model in (path, os.path.realpath(path))]
+    return next(filter(os.path.isfile, files), files[0])
+
+
+def whole(path: str) -> str:
+    """Return the path of a model that ONNX Runtime opens with its weights: the link's target where these lie there."""
+    if os.path.islink(path) and any(
+        beside(path, name) != os.path.join(os.path.dirname(path), name) for name in external_files(path)
+    ):
+        return os.path.realpath(path)
+    return path
+
+
 def digest_of_part(source: str | bytes, output: str, after: str | None = None) -> str:
     """Return the SHA-256 of the nodes and weights that an output needs.
 
@@ -57,7 +76,7 @@ def digest_of_part(source: str | bytes, output: str, after: str | None = None) -
     after : str, optional
         Another one: what it needs is left out.
     """
-    model, folder = (source, Path()) if isinstance(source, bytes) else (Path(source).read_bytes(), Path(source).parent)
+    model, path = (source, "") if isinstance(source, bytes) else (Path(source).read_bytes(), source)
     (graph,) = fields(model, 0, len(model), 7)
     nodes = [(node, _names(model, node, 2), _names_read(model, node)) for node in fields(model, *graph, 1)]
     tensors = [(tensor, _names(model, tensor, 8)) for tensor in fields(model, *graph, 5)]
@@ -79,7 +98,7 @@ def digest_of_part(source: str | bytes, output: str, after: str | None = None) -
                 if number != 12:  # what is noted of it, which reading and writing a model may add and drop
                     found.update(model[slice(*place)])
             for file in sorted(_locations(model, tensor)):
-                with open(folder / file, "rb") as weights:
+                with open(beside(path, file), "rb") as weights:
                     found.update(hashlib.file_digest(weights, "sha256").digest())
     return found.hexdigest()
 

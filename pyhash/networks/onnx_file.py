@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import GraphError
 from ..support import files, require
+from .digest import beside
 from .metadata import MODEL_MARKS
 from .nodes import opset, sort_nodes, subgraphs
 from .weights import skeleton
@@ -84,21 +85,14 @@ def _load_weights(model: ModelProto, path: str | None) -> None:
         try:
             if path is None:
                 raise OSError("give the path of the model, so that the file beside it is found")
-            tensor.raw_data = _part_of(_beside(path, name), int(where.get("offset", 0)), where.get("length"))
+            if not name or os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
+                raise OSError("its name must be that of a file beside the model")
+            tensor.raw_data = _part_of(beside(path, name), int(where.get("offset", 0)), where.get("length"))
         except (OSError, ValueError) as error:
             reason = f"the weights {tensor.name!r} lie in the file {name!r}, which cannot be read: {error}"
             raise GraphError(reason) from error
         tensor.ClearField("data_location")
         del tensor.external_data[:]
-
-
-def _beside(path: str, name: str) -> str:
-    """Return where the file lies that a model names, as hub caches keep both: under links to elsewhere."""
-    if not name or os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
-        raise OSError("its name must be that of a file beside the model")
-    folders = (os.path.dirname(path), os.path.dirname(os.path.realpath(path)))
-    files = [file for file in (os.path.join(folder, name) for folder in folders) if os.path.isfile(file)]
-    return files[0] if files else os.path.join(folders[0], name)
 
 
 def _part_of(file: str, start: int, length: str | None) -> bytes:

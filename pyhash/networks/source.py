@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .digest import whole
 from .hub import fetch, is_hub
 from .preparation import Preparation
 
@@ -68,7 +69,7 @@ def source_of(model: str | os.PathLike[str] | bytes, preprocess: Any = None) -> 
             f"no such model: {os.fspath(model)}; give the path of an ONNX file, hf://owner/repo for one of the hub, or "
             "none for the built-in model"
         )
-    return ModelSource(os.fspath(path), path.stem, os.fspath(path))
+    return ModelSource(whole(os.fspath(path)), path.stem, os.fspath(path))
 
 
 class Backbone(NamedTuple):

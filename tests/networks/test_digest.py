@@ -14,8 +14,11 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("PIL")
 import onnx
-from tiny_networks import plain
+from tiny_networks import pictures, plain
 
+from pyhash import Encoder
+from pyhash.errors import EncoderError
+from pyhash.networks import taps
 from pyhash.networks.digest import digest, digest_of_part
 
 
@@ -94,3 +97,29 @@ def test_a_part_has_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
     outside = digest_of_part(str(path), "y")
     (tmp_path / "weights.bin").write_bytes((tmp_path / "weights.bin").read_bytes().replace(b"\x3f", b"\x3e"))
     assert digest_of_part(str(path), "y") != outside
+
+
+def test_weights_are_found_beside_what_a_link_leads_to(tmp_path: Path) -> None:
+    """A link to a model is that model, wherever it lies; and so are links to all of its files."""
+    path, near, far = (tmp_path / name / "model.onnx" for name in ("model", "near", "far"))
+    for file in (path, near, far):
+        file.parent.mkdir()
+    model = onnx.load_model_from_string(plain())
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    for link in (near, far):
+        link.symlink_to(path)
+    (near.parent / "weights.bin").symlink_to(path.parent / "weights.bin")
+    encoders = [Encoder(file, preprocess="tf") for file in (path, near, far)]
+    assert len({encoder.fingerprint for encoder in encoders}) == 1
+    for link in (near, far):
+        assert digest(str(link)) == digest(str(path))
+        assert digest_of_part(str(link), "logits") == digest_of_part(str(path), "logits")
+        assert [tap.name for tap in taps(link)] == [tap.name for tap in taps(path)]
+    codes = [encoder.encode(pictures(3)).tolist() for encoder in encoders]
+    assert codes[0] == codes[1] == codes[2]
+    opened = encoders[2].opened
+    assert opened is not None
+    assert opened["model"] == str(far)
+    (path.parent / "weights.bin").unlink()
+    with pytest.raises(EncoderError, match=r"weights\.bin"):
+        Encoder(far, preprocess="tf")
