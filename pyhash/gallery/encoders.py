@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
@@ -138,6 +138,7 @@ def open_remembered(identity: Identity | None, folder: str, file: Path) -> Galle
     """Open the encoder that a gallery was made with; the built-in one where it notes none."""
     opened = {} if identity is None or identity.opened is None else dict(identity.opened)
     model = opened.pop("model", None)
+    opened["preprocess"] = _as_meant(opened.get("preprocess"))
     from ..encoder import is_hub
 
     if model is not None and not is_hub(model):
@@ -150,6 +151,17 @@ def open_remembered(identity: Identity | None, folder: str, file: Path) -> Galle
             "Give the encoder that made the gallery (--encoder MODEL), or encode every image again with another one "
             "(`pyhash index FOLDER --encoder MODEL --rebuild`)"
         ) from error
+
+
+def _as_meant(preprocess: Any) -> Any:
+    """Return a noted preparation as it was meant.
+
+    Now all settings are noted; the name of a preset was while ``imagenet`` took the whole of an image's middle.
+    """
+    noted = {"preset": preprocess} if isinstance(preprocess, str) else preprocess
+    if isinstance(noted, Mapping) and noted.get("preset") == "imagenet":
+        return {"crop_fraction": None, **noted}
+    return noted
 
 
 def _open_encoder(model: str | None, arguments: dict[str, Any]) -> GalleryEncoder:

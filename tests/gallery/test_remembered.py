@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,8 @@ from pyhash import Encoder, Gallery
 from pyhash.errors import GalleryError, GalleryMismatchError
 
 
-def network(seed: int = 0) -> bytes:
-    """A plain network for images of any size, with two outputs of 32 values."""
+def network(seed: int = 0, sides: tuple[int | str, int | str] = ("h", "w")) -> bytes:
+    """A plain network for images of any size unless their sides are given, with two outputs of 32 values."""
     rng = np.random.default_rng(seed)
     values = {"w": rng.normal(size=(8, 3, 3, 3)), "v": rng.normal(size=(8, 32)), "b": rng.normal(size=32) / 9}
     nodes = [
@@ -34,7 +37,7 @@ def network(seed: int = 0) -> bytes:
     graph = helper.make_graph(
         nodes,
         "net",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ("n", 3, "h", "w"))],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ("n", 3, *sides))],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", 32)) for name in ("sums", "more")],
         [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in values.items()],
     )
@@ -71,6 +74,30 @@ def test_opened_again_in_the_same_way(folder: Path, tmp_path: Path) -> None:
         assert gallery.stats().opened == encoder.opened
         picture(folder / "new.png", 77)
         assert gallery.update().added == 1
+
+
+@pytest.mark.parametrize("noted", ["imagenet", {"preset": "imagenet"}, {"preset": "imagenet", "crop": "squash"}])
+def test_a_preset_noted_by_name_means_what_it_meant(noted: Any, folder: Path, tmp_path: Path) -> None:
+    """Before its settings were noted, ``imagenet`` took all of the middle of an image, not 7/8 of it."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(network(sides=(48, 48)))
+    before = {"preset": "imagenet", "crop_fraction": None} | (noted if isinstance(noted, dict) else {})
+    encoder = Encoder(model, output="more", preprocess=before)
+    with Gallery(folder, encoder) as gallery:
+        gallery.update()
+        expected = gallery.search(folder / "a.png")
+        file = gallery.file
+    with closing(sqlite3.connect(file)) as db, db:
+        opened = json.dumps({**encoder.opened, "preprocess": noted})
+        assert db.execute("UPDATE settings SET value = ? WHERE key = 'opened'", [opened]).rowcount == 1
+    today = Encoder(model, output="more", preprocess=noted)
+    assert today.fingerprint != encoder.fingerprint
+    with Gallery(folder) as gallery:
+        assert gallery.encoder.fingerprint == encoder.fingerprint
+        assert gallery.search(folder / "a.png") == expected
+        assert gallery.update().changed == 0
+    with pytest.raises(GalleryMismatchError, match="--rebuild"):
+        Gallery(folder, today)
 
 
 def test_a_model_in_the_folder_moves_with_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
