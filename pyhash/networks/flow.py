@@ -57,7 +57,10 @@ class Flow:
         self.before: list[list[int]] = []
         self.depth: list[int] = []
         for node in self.nodes:
-            sources = sorted({carriers[name] for name in inputs_of(node) if name in carriers})
+            read = [name for name in inputs_of(node) if name in carriers]
+            if op_of(node) == "If":  # nothing of an image gets through a condition, though it is made of one
+                read = [name for name in read if name != node.input[0]] or read
+            sources = sorted({carriers[name] for name in read})
             self.before.append(sources)
             self.depth.append(1 + max((self.depth[s] for s in sources if s >= 0), default=0) if sources else 0)
         self.taps: dict[int, Tap] = {}

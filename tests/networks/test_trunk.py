@@ -87,7 +87,18 @@ def reduced_attention(net: Net, x: str, channels: int) -> str:
     return net.node("Reshape", net.node("Transpose", out, perm=[0, 2, 1]), shape)
 
 
-@pytest.mark.parametrize("beside", [half_resolution, context, hourglass, reduced_attention])
+def chosen_by_the_light(net: Net, x: str, channels: int) -> str:
+    """One way for a light image, another for a dark one, where the image itself is asked."""
+    value = helper.make_tensor_value_info
+    ways = {
+        name: helper.make_graph([helper.make_node(op, [x], [f"{x}_{op}"])], name, [], [value(f"{x}_{op}", 1, None)])
+        for name, op in (("then_branch", "Relu"), ("else_branch", "Abs"))
+    }
+    light = net.node("Greater", net.node("ReduceMean", "input", keepdims=0), net.const(np.float32(0)))
+    return net.node("If", light, **ways)
+
+
+@pytest.mark.parametrize("beside", [half_resolution, context, hourglass, reduced_attention, chosen_by_the_light])
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_a_branch_at_another_resolution_is_not_the_trunk(beside: Callable[[Net, str, int], str], at: int) -> None:
     net = Net()
