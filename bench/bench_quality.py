@@ -1,6 +1,6 @@
 """How well codes retrieve: our heads beside FAISS's, segmented codes beside flat ones, all taps beside the last.
 
-    python bench/bench_quality.py --data DIR --out OUT --doc docs/quality.md
+    python bench/bench_quality.py --data DIR --out OUT --doc docs/heads.md
 
 measures the built-in model's network, and those that ``--backbone`` names, on the sets
 ``clothing`` and ``cifar10`` in DIR (each ``SPLIT/CLASS/pictures``). It writes OUT/quality.json and the page
@@ -488,7 +488,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def public(words: list[str]) -> list[str]:
     """The command's words without the folders of this machine."""
-    places = {"--data": "DIR", "--out": "OUT", "--doc": "docs/quality.md"}
+    places = {"--data": "DIR", "--out": "OUT", "--doc": "docs/heads.md"}
     return [
         places.get(before, Path(word).name if before == "--backbone" else word)
         for before, word in zip(["", *words], words, strict=False)

@@ -40,7 +40,8 @@ from PIL import Image
 import pyhash
 from pyhash.images import load
 
-ENCODERS = {"built-in": None, "small": "small"}
+MODELS = Path(pyhash.__file__).parent / "models"
+ENCODERS = {"built-in": MODELS / "default.onnx", "small": MODELS / "small.onnx"}
 MARKERS = ("<!-- table -->", "<!-- end of table -->")
 DRAWS = 2000
 SEED = 0
@@ -380,14 +381,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"""
 
 def page(data: Path, encoders: Sequence[str]) -> Iterator[str]:
     """Yield the lines of the page, each as soon as it is known."""
-    models = Path(pyhash.__file__).parent / "models"
-    files = {name: models / f"{ENCODERS[name] or 'default'}.onnx" for name in encoders}
+    files = {name: ENCODERS[name] for name in encoders}
     labelled: list[str] = []
     head = ("encoder", "queries over collection", "ranked by", "P@5", "P@50", "mAP", "P@5 - cosine's", "mAP - cosine's")
     rule = "|---|---|---|---:|---:|---:|---:|---:|"
     yield from ("### No option, no label", "", line(*head), rule)
     for name, file in files.items():
-        encoder = pyhash.Encoder(ENCODERS[name])
+        encoder = pyhash.Encoder(file)
         network = Network(encoder, file)
         for task in tasks(data):
             with tempfile.TemporaryDirectory() as folder:
@@ -410,9 +410,9 @@ def page(data: Path, encoders: Sequence[str]) -> Iterator[str]:
         ),
         "|---|---|---:|---:|---:|---:|---:|",
     )
-    for name in files:
+    for name, file in files.items():
         with tempfile.TemporaryDirectory() as folder:
-            yield from copies(name, pyhash.Encoder(ENCODERS[name]), data, Path(folder))
+            yield from copies(name, pyhash.Encoder(file), data, Path(folder))
     yield from ("", "### Cost", "", line("encoder", "", ""), "|---|---|---:|")
     for name, file in files.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -429,7 +429,7 @@ def main(argv: list[str] | None = None) -> None:
     """Read the command line, print the tables, and put them into the pages."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
-    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=[*ENCODERS])
+    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=[*ENCODERS], help="which to measure")
     parser.add_argument("--doc", "--card", type=Path, action="append", default=[], help="page whose tables to replace")
     args = parser.parse_args(argv)
     lines = []

@@ -1,8 +1,7 @@
 """Put measured figures into the README: `python bench/readme.py`.
 
-After `pyhash bench --out docs`, bench_quality.py and training/measure_model.py. Between its marks the README holds
-nothing but what this copies out of docs/benchmarks.json, docs/quality.md and the model card, so that no figure is typed
-by hand.
+After `pyhash bench --out docs`, bench_quality.py and bench_retrieval.py. Between its marks the README holds nothing but
+what this copies out of docs/benchmarks.json, docs/heads.md and docs/quality.md, so that no figure is typed by hand.
 """
 
 import json
@@ -44,26 +43,33 @@ def speed_table() -> str:
 
 
 def quality_table() -> str:
-    """Return the table that the page of quality begins with."""
-    page = (ROOT / "docs" / "quality.md").read_text()
+    """Return the table that the page of heads begins with."""
+    page = (ROOT / "docs" / "heads.md").read_text()
     section = page.split("## In short", 1)[1].split("\n## ", 1)[0]
     return "\n".join(line for line in section.splitlines() if line.startswith("|"))
 
 
 def model_table() -> str:
-    """Return the built-in model's P@5 / mAP beside its peers', of the card's table."""
-    card = (ROOT / "pyhash" / "models" / "MODEL_CARD.md").read_text()
-    table = card.split("<!-- table -->")[1].split("<!-- end of table -->")[0].split("\n\n")[0]
-    figures: dict[str, dict[str, str]] = {}
-    seen: dict[str, str] = {}
+    """Return the galleries' P@5 / mAP with the built-in encoders, beside their peers', of the page of quality."""
+    page = (ROOT / "docs" / "quality.md").read_text()
+    table = page.split("### No option, no label")[1].split("\n### ")[0]
+    columns = {
+        "`index`, `search`": "as they come",
+        "256-bit code alone": "256-bit code alone",
+        "cosine": "cosine of floats",
+    }
+    columns |= {"pHash": "pHash, 64 bits"}
+    figures: dict[tuple[str, str], dict[str, str]] = {}
     for line in table.strip().splitlines()[2:]:
-        title, _, fitted, ranked, at_five, _, average = (cell.strip() for cell in line.split("|")[1:-1])
-        figures.setdefault(title, {})[ranked.split(",")[0].split()[0]] = f"{at_five} / {average}"
-        seen[title] = fitted
-    lines = ["| set | head fitted on it | code of 256 bits | cosine, 1,280 floats | pHash, 64 bits |"]
-    lines.append("|---|---|---:|---:|---:|")
-    for title, found in figures.items():
-        lines.append(f"| {title} | {seen[title]} | {found['code']} | {found['cosine']} | {found['pHash']} |")
+        encoder, title, ranked, at_five, _, average = (cell.strip() for cell in line.split("|")[1:7])
+        column = next((name for start, name in columns.items() if ranked.startswith(start)), None)
+        if column is not None:
+            figures.setdefault((encoder, title), {})[column] = f"{at_five.split()[0]} / {average}"
+    lines = ["| encoder | set, queries over collection | " + " | ".join(columns.values()) + " |"]
+    lines.append("|---|---|" + "---:|" * len(columns))
+    lines += [
+        f"| {' | '.join((*key, *(found[name] for name in columns.values())))} |" for key, found in figures.items()
+    ]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import click
 
 from ..codes import Levels, as_levels
 from ..errors import EncoderError
-from ..networks import PROVIDERS, Layout, is_hub
+from ..networks import PROVIDERS, Layout, is_hub, is_named
 from .errors import EncoderFailed
 from .preparing import check_base, preparation_options
 
@@ -40,7 +40,7 @@ class ModelType(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path or the name."""
-        return value if is_hub(value) else super().convert(value, param, ctx)
+        return value if is_named(value) else super().convert(value, param, ctx)
 
 
 class NamesType(click.ParamType[Any]):
@@ -170,8 +170,8 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
         metavar="MODEL",
         envvar="PYHASH_ENCODER",
         show_envvar=True,
-        help="An ONNX model to use instead of the built-in one, or hf://owner/repo for one of the Hugging Face hub; a "
-        "gallery remembers with which it was made.",
+        help="An ONNX model to use instead of the built-in one; 'small' for the built-in one for edge boxes; or "
+        "hf://owner/repo for one of the Hugging Face hub; a gallery remembers with which it was made.",
     )
     @click.option("--output-name", metavar="NAME", help="Which output of a plain ONNX model to read.")
     @preparation_options

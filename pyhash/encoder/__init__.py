@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..networks import is_hub
+from ..networks import is_named
 from .building import Built, build
 from .encoder import PRESETS, Encoder
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
@@ -26,7 +26,7 @@ __all__ = [
     "build",
     "evaluate_folder",
     "extract",
-    "is_hub",
+    "is_named",
     "silence",
     "warn_of_silence",
 ]

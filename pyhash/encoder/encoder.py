@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -27,7 +26,6 @@ from ..networks import (
     PRESETS,
     Metadata,
     Model,
-    ModelSource,
     Preparation,
     Providers,
     save,
@@ -54,7 +52,8 @@ class Encoder:
     Parameters
     ----------
     model : path, bytes or str, optional
-        An ONNX model; None is the built-in one. A model made by ``pyhash build`` carries in its metadata
+        An ONNX model; None is the built-in one, and ``"small"`` another, of one network instead of two, for edge
+        boxes: half the time and size, and a little less found. A model made by ``pyhash build`` carries in its metadata
         how images are prepared and what its levels are; any other needs ``preprocess``. The name
         ``hf://owner/repo[@revision][/file]`` is one of the Hugging Face hub, which is fetched once (extra ``hub``),
         and prepares images as its repository says.
@@ -117,7 +116,7 @@ class Encoder:
         self.threads = usable_threads(threads)
         self._fast_jpeg = fast_jpeg
         self._max_pixels = check_int(max_pixels, "max_pixels", 1)
-        source = _built_in() if model is None else source_of(model, preprocess)
+        source = source_of(model, preprocess)
         self._model = Model(
             source.data,
             source.name,
@@ -180,7 +179,7 @@ class Encoder:
 
         None where it was made of bytes.
         """
-        if isinstance(self._source, bytes) and self._arguments["model"] is not None:
+        if isinstance(self._arguments["model"], bytes):
             return None
         arguments = {name: value for name, value in self._arguments.items() if name != "threads"}
         text = json.dumps(arguments, default=lambda value: np.asarray(value).tolist())
@@ -489,10 +488,6 @@ def _digest(text: str) -> str:
 
 def _rebuild(arguments: dict[str, Any]) -> Encoder:
     return Encoder(**arguments)
-
-
-def _built_in() -> ModelSource:
-    return ModelSource(importlib.resources.files("pyhash.models").joinpath("default.onnx").read_bytes(), "default")
 
 
 def _encoded(rows: Generator[Row[_Outcome]]) -> Iterator[Encoded]:

@@ -114,9 +114,9 @@ def identity_of(encoder: GalleryEncoder, folder: str) -> Identity:
     The path of a model inside the folder is noted relative to it, so that both can be moved together.
     """
     opened: dict[str, Any] | None = getattr(encoder, "opened", None)
-    from ..encoder import is_hub
+    from ..encoder import is_named
 
-    if opened is not None and opened["model"] is not None and not is_hub(opened["model"]):
+    if opened is not None and opened["model"] is not None and not is_named(opened["model"]):
         model, root = Path(os.path.realpath(opened["model"])), Path(os.path.realpath(folder))
         if model.is_relative_to(root):
             opened = {**opened, "model": model.relative_to(root).as_posix()}
@@ -139,9 +139,9 @@ def open_remembered(identity: Identity | None, folder: str, file: Path) -> Galle
     opened = {} if identity is None or identity.opened is None else dict(identity.opened)
     model = opened.pop("model", None)
     opened["preprocess"] = _as_meant(opened.get("preprocess"))
-    from ..encoder import is_hub
+    from ..encoder import is_named
 
-    if model is not None and not is_hub(model):
+    if model is not None and not is_named(model):
         model = os.fspath(Path(folder, model))  # the model itself where its path is absolute
     try:
         return _open_encoder(model, opened)

@@ -13,7 +13,7 @@ from .network import Tap
 from .onnx_file import check_target, save, serialized
 from .preparation import PRESETS, ChannelOrder, Layout, Preparation
 from .session import PROVIDERS, Providers, Session, onnxruntime
-from .source import Backbone, ModelSource, backbone_of, source_of
+from .source import Backbone, ModelSource, backbone_of, is_named, source_of
 from .stages import choose_taps, taps
 from .weights import as_source
 
@@ -49,6 +49,7 @@ __all__ = [
     "give_embedding",
     "int8",
     "is_hub",
+    "is_named",
     "join_features",
     "metadata_of",
     "onnxruntime",

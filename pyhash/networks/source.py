@@ -1,7 +1,8 @@
-"""Where a model comes from: a file, bytes, or the hub; for a network that is built on, memory too."""
+"""Where a model comes from: a file, bytes, the package itself, or the hub; for one that is built on, memory too."""
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,10 @@ from .digest import whole
 from .hub import fetch, is_hub
 from .preparation import Preparation
 
-__all__ = ["Backbone", "ModelSource", "backbone_of", "source_of"]
+__all__ = ["SMALL", "Backbone", "ModelSource", "backbone_of", "is_named", "source_of"]
+
+SMALL = "small"
+"""How the smaller of the built-in models is named; the other one is the default."""
 
 
 class ModelSource(NamedTuple):
@@ -38,13 +42,19 @@ class ModelSource(NamedTuple):
     preprocess: Mapping[str, Any] | None = None
 
 
-def source_of(model: str | os.PathLike[str] | bytes, preprocess: Any = None) -> ModelSource:
+def is_named(model: object) -> bool:
+    """Whether this is no path but the name of a model: the small built-in one, or one of the hub."""
+    return model == SMALL or is_hub(model)
+
+
+def source_of(model: str | os.PathLike[str] | bytes | None, preprocess: Any = None) -> ModelSource:
     """Find a model.
 
     Parameters
     ----------
-    model : path, bytes or str
-        An ONNX model, or the name of one of the hub, as `fetch` takes it.
+    model : path, bytes, str or None
+        An ONNX model, the name of one of the hub, as `fetch` takes it, or a built-in one: None, or ``"small"`` (a file
+        of that name is ``"./small"``).
     preprocess
         What a caller says of how it wants its images: where that is all, nobody else is asked.
 
@@ -55,6 +65,11 @@ def source_of(model: str | os.PathLike[str] | bytes, preprocess: Any = None) -> 
     FileNotFoundError
         When there is no such file.
     """
+    if model is None or model == SMALL:
+        name = model or "default"
+        return ModelSource(
+            importlib.resources.files("pyhash.models").joinpath(f"{name}.onnx").read_bytes(), name, model
+        )
     if isinstance(model, bytes):
         return ModelSource(model, "model")
     if not isinstance(model, (str, os.PathLike)):
@@ -66,8 +81,8 @@ def source_of(model: str | os.PathLike[str] | bytes, preprocess: Any = None) -> 
     path = Path(model).absolute()
     if not path.is_file():
         raise FileNotFoundError(
-            f"no such model: {os.fspath(model)}; give the path of an ONNX file, hf://owner/repo for one of the hub, or "
-            "none for the built-in model"
+            f"no such model: {os.fspath(model)}; give the path of an ONNX file, hf://owner/repo for one of the hub, "
+            "'small' for the smaller built-in model, or none for the built-in model"
         )
     return ModelSource(whole(os.fspath(path)), path.stem, os.fspath(path))
 

@@ -6,7 +6,6 @@ import csv
 import importlib
 import json
 import re
-import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +23,8 @@ from pyhash.networks import onnxruntime
 
 ROOT = Path(__file__).parents[2]
 MODELS = Path(pyhash.__file__).parent / "models"
-SHIPPED = MODELS / "default.onnx"
+SHIPPED = {"default": MODELS / "default.onnx", "small": MODELS / "small.onnx"}
+LARGEST = {"default": 12_500_000, "small": 5_500_000}
 LEVELS = {"coarse": 64, "fine": 192}
 
 
@@ -34,8 +34,9 @@ def open_session(file: Path) -> Any:
     return onnxruntime().InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def test_the_built_in_model_keeps_the_contract() -> None:
-    session = open_session(SHIPPED)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_built_in_model_keeps_the_contract(name: str) -> None:
+    session = open_session(SHIPPED[name])
     metadata = session.get_modelmeta().custom_metadata_map
     keys = {"schema", "name", "levels", "size", "resize", "crop", "taps", "training", "quantized"}
     assert {f"pyhash.{key}" for key in keys} <= set(metadata)
@@ -49,21 +50,22 @@ def test_the_built_in_model_keeps_the_contract() -> None:
         ("logits", "tensor(float)", 256),
         ("embedding", "tensor(float)", 384),
     ]
-    assert SHIPPED.stat().st_size <= 5_000_000
+    assert SHIPPED[name].stat().st_size <= LARGEST[name]
     batch = np.random.default_rng(0).integers(0, 256, (5, 224, 224, 3), np.uint8)
-    for name in ("logits", "embedding"):
-        (together,) = session.run([name], {"images": batch})
+    for output in ("logits", "embedding"):
+        (together,) = session.run([output], {"images": batch})
         assert together.dtype == np.float32
-        alone = np.concatenate([session.run([name], {"images": one[None]})[0] for one in batch])
+        alone = np.concatenate([session.run([output], {"images": one[None]})[0] for one in batch])
         np.testing.assert_allclose(alone, together, atol=1e-4)
 
 
-def test_the_logits_are_an_affine_map_of_the_embedding() -> None:
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_logits_are_an_affine_map_of_the_embedding(name: str) -> None:
     """The coarse bits read the 64 leading components, the fine ones 192, centred: what a collection can do anew."""
     onnx = pytest.importorskip("onnx")
     batch = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
-    logits, embedding = open_session(SHIPPED).run(["logits", "embedding"], {"images": batch})
-    graph = onnx.load(SHIPPED).graph
+    logits, embedding = open_session(SHIPPED[name]).run(["logits", "embedding"], {"images": batch})
+    graph = onnx.load(SHIPPED[name]).graph
     (head,) = (node for node in graph.node if list(node.output) == ["logits"])
     assert head.input[0] == "embedding"
     made = {name: node for node in graph.node for name in node.output}
@@ -76,11 +78,12 @@ def test_the_logits_are_an_affine_map_of_the_embedding() -> None:
     assert energy[:192, 64:].sum() > 0.98 * energy[:, 64:].sum()
 
 
-def test_the_built_in_model_finds_the_kind_of_a_photograph() -> None:
+@pytest.mark.parametrize("name", [None, "small"])
+def test_a_built_in_model_finds_the_kind_of_a_photograph(name: str | None) -> None:
     """The photographs of the demo: twelve of each of ten kinds, each searching the others."""
     files = sorted((MODELS / "photographs" / "collection").rglob("*.jpg"))
     assert len(files) == 120
-    codes = pyhash.Encoder().encode(files)
+    codes = pyhash.Encoder(name).encode(files)
     kinds = np.array([file.parent.name for file in files])
     distances = pyhash.hamming(codes, codes)
     np.fill_diagonal(distances, 1000)
@@ -91,26 +94,24 @@ def test_the_built_in_model_finds_the_kind_of_a_photograph() -> None:
     assert ((ones > 0) & (ones < 1)).all()
 
 
-def test_the_card_tells_the_file_and_names_what_it_is_made_of() -> None:
+def test_the_card_tells_the_files_and_names_what_they_are_made_of() -> None:
     card = (MODELS / "MODEL_CARD.md").read_text()
     table = card.split("<!-- table -->")[1].split("<!-- end of table -->")[0]
-    assert f"| file, MB | {SHIPPED.stat().st_size / 1e6:.2f} |" in table
-    training = pyhash.Encoder().metadata.training
-    for name in re.findall(r"[a-z]{5,}", training.split("head: ")[1].split(",")[0]):
-        assert name in card
-    for row in table.splitlines():
-        if row.startswith(("| objects", "| grocery", "| clothing")):
-            assert "| yes |" in row or "| in part |" in row, row
-    assert all("| no |" in row for row in table.splitlines() if row.startswith(("| cifar10", "| tiny-imagenet")))
+    for title, name in (("built-in", None), ("small", "small")):
+        size = SHIPPED[name or "default"].stat().st_size
+        assert f"| {title} | file, MB | {size / 1e6:.2f} |" in table
+        training = pyhash.Encoder(name).metadata.training
+        for word in re.findall(r"[a-z]{5,}", training.split("head: ")[1].split(",")[0]):
+            assert word in card
 
 
 # The scripts
 
 
-def load_script(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
+def load_script(monkeypatch: pytest.MonkeyPatch, name: str, folder: str = "training") -> ModuleType:
     for module in ("onnx", "scipy"):
         pytest.importorskip(module)
-    monkeypatch.syspath_prepend(ROOT / "training")
+    monkeypatch.syspath_prepend(ROOT / folder)
     return importlib.import_module(name)
 
 
@@ -184,55 +185,55 @@ def test_the_model_is_made_of_what_the_stored_network_gives(made: tuple[ModuleTy
 def test_measuring_knows_every_protocol(
     made: tuple[ModuleType, Path], tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    measuring = load_script(monkeypatch, "measure_model")
-    _, file = made
-    card = tmp_path / "card.md"
-    card.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
-    monkeypatch.setattr(measuring, "DRAWN", 5)
+    measuring = load_script(monkeypatch, "bench_retrieval", "bench")
+    monkeypatch.setattr(measuring, "ENCODERS", {"tiny": made[1]})
+    monkeypatch.setattr(measuring, "DRAWS", 20)
+    doc = tmp_path / "doc.md"
+    doc.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
     capsys.readouterr()
-    measuring.main([str(file), "--data", str(tmp_path / "data"), "--card", str(card)])
+    measuring.main(["--data", str(tmp_path / "data"), "--encoders", "tiny", "--doc", str(doc)])
     printed = capsys.readouterr().out
-    assert card.read_text() == f"before\n<!-- table -->\n{printed}<!-- end of table -->\nafter\n"
+    assert doc.read_text() == f"before\n<!-- table -->\n{printed}<!-- end of table -->\nafter\n"
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
-    rows = [row for row in rows[1:] if len(row) == 7]
-    sizes = {row[0]: (row[1], row[2]) for row in rows}
-    assert sizes["objects"] == sizes["grocery"] == ("6 / 15", "yes")  # 0 and 5 of each 7
-    assert sizes["clothing, validation over train"] == ("14 / 14", "yes")
-    assert sizes["objects, grocery, clothing and photos in one"] == ("26 / 51", "in part")
-    assert sizes["cifar10, test over train"] == ("5 / 14", "no")
-    assert "tiny-imagenet, val over train" not in sizes
-    ranked = [row[3] for row in rows if row[0] == "objects"]
-    codes, peers = ["code, 24 bits", "coarse, 8 bits", "fine, 16 bits"], ["pHash, 64 bits"]
-    assert ranked == [*codes, "cosine of its network's features, 40 floats", *peers]
-    groups = {row[3]: row for row in rows if row[0] == "grocery, 43 groups"}
-    assert {row[4] for row in groups.values()} == {"1.000"}  # here all are of one group
-    assert all(0 <= float(value) <= 1 for row in rows for value in row[4:] if value)
-
-    shutil.rmtree(tmp_path / "data" / "grocery")
-    measuring.main([str(file), "--data", str(tmp_path / "data")])
-    assert "grocery" not in capsys.readouterr().out
+    wide = [row for row in rows if len(row) == 8 and row[0] == "tiny"]
+    sizes = [row[1] for row in wide if row[2] == "`index`, `search`"]
+    assert sizes == [
+        "objects, 6 over 15",  # 0 and 5 of each 7
+        "grocery, 6 over 15",
+        "clothing, validation over train, 14 over 14",
+        "all of them and photos in one, 26 over 51",
+    ]
+    assert [row[2] for row in wide[:6]] == [
+        "`index`, `search`",
+        "256-bit code alone",
+        "cosine of its networks' features, 40 floats",
+        "PCA, random rotation, 256 bits",
+        "pHash, 64 bits",
+        "64-bit code alone (`--bits 64`)",
+    ]
+    assert all(0 <= float(row[5]) <= 1 for row in wide)
+    levels = [row[2] for row in wide if "fitted with labels" in row[2]]
+    assert levels == [f"fitted with labels, level {level}" for level in ("coarse", "fine")] * 2
+    (same,) = (row for row in rows if row[1] == "the same bytes")
+    assert same[2:] == ["1.000"] * 5
+    assert any(row[1] == "file, MB" for row in rows)
 
 
 def test_measures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    measuring = load_script(monkeypatch, "measure_model")
+    measuring = load_script(monkeypatch, "bench_retrieval", "bench")
     files = [Path(f"{kind}/{number}") for kind in "ab" for number in range(7)]
     queries, others = measuring.parted(files[::-1])
     assert [str(file) for file in queries] == ["a/0", "a/5", "b/0", "b/5"]
     assert sorted([*queries, *others]) == files
-    assert [file.name for file in measuring.drawn([Path(str(n)) for n in range(9)], 3)] == ["0", "4", "8"]
 
-    stored = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
-    task = measuring.Task("", [], [], (np.array(["x"]), np.array(["x", "y", "x"])), ("objects", "grocery"), (2,))
-    precision, average = measuring.by_cosine(task, (stored[:1], stored))
-    assert (precision, average) == (0.5, pytest.approx((1 + 2 / 3) / 2))
-    told = [
-        task.fitted(f"network: objects; head: {sets}, without labels")
-        for sets in ("objects, grocery", "grocery", "clothing")
-    ]
-    assert told == ["yes", "in part", "no"]
+    task = measuring.Task("", [], [], [np.array(["x"]), np.array(["x", "y", "x"])])
+    outcome = measuring.by_distance(task, np.array([[1, 2, 3]]))
+    assert outcome.average == pytest.approx([(1 + 2 / 3) / 2])
+    assert outcome.at_5 == pytest.approx([2 / 3])
+    assert measuring.difference(np.ones(9), np.zeros(9)) == "+1.000 (+1.000 to +1.000)"
 
     pictures = np.random.default_rng(0).integers(0, 200, (3, 32, 32, 3), np.uint8)
-    hashes = measuring.p_hash(np.concatenate([pictures, pictures + np.uint8(40)]))
+    hashes = np.stack([measuring.p_hash(one) for one in (*pictures, *(pictures + np.uint8(40)))])
     assert hashes.shape == (6, 8)
     flipped = np.bitwise_count(hashes[:, None] ^ hashes).sum(-1)
     assert (flipped[np.arange(3), np.arange(3) + 3] <= 1).all()  # brightness hardly moves it
