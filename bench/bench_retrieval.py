@@ -360,23 +360,26 @@ def costs(name: str, file: Path, data: Path, folder: Path) -> Iterator[str]:
         )
 
 
-_ENCODE = """
-import resource, sys
+# Not ru_maxrss: it begins with what the process had that started this one.
+_ENCODE = r"""
+import re, sys
 from pathlib import Path
 import pyhash
 encoder = pyhash.Encoder(sys.argv[1], threads=1)
 for file in sorted(Path(sys.argv[2]).glob("*.jpg"))[:100]:
     encoder.encode(file)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"""
-_RUN = """
-import resource, sys
+print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])"""
+_RUN = r"""
+import re, sys
+from pathlib import Path
 import numpy, onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+black = numpy.zeros((1, *session.get_inputs()[0].shape[1:]), numpy.uint8)
 for _ in range(100):
-    session.run(["logits"], {"images": numpy.zeros((1, 224, 224, 3), numpy.uint8)})
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"""
+    session.run(["logits"], {"images": black})
+print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])"""
 
 
 def page(data: Path, encoders: Sequence[str]) -> Iterator[str]:

@@ -129,7 +129,7 @@ def draw_sets(data: Path) -> None:
             Image.fromarray(pixels).save(data / folder / f"{number}.jpg")
     with (data / "grocery" / "classes.csv").open("w", newline="") as file:
         csv.writer(file).writerows(
-            [["class", "fine", "coarse"], *([kind, kind, "all"] for kind in ("ant", "barrel", "crab"))]
+            [["class", "fine", "coarse"], *([kind, kind, str(kind == "barrel")] for kind in ("ant", "barrel", "crab"))]
         )
 
 

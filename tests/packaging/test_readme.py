@@ -46,7 +46,7 @@ def test_snippets_pass_strict_typing(tmp_path):
 
 
 def test_index_encoder_and_gallery_are_taught():
-    assert len(SNIPPETS) == 3
+    assert len(SNIPPETS) == 4
 
 
 def test_files_that_the_readme_links_to_are_there():
