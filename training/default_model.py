@@ -106,12 +106,15 @@ def main(argv: list[str] | None = None) -> None:
         features.append(found)
     rows = typical_rows(np.concatenate(features), np.concatenate([*map(class_vectors, args.networks)], axis=1))
     embedding = projection(rows, COMPONENTS)
-    head = heads.pca_itq(rows @ embedding.weight + embedding.bias, LEVELS)
+    vectors = rows @ embedding.weight + embedding.bias
+    head = heads.pca_itq(vectors, LEVELS)
     encoder = add_head(
         network,
         head,
         LEVELS,
         embedding=embedding,
+        spread=vectors.var(axis=0, dtype=np.float64).tolist(),
+        made_of=dict.fromkeys(LEVELS, "own"),
         name=" + ".join(network.stem for network in args.networks),
         training=f"networks: ImageNet (ILSVRC 2012), by its makers; head: {', '.join(args.sets)}, without labels",
     )
