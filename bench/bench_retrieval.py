@@ -1,6 +1,6 @@
 """How well the built-in encoders find the right image, no option given: the tables of docs/quality.md and the card.
 
-    python bench/bench_retrieval.py --data DIR --doc docs/quality.md --card pyhash/models/MODEL_CARD.md
+    python bench/bench_retrieval.py --data DIR --doc docs/quality.md --doc pyhash/models/MODEL_CARD.md
 
 ``DIR`` holds the sets objects, grocery, clothing and photos, folders of JPEG files. For each set the collection is put
 into a folder of its own, `Gallery.update` indexes it, and `Gallery.search` is asked with every query, both as they
@@ -42,7 +42,7 @@ from pyhash.images import load
 
 MODELS = Path(pyhash.__file__).parent / "models"
 ENCODERS = {"built-in": MODELS / "default.onnx", "small": MODELS / "small.onnx"}
-MARKERS = ("<!-- table -->", "<!-- end of table -->")
+PARTS = ("answers", "costs")
 DRAWS = 2000
 SEED = 0
 _BATCH = 64
@@ -337,7 +337,7 @@ def costs(name: str, file: Path, data: Path, folder: Path) -> Iterator[str]:
         f"{code / (decode + run):.2f} x",
     )
     folder.mkdir()
-    for number, picture in enumerate(pictures * 8):
+    for number, picture in enumerate(pictures * 24):
         (folder / f"{number}.jpg").write_bytes(picture + b"\n" * (number + 1))
     begun = time.perf_counter()
     with pyhash.Gallery(folder, pyhash.Encoder(file)) as gallery:
@@ -382,8 +382,8 @@ for _ in range(100):
 print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])"""
 
 
-def page(data: Path, encoders: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of the page, each as soon as it is known."""
+def answers(data: Path, encoders: Sequence[str]) -> Iterator[str]:
+    """Yield the lines about what is found, each as soon as it is known."""
     files = {name: ENCODERS[name] for name in encoders}
     labelled: list[str] = []
     head = ("encoder", "queries over collection", "ranked by", "P@5", "P@50", "mAP", "P@5 - cosine's", "mAP - cosine's")
@@ -416,16 +416,21 @@ def page(data: Path, encoders: Sequence[str]) -> Iterator[str]:
     for name, file in files.items():
         with tempfile.TemporaryDirectory() as folder:
             yield from copies(name, pyhash.Encoder(file), data, Path(folder))
-    yield from ("", "### Cost", "", line("encoder", "", ""), "|---|---|---:|")
-    for name, file in files.items():
+
+
+def price(data: Path, encoders: Sequence[str]) -> Iterator[str]:
+    """Yield the lines about size, time and memory, each as soon as it is known."""
+    yield from (line("encoder", "", ""), "|---|---|---:|")
+    for name in encoders:
         with tempfile.TemporaryDirectory() as folder:
-            yield from costs(name, file, data, Path(folder, "mosaics"))
+            yield from costs(name, ENCODERS[name], data, Path(folder, "mosaics"))
 
 
-def replaced(text: str, lines: Sequence[str]) -> str:
-    """Return a page with the table between its marker lines replaced."""
-    before, rest = text.split(MARKERS[0])
-    return "\n".join([before + MARKERS[0], *lines, MARKERS[1] + rest.split(MARKERS[1])[1]])
+def replaced(text: str, part: str, lines: Sequence[str]) -> str:
+    """Return a page with what lies between the marker lines of a part replaced."""
+    before, rest = text.split(f"<!-- {part} -->")
+    end = f"<!-- end of {part} -->"
+    return "\n".join([f"{before}<!-- {part} -->", *lines, end + rest.split(end)[1]])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -433,14 +438,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the sets")
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=[*ENCODERS], help="which to measure")
-    parser.add_argument("--doc", "--card", type=Path, action="append", default=[], help="page whose tables to replace")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="costs want a machine that is idle")
+    parser.add_argument("--doc", type=Path, action="append", default=[], help="page whose tables to replace")
     args = parser.parse_args(argv)
-    lines = []
-    for told in page(args.data, args.encoders):
-        print(told, flush=True)
-        lines.append(told)
-    for file in args.doc:
-        file.write_text(replaced(file.read_text(), lines))
+    for part, told in (("answers", answers), ("costs", price)):
+        if part not in args.part:
+            continue
+        lines = []
+        for row in told(args.data, args.encoders):
+            print(row, flush=True)
+            lines.append(row)
+        for file in args.doc:
+            file.write_text(replaced(file.read_text(), part, lines))
 
 
 if __name__ == "__main__":

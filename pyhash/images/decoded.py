@@ -26,7 +26,7 @@ RESIZES: tuple[Resize, ...] = get_args(Resize)
 THUMBNAIL_SIDE = 160
 """The longest side of a thumbnail, in pixels."""
 
-_SMALL = 256
+_SMALL = 160
 """Looks and thumbnails are made of an image reduced by whole numbers, whose shorter side is still this."""
 
 

@@ -96,7 +96,7 @@ def test_a_built_in_model_finds_the_kind_of_a_photograph(name: str | None) -> No
 
 def test_the_card_tells_the_files_and_names_what_they_are_made_of() -> None:
     card = (MODELS / "MODEL_CARD.md").read_text()
-    table = card.split("<!-- table -->")[1].split("<!-- end of table -->")[0]
+    table = card.split("<!-- costs -->")[1].split("<!-- end of costs -->")[0]
     for title, name in (("built-in", None), ("small", "small")):
         size = SHIPPED[name or "default"].stat().st_size
         assert f"| {title} | file, MB | {size / 1e6:.2f} |" in table
@@ -189,11 +189,17 @@ def test_measuring_knows_every_protocol(
     monkeypatch.setattr(measuring, "ENCODERS", {"tiny": made[1]})
     monkeypatch.setattr(measuring, "DRAWS", 20)
     doc = tmp_path / "doc.md"
-    doc.write_text("before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n")
+    marks = [f"<!-- {part} -->\nold\n<!-- end of {part} -->\n" for part in measuring.PARTS]
+    doc.write_text(f"before\n{marks[0]}between\n{marks[1]}after\n")
     capsys.readouterr()
     measuring.main(["--data", str(tmp_path / "data"), "--encoders", "tiny", "--doc", str(doc)])
     printed = capsys.readouterr().out
-    assert doc.read_text() == f"before\n<!-- table -->\n{printed}<!-- end of table -->\nafter\n"
+    page = doc.read_text()
+    words = ("<!--", "before", "between", "after")
+    assert [row for row in page.splitlines() if not row.startswith(words)] == printed.splitlines()
+    assert page.startswith("before\n<!-- answers -->\n")
+    assert "<!-- end of answers -->\nbetween\n<!-- costs -->\n" in page
+    assert page.endswith("<!-- end of costs -->\nafter\n")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("| ")]
     wide = [row for row in rows if len(row) == 8 and row[0] == "tiny"]
     sizes = [row[1] for row in wide if row[2] == "`index`, `search`"]
