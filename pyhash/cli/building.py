@@ -13,9 +13,9 @@ import click
 
 from .. import heads
 from ..codes import Levels
-from ..encoder import Built, Quantized, build, is_hub
+from ..encoder import Built, Quantized, build
 from ..errors import EncoderError, GraphError, PyhashError, QuantizationError
-from ..networks import POOLINGS, Layout, Tap, choose_taps, int8, taps
+from ..networks import POOLINGS, Layout, Tap, choose_taps, int8, is_hub, taps
 from ..support import many, printable
 from .errors import EncoderFailed, Exit
 from .options import (

@@ -32,7 +32,7 @@ class Identity(NamedTuple):
     @property
     def is_built_in(self) -> bool:
         """Whether it came with pyhash."""
-        return self.opened is not None and self.opened["model"] is None
+        return self.opened is not None and self.opened["model"] in (None, "small")
 
 
 class Wishes(NamedTuple):
