@@ -21,5 +21,5 @@ def kinship(stored: Identity, encoder: Identity, *, adapted: bool) -> Kinship:
     if stored.fingerprint == (encoder.whole if stored.decoder is None else encoder.fingerprint):
         same = adapted or stored.decoder is None or stored.head == encoder.head
         return Kinship.SAME if same else Kinship.HEAD
-    in_place = stored.opened is not None and stored.opened == encoder.opened and not stored.is_built_in
+    in_place = stored.opened is not None and stored.opened == encoder.opened and stored.built_in is None
     return Kinship.RENEWED if in_place else Kinship.OTHER

@@ -30,9 +30,11 @@ class Identity(NamedTuple):
     """Whether its head was fitted with labels, so that its codes know more than its embeddings."""
 
     @property
-    def is_built_in(self) -> bool:
-        """Whether it came with pyhash."""
-        return self.opened is not None and self.opened["model"] in (None, "small")
+    def built_in(self) -> str | None:
+        """Which encoder of those that come with pyhash this is; None for any other."""
+        if self.opened is None or self.opened["model"] not in (None, "small"):
+            return None
+        return str(self.opened["model"] or "default")
 
 
 class Wishes(NamedTuple):

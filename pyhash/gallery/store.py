@@ -157,7 +157,7 @@ class GalleryFile:
                 f"the gallery {self.path} holds codes of another head of the encoder {stored.name!r}; their codes "
                 "cannot be compared. Encode its images again (`pyhash index FOLDER`)"
             )
-        if kin is Kinship.OTHER and stored.is_built_in and stored.opened == encoder.opened:
+        if kin is Kinship.OTHER and stored.built_in is not None and stored.built_in == encoder.built_in:
             raise GalleryMismatchError(
                 f"the gallery {self.path} was made with {stored.name!r}, the built-in encoder of an earlier pyhash; "
                 f"today's is {encoder.name!r}, and their codes cannot be compared. Encode its images again "
