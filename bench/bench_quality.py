@@ -2,7 +2,7 @@
 
     python bench/bench_quality.py --data DIR --out OUT --doc docs/heads.md
 
-measures the built-in model's network, and those that ``--backbone`` names, on the sets
+measures the small built-in model's network, and those that ``--backbone`` names, on the sets
 ``clothing`` and ``cifar10`` in DIR (each ``SPLIT/CLASS/pictures``). It writes OUT/quality.json and the page
 OUT/quality.md (also to --doc), in which every figure is from this one run. Features are kept in OUT/features, which
 makes a second run shorter.
@@ -128,7 +128,7 @@ def features_of(model: Any, folder: Path, limit: int, cache: Path) -> tuple[Feat
 
 def load_case(name: str, path: str | None, preprocess: str, dataset: str, args: argparse.Namespace) -> Case:
     if path is None:
-        backbone: Any = (Path(sys.modules["pyhash"].__file__).parent / "models" / "default.onnx").read_bytes()  # type: ignore[arg-type]
+        backbone: Any = (Path(sys.modules["pyhash"].__file__).parent / "models" / "small.onnx").read_bytes()  # type: ignore[arg-type]
         trained_on = Encoder().metadata.training
     else:
         backbone = path
