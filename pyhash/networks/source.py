@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import EncoderError
 from .digest import whole
 from .hub import fetch, is_hub
 from .preparation import Preparation
@@ -61,7 +62,7 @@ def source_of(model: str | os.PathLike[str] | bytes | None, preprocess: Any = No
     Raises
     ------
     EncoderError
-        When the hub does not have it, or it cannot be fetched.
+        When the hub does not have it, it cannot be fetched, or nobody says how it wants its images but for details.
     FileNotFoundError
         When there is no such file.
     """
@@ -77,6 +78,11 @@ def source_of(model: str | os.PathLike[str] | bytes | None, preprocess: Any = No
     if is_hub(model):
         ask = preprocess is None or (isinstance(preprocess, Mapping) and "preset" not in preprocess)
         found = fetch(str(model), ask=ask)
+        if ask and preprocess and found.preprocess is None and not {"scale", "mean", "std"} & preprocess.keys():
+            raise EncoderError(
+                f"{model}: its repository does not say how images are prepared, so preprocess must name what it is "
+                f"based on, a preset or a JSON file (--preprocess), got {', '.join(preprocess)} alone"
+            )
         return ModelSource(found.path, found.title, found.reference, found.revision, found.preprocess)
     path = Path(model).absolute()
     if not path.is_file():

@@ -168,7 +168,10 @@ def test_a_repository_that_says_nothing_needs_preprocess(cache: Path) -> None:
     put_in_cache(cache, "owner/repo", {"model.onnx": plain(), "config.json": b'{"model_type": "resnet"}'})
     with pytest.raises(EncoderError, match="preprocess must be given"):
         Encoder("hf://owner/repo")
+    with pytest.raises(EncoderError, match=r"must name what it is based on.*\(--preprocess\), got crop alone"):
+        Encoder("hf://owner/repo", preprocess={"crop": "center"})
     assert Encoder("hf://owner/repo", preprocess="tf").bits == 24
+    assert Encoder("hf://owner/repo", preprocess={"crop": "center", "mean": 0.5}).bits == 24
 
 
 def test_an_encoder_of_our_own_says_all_itself(cache: Path) -> None:
