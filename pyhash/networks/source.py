@@ -68,9 +68,9 @@ def source_of(model: str | os.PathLike[str] | bytes | None, preprocess: Any = No
     """
     if model is None or model == SMALL:
         name = model or "default"
-        return ModelSource(
-            importlib.resources.files("pyhash.models").joinpath(f"{name}.onnx").read_bytes(), name, model
-        )
+        file = importlib.resources.files("pyhash.models") / f"{name}.onnx"
+        # From the file where there is one, as nearly always: its bytes then are not kept in memory.
+        return ModelSource(os.fspath(file) if isinstance(file, Path) else file.read_bytes(), name, model)
     if isinstance(model, bytes):
         return ModelSource(model, "model")
     if not isinstance(model, (str, os.PathLike)):
