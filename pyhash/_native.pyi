@@ -70,7 +70,15 @@ class Kernel:
         metric: contract.Metric | None,
         radius: int,
         threads: int,
+        most: int | None = None,
     ) -> tuple[Ids, Ids, Distances]: ...
+    def groups(
+        self,
+        segments: Sequence[contract.Segment],
+        metric: contract.Metric | None,
+        radius: int,
+        threads: int,
+    ) -> tuple[Ids, Ids]: ...
     def rerank(
         self,
         segments: Sequence[contract.Segment],

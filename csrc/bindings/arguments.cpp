@@ -25,6 +25,26 @@ void take_gil(PyThreadState* state) {
 #endif
 }
 
+namespace {
+
+unsigned long main_thread = 0;
+
+}  // namespace
+
+void remember_main_thread() {
+    main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
+}
+
+WithoutGil::WithoutGil(PyThreadState*& state) : state_(state), main_thread_(PyThread_get_thread_ident() == main_thread) {}
+
+bool WithoutGil::to_stop() {
+    if (!main_thread_) return false;
+    take_gil(state_);
+    const bool raised = PyErr_CheckSignals() != 0;
+    state_ = PyEval_SaveThread();
+    return raised;
+}
+
 Queries as_queries(const Array<uint64_t>& words) {
     require(words.ndim() == 2, "words must have shape (n, n_words)");
     return {words.data(), static_cast<size_t>(words.shape(0)), static_cast<size_t>(words.shape(1))};

@@ -18,6 +18,7 @@
 #include "hamming/ring/ring.h"
 #include "hamming/search/blocks.h"
 #include "hamming/search/search.h"
+#include "hamming/threads/stop.h"
 
 namespace pyhash {
 namespace bindings {
@@ -34,14 +35,32 @@ inline void require(bool condition, const char* message) {
 // Takes the GIL back, of which a thread was rid by PyEval_SaveThread. Never in a destructor: arguments.cpp says why.
 void take_gil(PyThreadState* state);
 
+// Remembers which thread Python sends signals to; called when the module is loaded.
+void remember_main_thread();
+
+// A call without the GIL. On Python's main thread it takes it back now and then for signal handlers, and is to stop when
+// one raises, as that of Ctrl-C does; the error is then set.
+class WithoutGil final : public Call {
+public:
+    explicit WithoutGil(PyThreadState*& state);
+    bool to_stop() override;
+
+private:
+    PyThreadState*& state_;
+    bool main_thread_;
+};
+
 // Does work while other threads may run Python.
 template <class Work>
 void without_gil(Work&& work) {
     PyThreadState* state = PyEval_SaveThread();
+    WithoutGil call(state);
     try {
+        const InCall in_call(&call);
         work();
     } catch (...) {
         take_gil(state);
+        if (PyErr_Occurred() != nullptr) throw py::error_already_set();
         throw;
     }
     take_gil(state);

@@ -11,6 +11,7 @@ namespace py = pybind11;
 PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
     m.doc() = "The C++ core: exact Hamming search over blocked codes.";
 
+    pyhash::bindings::remember_main_thread();
     py::class_<pyhash::Metric>(m, "Metric")
         .def_property_readonly("largest", [](const pyhash::Metric& metric) { return metric.max_distance(0); });
     py::class_<pyhash::Kernel> kernel(m, "Kernel");

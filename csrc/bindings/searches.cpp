@@ -1,5 +1,8 @@
 // Metrics, and what is searched with them.
+#include <limits>
+
 #include "bindings/arguments.h"
+#include "hamming/join/groups.h"
 #include "hamming/join/join.h"
 
 namespace pyhash {
@@ -86,7 +89,8 @@ py::tuple within(const Kernel& kernel, const std::vector<SegmentView*>& segments
 }
 
 py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments,
-                const std::optional<std::vector<SegmentView*>>& other, const Metric* metric, uint32_t radius, unsigned threads) {
+                const std::optional<std::vector<SegmentView*>>& other, const Metric* metric, uint32_t radius, unsigned threads,
+                std::optional<size_t> most) {
     size_t n_words = 0;
     for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
     if (other)
@@ -102,7 +106,7 @@ py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments,
         right_ranks = std::make_unique<Ranks>(right);
         if (!left_ranks->possible() || !right_ranks->possible())
             throw std::invalid_argument("pairs are found among at most 2**32 codes");
-        found = std::make_unique<FoundPairs>(left_ranks->size());
+        found = std::make_unique<FoundPairs>(left_ranks->size(), most.value_or(std::numeric_limits<size_t>::max()));
         if (other)
             join(kernel, left, *left_ranks, right, *right_ranks, m, radius, threads, *found);
         else
@@ -117,6 +121,26 @@ py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments,
     int32_t* pd = distances.mutable_data();
     without_gil([&] { found->write(*left_ranks, other ? *right_ranks : *left_ranks, threads, pi, pj, pd); });
     return py::make_tuple(std::move(i), std::move(j), std::move(distances));
+}
+
+py::tuple groups(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Metric* metric, uint32_t radius,
+                 unsigned threads) {
+    size_t n_words = 0;
+    for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
+    const Target target = as_target(segments, std::nullopt, n_words);
+    const Metric& m = checked(metric, n_words);
+    Groups::Listed listed;
+    std::vector<int64_t> ids;
+    without_gil([&] {
+        const Ranks ranks(target);
+        if (!ranks.possible()) throw std::invalid_argument("groups are found among at most 2**32 codes");
+        Groups found(ranks.size());
+        join(kernel, target, ranks, m, radius, threads, found);
+        listed = found.list();
+        ids.reserve(listed.ranks.size());
+        for (const uint32_t rank : listed.ranks) ids.push_back(ranks.id(rank));
+    });
+    return py::make_tuple(as_array(listed.offsets), as_array(ids));
 }
 
 py::tuple rerank(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
@@ -159,7 +183,8 @@ void bind_searches(py::class_<Kernel>& kernel) {
         .def("within", &within, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true),
              py::arg("radius"), py::arg("allowed").none(true), py::arg("threads"))
         .def("pairs", &pairs, py::arg("segments"), py::arg("other").none(true), py::arg("metric").none(true),
-             py::arg("radius"), py::arg("threads"))
+             py::arg("radius"), py::arg("threads"), py::arg("most").none(true) = py::none())
+        .def("groups", &groups, py::arg("segments"), py::arg("metric").none(true), py::arg("radius"), py::arg("threads"))
         .def("rerank", &rerank, py::arg("segments"), py::arg("queries"), py::arg("slots"), py::arg("metric").none(true),
              py::arg("k"), py::arg("threads"))
         .def("hamming", &hamming, py::arg("a"), py::arg("b"), py::arg("threads"));

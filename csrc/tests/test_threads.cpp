@@ -13,6 +13,7 @@
 #endif
 
 #include "hamming/threads/pool.h"
+#include "hamming/threads/stop.h"
 #include "test.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -51,6 +52,63 @@ void no_more_threads_than_asked() {
         });
         CHECK_IN(most <= static_cast<int>(threads), "threads", threads, "at once", most.load());
     }
+}
+
+// Is to stop when it was asked so many times, and watches that the thread that made it is the one that is asked.
+struct Patient : Call {
+    explicit Patient(int n) : left(n) {}
+    bool to_stop() override {
+        CHECK(std::this_thread::get_id() == self);
+        return --left == 0;
+    }
+    const std::thread::id self = std::this_thread::get_id();
+    int left;
+};
+
+void stopped_calls() {
+    checkpoint();  // outside of a call nothing stops
+    for (const unsigned threads : {1u, 2u, 4u}) {
+        Patient call(3);
+        const InCall in_call(&call);
+        std::atomic<size_t> done{0};
+        bool stopped = false;
+        try {
+            run_tasks(1000000, threads, [&](size_t) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                ++done;
+            });
+        } catch (const Stopped&) {
+            stopped = true;
+        }
+        CHECK_IN(stopped && done < 1000000, "threads", threads);
+        CHECK_IN(call.left == 0, "threads", threads, "asked again after it was to stop");
+        const size_t before = done;
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        CHECK_IN(done == before, "threads", threads, "works on after the call has ended");
+    }
+    // A task that never ends but for its checkpoints, on another thread, while the caller has nothing left to do.
+    Patient call(2);
+    const InCall in_call(&call);
+    bool stopped = false;
+    try {
+        run_tasks(2, 2, [&](size_t) {
+            while (std::this_thread::get_id() != call.self) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                checkpoint();
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));  // so that the other thread gets the other task
+        });
+    } catch (const Stopped&) {
+        stopped = true;
+    }
+    CHECK(stopped || call.left > 0);  // where no other thread was to be had
+    const Call* outer = current_call();
+    {
+        Patient inner(1);
+        const InCall in_inner(&inner);
+        CHECK(current_call() == &inner);
+    }
+    CHECK(current_call() == outer);
 }
 
 void one_thread_is_the_caller() {
@@ -186,6 +244,7 @@ void after_fork() {
 void test_threads() {
     run("threads/every_task_once", every_task_once);
     run("threads/no_more_threads_than_asked", no_more_threads_than_asked);
+    run("threads/stopped_calls", stopped_calls);
     run("threads/one_thread_is_the_caller", one_thread_is_the_caller);
     run("threads/exceptions", exceptions);
     run("threads/nested", nested);

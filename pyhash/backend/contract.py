@@ -124,6 +124,7 @@ class Kernel(Protocol):
         metric: Metric | None,
         radius: int,
         threads: int,
+        most: int | None = None,
     ) -> tuple[Ids, Ids, Distances]:
         """All pairs with distance <= radius, in (i, j) order: ids i < j of one set, or i of the first and j of `other`.
 
@@ -131,6 +132,14 @@ class Kernel(Protocol):
         ------
         ValueError
             When a set has more than 2**32 codes.
+        MemoryError
+            When there are more than `most` pairs, or more than fit in memory.
+        """
+
+    def groups(self, segments: Sequence[Segment], metric: Metric | None, radius: int, threads: int) -> tuple[Ids, Ids]:
+        """Codes linked by such pairs, directly or through others: offsets `(g + 1,)` and the ids of each group.
+
+        Ids ascend within a group, groups come by their smallest id; a code without a partner is in none.
         """
 
     def rerank(

@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codes import check_rows, to_words
+from ..support import machine
 from . import choose
+
+_LARGE_ANSWER = 1 << 24  # entries: from here on, ask whether they fit in memory
 
 
 def hamming(a: ArrayLike, b: ArrayLike, threads: int | None = None) -> NDArray[np.int32]:
@@ -30,6 +33,8 @@ def hamming(a: ArrayLike, b: ArrayLike, threads: int | None = None) -> NDArray[n
     ------
     ValueError, TypeError
         When a or b are not codes, or not of the same length.
+    MemoryError
+        When there are more distances than fit in memory.
     """
     left, right = check_rows(a, "a"), check_rows(b, "b")
     if left.shape[-1] != right.shape[-1]:
@@ -38,5 +43,11 @@ def hamming(a: ArrayLike, b: ArrayLike, threads: int | None = None) -> NDArray[n
         )
     n_threads = choose.threads(threads)
     words = to_words(np.atleast_2d(left)), to_words(np.atleast_2d(right))
+    n_distances = len(words[0]) * len(words[1])
+    if n_distances >= _LARGE_ANSWER and 4 * n_distances > machine.available_memory():
+        raise MemoryError(
+            f"a and b must be smaller: {len(words[0])} x {len(words[1])} distances take {4 * n_distances / 1e9:,.0f} "
+            "GB, more than is left; pyhash.Index keeps only the near ones"
+        )
     distances = choose.active().hamming(*words, n_threads)
     return distances[0 if left.ndim == 1 else slice(None), 0 if right.ndim == 1 else slice(None)]

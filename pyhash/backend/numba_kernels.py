@@ -328,3 +328,17 @@ def row_distances(rows: Any, owners: Any, queries: Any, words: Any, masks: Any, 
             for w in range(rows.shape[1]):
                 distance += _popcount(rows[i, w] ^ query[w])
         out[i] = np.int64(distance)
+
+
+@_jit
+def link(parents: Any, first: Any, second: Any) -> None:
+    """Join the groups of `first[p]` and `second[p]`. No parent is larger than its child."""
+    for p in range(len(first)):
+        a, b = first[p], second[p]
+        while parents[a] != a:
+            parents[a] = parents[parents[a]]
+            a = parents[a]
+        while parents[b] != b:
+            parents[b] = parents[parents[b]]
+            b = parents[b]
+        parents[max(a, b)] = min(a, b)

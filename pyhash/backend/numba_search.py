@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -26,6 +27,7 @@ _WORK_PER_THREAD = 1 << 17
 # Distances that are counted one by one; those of metrics that reach farther share counters.
 _MAX_COUNTERS = 1 << 14
 _HITS = 1 << 16  # room for what one call of a kernel finds
+_FOUND_BYTES = 24  # of one thing found
 
 _Slots = NDArray[np.int64]
 _Terms = tuple[NDArray[np.int64], Words, NDArray[np.uint64]]  # words, masks, weights; none: every bit counts once
@@ -200,7 +202,7 @@ def _collect(
                 chunk, e, start, segment.n_codes, segment.dead, allowed, queries, after, *terms, radius, place, found
             )
             if n:
-                budget.take(24 * n)
+                budget.take(_FOUND_BYTES * n)
                 rows, slots, distances = found[:, :n].copy()
                 yield rows, slots, distances
 
@@ -339,15 +341,65 @@ class NumbaKernel:
         metric: contract.Metric | None,
         radius: int,
         threads: int,
+        most: int | None = None,
     ) -> tuple[Ids, Ids, Distances]:
         """All pairs with distance <= radius."""
+        counted = 0
+
+        def keep(found: list[_Found]) -> list[_Found]:
+            nonlocal counted
+            counted += sum(len(i) for i, _, _ in found)
+            if most is not None and counted > most:
+                raise MemoryError
+            return found
+
+        i, j, distances = _joined(self._join(segments, other, metric, radius, threads, _Budget(), keep))
+        if most is not None and len(i) > most:  # threads may have counted beside one another
+            raise MemoryError
+        order = np.lexsort((j, i))
+        return i[order], j[order], distances[order].astype(np.int32)
+
+    def groups(
+        self, segments: Sequence[contract.Segment], metric: contract.Metric | None, radius: int, threads: int
+    ) -> tuple[Ids, Ids]:
+        """Codes linked by pairs."""
+        ids = np.sort(np.concatenate([s.slot_ids(np.arange(s.n_codes)) for s in _own(segments)] or [_NO_IDS]))
+        parents = np.arange(len(ids))
+        one_at_a_time = threading.Lock()
+        budget = _Budget()
+
+        def link(found: list[_Found]) -> None:
+            with one_at_a_time:
+                for i, j, _ in found:
+                    numba_kernels.link(parents, np.searchsorted(ids, i), np.searchsorted(ids, j))
+                    budget.take(-_FOUND_BYTES * len(i))
+
+        self._join(segments, None, metric, radius, threads, budget, link)
+        while not np.array_equal(parents, parents[parents]):
+            parents = parents[parents]
+        sizes = np.bincount(parents, minlength=len(ids))
+        linked = np.flatnonzero(sizes[parents] > 1)
+        offsets = np.zeros(1 + np.count_nonzero(sizes > 1), dtype=np.int64)
+        np.cumsum(sizes[sizes > 1], out=offsets[1:])
+        return offsets, ids[linked[np.argsort(parents[linked], kind="stable")]]
+
+    def _join(
+        self,
+        segments: Sequence[contract.Segment],
+        other: Sequence[contract.Segment] | None,
+        metric: contract.Metric | None,
+        radius: int,
+        threads: int,
+        budget: _Budget,
+        keep: Callable[[list[_Found]], _Result],
+    ) -> list[_Result]:
+        """Compare all with all; return what `keep` makes of the pairs of each task."""
         own = _own(segments)
         targets = own if other is None else _own(other)
         terms = _terms(metric)
         blocks_per_tile = _TILE_ROWS // LANES
-        budget = _Budget()
 
-        def near(task: tuple[int, int]) -> list[_Found]:
+        def near(task: tuple[int, int]) -> _Result:
             number, begin = task
             segment = own[number]
             slots, rows = segment.live_rows(begin, min(begin + blocks_per_tile, segment.n_blocks))
@@ -365,14 +417,12 @@ class NumbaKernel:
                     if other is None:
                         here, there = np.minimum(here, there), np.maximum(here, there)
                     found.append((here, there, distances))
-            return found
+            return keep(found)
 
         tasks = [(s, b) for s, segment in enumerate(own) for b in range(0, segment.n_blocks, blocks_per_tile)]
         n_words = max((segment.chunks[0].shape[1] for segment in own if segment.chunks), default=0)
         work = sum(segment.n_blocks for segment in own) * sum(segment.n_codes for segment in targets) * n_words
-        i, j, distances = _joined(_map(near, tasks, _useful_threads(threads, work)))
-        order = np.lexsort((j, i))
-        return i[order], j[order], distances[order].astype(np.int32)
+        return _map(near, tasks, _useful_threads(threads, work))
 
     def rerank(
         self,

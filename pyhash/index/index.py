@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Literal, overload
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import backend
 from ..backend import MAX_DISTANCE, Kernel, Metric
@@ -13,6 +16,7 @@ from ..codes import check_codes, check_int, to_words
 from ..errors import CorruptIndexError
 from .checks import check_room, check_where, too_many
 from .holder import Holder
+from .joins import in_blocks
 from .results import Hits, Pairs, Ranges
 from .search import Target, cascaded, everything, only
 from .snapshot import Snapshot
@@ -159,6 +163,28 @@ class Index(Holder):
         except MemoryError:
             raise too_many(radius) from None
 
+    @overload
+    def pairs(
+        self,
+        radius: int,
+        other: Index | None = ...,
+        *,
+        level: str | None = ...,
+        weights: Mapping[str, int] | None = ...,
+        blocks: Literal[False] = ...,
+        threads: int | None = ...,
+    ) -> Pairs: ...
+    @overload
+    def pairs(
+        self,
+        radius: int,
+        other: Index | None = ...,
+        *,
+        level: str | None = ...,
+        weights: Mapping[str, int] | None = ...,
+        blocks: Literal[True],
+        threads: int | None = ...,
+    ) -> Iterator[Pairs]: ...
     def pairs(
         self,
         radius: int,
@@ -166,8 +192,9 @@ class Index(Holder):
         *,
         level: str | None = None,
         weights: Mapping[str, int] | None = None,
+        blocks: bool = False,
         threads: int | None = None,
-    ) -> Pairs:
+    ) -> Pairs | Iterator[Pairs]:
         """Find all pairs of codes that are near each other: near-duplicates, of one index or between two.
 
         Exact, and where the radius is small much cheaper than comparing all with all: codes are sorted by a few of
@@ -181,6 +208,9 @@ class Index(Holder):
             Join with the codes of this index, of the same levels, instead of with one another.
         level, weights, threads
             As in `search`.
+        blocks : bool
+            Return an iterator over the same pairs in the same order, some at a time: for more than fit in memory. Each
+            block holds at most two million, or as many as there are codes. They are those of the index at the call.
 
         Returns
         -------
@@ -212,12 +242,58 @@ class Index(Holder):
         kernel = backend.active()
         terms = measure.terms(self._levels, level, weights)
         metric = None if terms is None else self._metric(kernel, terms)
-        own = everything(kernel, self._now).views
-        others = None if other is None else everything(kernel, other._now).views
+        now, right = self._now, None if other is None else other._now
+        if blocks:
+            return in_blocks(kernel, now, right, self._n_words, metric, radius, n_threads)
+        own = everything(kernel, now).views
+        others = None if right is None else everything(kernel, right).views
         try:
             return Pairs(*kernel.pairs(own, others, metric, radius, n_threads))
         except MemoryError:
             raise too_many(radius) from None
+
+    def groups(
+        self,
+        radius: int,
+        *,
+        level: str | None = None,
+        weights: Mapping[str, int] | None = None,
+        threads: int | None = None,
+    ) -> list[NDArray[np.int64]]:
+        """Find groups of codes that hang together by pairs within a radius, directly or through others.
+
+        The pairs are those of `pairs`, but none is kept: it takes 4 bytes a code, however many pairs there are.
+
+        Parameters
+        ----------
+        radius : int
+            The largest distance of a pair, at least 0. Two codes of a group may be farther apart.
+        level, weights, threads
+            As in `search`.
+
+        Returns
+        -------
+        list of ndarray of int64
+            The ids of each group, ascending; groups in the order of their smallest id. A code without a partner is in
+            none.
+
+        Examples
+        --------
+        >>> import numpy as np, pyhash
+        >>> index = pyhash.Index(16)
+        >>> index.add(np.array([[0, 0], [255, 255], [1, 0], [3, 0]], dtype=np.uint8))
+        array([0, 1, 2, 3])
+        >>> index.groups(1)
+        [array([0, 2, 3])]
+        """
+        radius = min(check_int(radius, "radius", 0), MAX_DISTANCE)
+        n_threads = backend.threads(threads)
+        kernel = backend.active()
+        terms = measure.terms(self._levels, level, weights)
+        metric = None if terms is None else self._metric(kernel, terms)
+        offsets, ids = kernel.groups(everything(kernel, self._now).views, metric, radius, n_threads)
+        ends = offsets.tolist()
+        return [ids[begin:end] for begin, end in itertools.pairwise(ends)]
 
     def _metric(self, kernel: Kernel, terms: measure.Terms) -> Metric:
         """Return the kernel's metric for these terms, made once."""

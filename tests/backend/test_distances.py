@@ -25,6 +25,20 @@ def test_distances(kernel, n_words):
             assert_same([backend.active().hamming(to_words(a), to_words(b), threads)], [expected], (m, n, threads))
 
 
+def test_more_distances_than_memory_are_an_error_before_they_are_measured(kernel, monkeypatch):
+    def measured(*_):
+        raise AssertionError("there is no room for that")
+
+    monkeypatch.setattr(type(backend.active()), "hamming", measured, raising=False)
+    codes = np.zeros((6000, 1), np.uint8)
+    monkeypatch.setattr("pyhash.support.machine.available_memory", lambda: 4 * 6000 * 6000 - 1)
+    with pytest.raises(MemoryError, match="6000 x 6000 distances"):
+        pyhash.hamming(codes, codes)
+    monkeypatch.undo()
+    monkeypatch.setattr("pyhash.support.machine.available_memory", lambda: 4 * 6000 * 6000)
+    assert not pyhash.hamming(codes, codes).any()
+
+
 def test_hamming_takes_away_dimensions(kernel):
     rng = np.random.default_rng(16)
     for n_bytes in (1, 8, 13):

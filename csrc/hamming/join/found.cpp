@@ -19,8 +19,9 @@ constexpr size_t kUnasked = size_t{1} << 24;  // bytes: so much is there, and to
 
 }  // namespace
 
-FoundPairs::FoundPairs(size_t n_left)
+FoundPairs::FoundPairs(size_t n_left, size_t most)
     : n_left_(n_left),
+      most_(most),
       width_(std::max(kLeastWidth, (n_left + kMostBuckets - 1) / kMostBuckets)),
       buckets_((n_left + width_ - 1) / width_),
       limit_(kUnasked) {}
@@ -29,6 +30,7 @@ void FoundPairs::take(const RankPair* pairs, size_t n) {
     {
         std::lock_guard<std::mutex> lock(asking_);
         asked_ += n * kBytesPerPair;
+        if (asked_ / kBytesPerPair > most_) throw std::bad_alloc();
         if (asked_ > limit_) {
             if (limit_ == kUnasked) limit_ = std::max(kUnasked, available_memory());
             if (asked_ > limit_) throw std::bad_alloc();

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -27,7 +28,8 @@ public:
 // Keeps them: apart by ranges of i, so that a range can be put in order alone and its memory given back.
 class FoundPairs : public PairTaker {
 public:
-    explicit FoundPairs(size_t n_left);
+    // Of pairs whose i is below n_left; more than `most` are a std::bad_alloc, as is what does not fit in memory.
+    explicit FoundPairs(size_t n_left, size_t most = std::numeric_limits<size_t>::max());
 
     void take(const RankPair* pairs, size_t n) override;
 
@@ -46,6 +48,7 @@ private:
     size_t bucket_of(uint32_t i) const { return static_cast<size_t>(i) / width_; }
 
     size_t n_left_;
+    size_t most_;
     size_t width_;  // ranks a bucket
     std::vector<Bucket> buckets_;
     std::mutex asking_;

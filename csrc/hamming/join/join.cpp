@@ -12,6 +12,7 @@
 #include "hamming/kernels/walk.h"
 #include "hamming/search/plan.h"
 #include "hamming/threads/pool.h"
+#include "hamming/threads/stop.h"
 
 namespace pyhash {
 namespace {
@@ -82,6 +83,7 @@ struct OneSet {
     const uint32_t* ranks;
 
     static void empty(NearPairs& found) {
+        checkpoint();
         OneSet& self = *static_cast<OneSet*>(found.owner);
         for (size_t p = 0; p < found.n; ++p) {
             const uint32_t a = self.ranks[found.pairs[p].a];
@@ -102,6 +104,7 @@ struct TwoSets {
     size_t first_slot = 0;
 
     static void empty(NearPairs& found) {
+        checkpoint();
         TwoSets& self = *static_cast<TwoSets*>(found.owner);
         for (size_t p = 0; p < found.n; ++p) {
             const uint32_t row = self.row_ranks->rank(self.segment, self.first_slot + found.pairs[p].a);

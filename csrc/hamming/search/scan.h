@@ -12,6 +12,7 @@
 #include "hamming/cpu/bits.h"
 #include "hamming/kernels/kernel.h"
 #include "hamming/search/segment.h"
+#include "hamming/threads/stop.h"
 
 namespace pyhash {
 
@@ -65,6 +66,7 @@ void scan(const Segment& segment, const uint64_t* allowed, size_t begin, size_t 
             }
         }
         from = to;
+        if (from < end) checkpoint();
     }
 }
 
@@ -177,8 +179,9 @@ void scan_sliced(const Segment& segment, const uint64_t* allowed, size_t begin, 
             open.resize(kept);
         }
         b += slicer.group;
+        if (++groups % 16 == 0) checkpoint();
         // Where most groups hold something for most queries, passing over them twice does not pay.
-        if (++groups >= 32 && hits * 2 > groups * n) break;
+        if (groups >= 32 && hits * 2 > groups * n) break;
     }
     if (b < end) scan(segment, allowed, b, end, probes, n, find, collectors);
 }

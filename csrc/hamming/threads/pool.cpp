@@ -1,4 +1,5 @@
 #include "hamming/threads/pool.h"
+#include "hamming/threads/stop.h"
 
 #include <atomic>
 #include <condition_variable>
@@ -36,10 +37,11 @@ namespace {
 
 // One call of run_tasks, shared with the workers that help; it outlives the call for a worker that comes too late.
 struct Job {
-    Job(size_t n, const std::function<void(size_t)>& t) : n_tasks(n), task(t), unfinished(n) {}
+    Job(size_t n, const std::function<void(size_t)>& t) : n_tasks(n), task(t), call(current_call()), unfinished(n) {}
 
     const size_t n_tasks;
     const std::function<void(size_t)>& task;  // valid while a task is unfinished
+    Call* const call;                         // likewise
     std::atomic<size_t> next{0};
     std::mutex mutex;
     std::condition_variable finished;
@@ -52,6 +54,8 @@ struct Job {
             if (i >= n_tasks) return;
             std::exception_ptr thrown;
             try {
+                const InCall in_call(call);
+                checkpoint();
                 task(i);
             } catch (...) {
                 thrown = std::current_exception();
@@ -70,9 +74,20 @@ struct Job {
 
     void wait() {
         std::unique_lock<std::mutex> lock(mutex);
-        finished.wait(lock, [this] { return unfinished == 0; });
+        const auto done = [this] { return unfinished == 0; };
+        if (call == nullptr) finished.wait(lock, done);
+        while (!finished.wait_for(lock, Call::kEvery, done)) {
+            lock.unlock();
+            try {
+                checkpoint();
+            } catch (const Stopped&) {  // those who still work hear of it, too, and their tasks live here: wait for them
+            }
+            lock.lock();
+        }
         // Taken out of the job, which a worker that comes too late may be the one to destroy.
         if (error) std::rethrow_exception(std::exchange(error, nullptr));
+        lock.unlock();
+        checkpoint();
     }
 };
 
@@ -136,7 +151,10 @@ Pool& pool() {
 
 void run_tasks(size_t n_tasks, unsigned threads, const std::function<void(size_t)>& task) {
     if (n_tasks <= 1 || threads <= 1) {
-        for (size_t i = 0; i < n_tasks; ++i) task(i);
+        for (size_t i = 0; i < n_tasks; ++i) {
+            if (i != 0) checkpoint();
+            task(i);
+        }
         return;
     }
     const auto job = std::make_shared<Job>(n_tasks, task);
