@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import oracle
 import pytest
 from conftest import random_codes
 from numpy.testing import assert_array_equal
 
+import pyhash
 from pyhash import Index
 from pyhash.index import joins
 
@@ -59,6 +63,34 @@ def test_blocks_of_nothing_and_wrong_arguments(kernel: str) -> None:
     assert list(index.pairs(3, blocks=True)) == []
     with pytest.raises(ValueError, match="radius must be at least 0"):
         index.pairs(-1, blocks=True)
+
+
+MEMORY = """
+import numpy as np, pyhash
+
+def peak():
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+index = pyhash.Index(64)
+codes = np.random.default_rng(0).integers(0, 256, (200, 8), dtype=np.uint8)
+index.add(np.tile(codes, (500, 1)))
+index.pairs(0, threads=1, other=pyhash.Index(64))
+before = peak()
+pairs = index.pairs(0, threads=1)
+print(peak() - before, sum(part.nbytes for part in pairs))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+def test_memory_of_pairs() -> None:
+    """What is gathered does not stay beside the answer that is made of it."""
+    if pyhash.kernel() == "numba":
+        pytest.skip("the Numba backend copies its answers")
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=300, check=True)
+    taken, answer = map(int, done.stdout.split())
+    assert answer == 20 * 200 * 500 * 499 // 2
+    assert taken <= 1.3 * answer + 16 * 200 * 500 + (64 << 20)
 
 
 def components(i: np.ndarray, j: np.ndarray) -> list[list[int]]:

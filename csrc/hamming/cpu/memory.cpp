@@ -4,6 +4,10 @@
 #include <limits>
 #include <string>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 namespace pyhash {
 
 size_t available_memory() {
@@ -15,6 +19,12 @@ size_t available_memory() {
         file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
     }
     return std::numeric_limits<size_t>::max();
+}
+
+void give_back_memory() {
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
 }
 
 }  // namespace pyhash

@@ -1,6 +1,7 @@
 #include "hamming/join/found.h"
 
 #include <algorithm>
+#include <atomic>
 #include <new>
 
 #include "hamming/cpu/memory.h"
@@ -15,6 +16,7 @@ constexpr size_t kFirstPiece = 256;      // pairs
 constexpr size_t kLastPiece = 1 << 16;
 // What a pair takes until it is written: here, and in the arrays of the answer.
 constexpr size_t kBytesPerPair = sizeof(RankPair) + 2 * sizeof(int64_t) + sizeof(int32_t);
+constexpr size_t kGivenBackAtOnce = size_t{1} << 25;  // bytes
 constexpr size_t kUnasked = size_t{1} << 24;  // bytes: so much is there, and to ask takes longer than most joins
 
 }  // namespace
@@ -78,6 +80,7 @@ size_t FoundPairs::size() const {
 void FoundPairs::write(const Ranks& left, const Ranks& right, unsigned threads, int64_t* i, int64_t* j, int32_t* distances) {
     std::vector<size_t> offsets(buckets_.size() + 1, 0);
     for (size_t b = 0; b < buckets_.size(); ++b) offsets[b + 1] = offsets[b] + buckets_[b].n;
+    std::atomic<size_t> freed{0};  // bytes
     run_tasks(buckets_.size(), offsets.back() < 4096 ? 1 : threads, [&](size_t b) {
         Bucket& bucket = buckets_[b];
         if (bucket.n == 0) return;
@@ -108,6 +111,10 @@ void FoundPairs::write(const Ranks& left, const Ranks& right, unsigned threads, 
         }
         bucket.n = 0;
         bucket.pieces.clear();
+        // The answer's own pages are taken as they are written: those of the pieces must not stay beside them.
+        const size_t bytes = partners.size() * sizeof(RankPair);
+        const size_t before = freed.fetch_add(bytes);
+        if (before / kGivenBackAtOnce != (before + bytes) / kGivenBackAtOnce) give_back_memory();
     });
 }
 
