@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from ..codes import Levels, as_levels
+from ..codes import MAX_BITS, Levels, as_levels
 from ..errors import EncoderError
 from ..networks import PROVIDERS, Layout, is_hub, is_named
 from .errors import EncoderFailed
@@ -78,9 +78,9 @@ class BitsType(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the bits."""
-        if str(value).isdecimal() and int(value) >= 16 and int(value) % 8 == 0:
+        if str(value).isdecimal() and 16 <= int(value) <= MAX_BITS and int(value) % 8 == 0:
             return int(value)
-        self.fail(f"must be a multiple of 8, at least 16, got {value!r}", param, ctx)
+        self.fail(f"must be a multiple of 8 from 16 to {MAX_BITS}, got {value!r}", param, ctx)
 
 
 class NumbersType(click.ParamType[Any]):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -14,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..codes import Levels, check_int
 from ..errors import ImageError
 from ..ranking import Quantized, quantize, rescore
-from .adapt import are_copies, find_near, without_copies
+from .adapt import are_copies, find_near, own_level, without_copies
 from .collection import Collection, directions, restored, taken, vectors_of
 from .encoders import GalleryEncoder, embeds, stream
 from .results import OnError
@@ -27,6 +29,7 @@ T = TypeVar("T")
 _CANDIDATES = 100
 """As many at least are put in order."""
 _UNWANTED = 0.5
+_APART = 0.02  # of the bits made of an image alone may differ between two readings of one file
 _SAME = 0.99  # as alike are two readings of one file
 _MOST_WEIGHT = 24  # of a level, among the small numbers that stand for shares
 
@@ -77,11 +80,14 @@ def measure(now: Snapshot, level: str | None, weights: Mapping[str, float] | Non
         _check_level(levels, name, "weights")
         if isinstance(share, bool) or not isinstance(share, (int, float, np.number)):
             raise TypeError(f"weights[{name!r}] must be a number, got {type(share).__name__}")
-        if not 0 <= share < float("inf"):
+        if not 0 <= share <= sys.float_info.max:
             raise ValueError(f"weights[{name!r}] must be at least 0 and finite, got {share!r}")
     if not any(weights.values()):
         raise ValueError(f"weights must have one that is not 0, got {dict(weights)!r}")
-    shares = {name: float(share) for name, share in weights.items() if share}
+    # By a power of two, which rounds nothing: sums of the largest and quotients of the smallest stay numbers.
+    power = math.frexp(max(weights.values()))[1]
+    scaled = {name: math.ldexp(share, -power) for name, share in weights.items()}
+    shares = {name: share for name, share in scaled.items() if share}
     return Measure(shares, weights=_small_weights(levels, shares))
 
 
@@ -130,7 +136,7 @@ def encode_examples(
         assert embeds(encoder)
         embeddings = np.atleast_2d(encoder.embed(some, normalize=False, on_error=failed.append))
         if now.collection is None:
-            codes, embeddings = now.head.codes(embeddings), None
+            codes, embeddings = now.head.codes(restored(*quantize(embeddings))), None  # as those of rows are
     elif now.collection is None and on_error == "raise":
         codes = np.atleast_2d(encoder.encode(some, level=level))
     else:
@@ -156,9 +162,23 @@ def encode_examples(
 def ask_each(now: Snapshot, examples: Examples) -> Questions:
     """Make a query of each example."""
     if examples.embeddings is None or now.collection is None:
-        return Questions(_present(examples.codes))
+        return _by_codes_alone(now, _present(examples.codes), examples.rows)
     stored = quantize(examples.embeddings)  # as rows are, so that a copy is equal to its row
     return _questions(now, now.collection, stored, examples.codes, examples.rows)
+
+
+def _by_codes_alone(now: Snapshot, codes: NDArray[np.uint8], rows: Ids) -> Questions:
+    """Make queries of codes; one that is a row takes its code, which may be made of a neighbourhood."""
+    known = np.array([row in now.index for row in rows.tolist()], np.bool_)
+    if not known.any():
+        return Questions(codes)
+    level = own_level(now)
+    part = slice(None) if level is None else now.index.levels.byte_range(level)
+    of_rows = codes.copy()
+    of_rows[known] = now.index.codes(rows[known])
+    apart = np.bitwise_count(of_rows[:, part] ^ codes[:, part]).sum(axis=1)
+    known &= apart <= _APART * 8 * codes[:, part].shape[1]  # a row may have become another image since
+    return Questions(np.where(known[:, None], of_rows, codes), rows=np.where(known, rows, -1))
 
 
 def ask_together(now: Snapshot, examples: Examples, without: Examples | None) -> Questions:

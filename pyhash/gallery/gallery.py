@@ -444,7 +444,8 @@ class Gallery:
         else:
             asked = ask_each(now, examples)
             listed = [exclude] if single else exclude
-            omitted = [self._names.ids_of([listed[place]]) for place in kept] if listed is not None else None
+            each = None if listed is None else self._names.ids_of_each(listed, len(sources))
+            omitted = None if each is None else [each[place] for place in kept]
         if not rescore:
             asked = asked._replace(vectors=None)
         answers = self._matches(now, asked, k, what, where, cascade, omitted, threads)
@@ -455,7 +456,7 @@ class Gallery:
     ) -> tuple[Examples, list[int]]:
         """Encode images to search with; also return the places of those that could be read."""
         rows = np.full(len(sources), -1, np.int64)
-        if now.collection is not None:
+        if now.collection is not None or now.head is not None:
             digests = [*map(digest_of, sources)]
             with self._file.reading():
                 found = [None if digest is None else self._file.vectors.row_of_digest(digest) for digest in digests]
@@ -506,7 +507,7 @@ class Gallery:
             For each code its matches, nearest first, ties by id.
         """
         now = self._filled()
-        omitted = None if exclude is None else [self._names.ids_of([one]) for one in exclude]
+        omitted = None if exclude is None else self._names.ids_of_each(exclude, len(codes))
         what = Measure(None, level, weights)
         return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)
 

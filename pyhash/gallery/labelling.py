@@ -28,7 +28,7 @@ def split_levels(levels: LevelsLike) -> dict[str, int]:
     if bits % 8:
         raise ValueError(f"levels must be a multiple of 8 bits, got {bits}")
     coarse = max(1, bits // 32)
-    return {"coarse": 8 * coarse, "fine": bits - 8 * coarse}
+    return dict(Levels({"coarse": 8 * coarse, "fine": bits - 8 * coarse}))  # says which are too many
 
 
 def labelling_of(

@@ -38,6 +38,15 @@ class Names:
         """The ids of images of the gallery; those that it does not have are passed over."""
         return [number for number in map(self._number, images) if number is not None]
 
+    def ids_of_each(self, exclude: Any, count: int) -> list[list[int]]:
+        """The ids of what each of several queries is to leave out."""
+        if isinstance(exclude, (str, os.PathLike)) or not isinstance(exclude, Iterable):
+            raise TypeError(f"exclude must be a sequence of paths, ids or None, one a query, got {exclude!r}")
+        listed = list(exclude)
+        if len(listed) != count:
+            raise ValueError(f"exclude must have one entry a query: {count}, got {len(listed)}")
+        return [self.ids_of([one]) for one in listed]
+
     def allowed(self, where: Iterable[PathLike] | ArrayLike) -> ArrayLike:
         """Ids or a mask as they are; the ids of paths."""
         if isinstance(where, (str, os.PathLike)):

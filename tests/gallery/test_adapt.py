@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,53 @@ def test_similarity_is_the_mix_of_cosines(folder: Path) -> None:
                 alone = gallery.search(query, 30, level=next(iter(shares)))
                 assert [m[:3] for m in found] == [m[:3] for m in alone]
         assert gallery.search(query, 30) == gallery.search(query, 30, weights={"coarse": 4, "fine": 4})
+
+
+def test_weights_may_be_as_large_or_small_as_a_number_can_be(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        query = folder / "kind1" / "003.png"
+        for one in (1e308, 1e-320, sys.float_info.max):
+            found = gallery.search(query, 30, weights={"coarse": one, "fine": one})
+            alike = gallery.search(query, 30)
+            assert [m[:3] for m in found] == [m[:3] for m in alike]
+            assert [m.similarity for m in found] == pytest.approx([m.similarity for m in alike], abs=1e-12)
+        with pytest.raises(ValueError, match="at least 0 and finite"):
+            gallery.search(query, weights={"coarse": 10**400, "fine": 1})
+
+
+def test_what_each_query_leaves_out_is_said_for_each(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        a, b = folder / "kind1" / "003.png", folder / "kind1" / "004.png"
+        with pytest.raises(ValueError, match="exclude must have one entry a query: 2, got 1"):
+            gallery.search([a, b], exclude=[a])
+        with pytest.raises(TypeError, match="exclude must be a sequence"):
+            gallery.search([a, b], exclude="ab")
+        with pytest.raises(ValueError, match="exclude must have one entry a query: 1, got 2"):
+            gallery.search_codes(gallery[a][None], exclude=[a, b])
+
+
+def test_more_bits_than_a_code_can_have_are_refused_before_they_are_remembered(folder: Path) -> None:
+    with pytest.raises(ValueError, match="at most 65536 bits"):
+        Gallery(folder, EmbeddingEncoder(), levels=1_000_000).update()
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        with pytest.raises(ValueError, match="at most 65536 bits"):
+            gallery.fit(levels=1_000_000)
+
+
+def test_without_embeddings_a_copy_still_comes_first(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        assert "neighbourhood" in (gallery.stats().made_of or {}).values()
+    with Gallery(folder, EmbeddingEncoder(), embeddings=False) as gallery:
+        gallery.update()
+        assert gallery.stats().embeddings == 0
+        for path in [*gallery][::7]:
+            for level in (None, "coarse", "fine"):
+                first = gallery.search(path, 1, level=level)[0]
+                assert (first.path, first.distance) == (path, 0)
 
 
 def test_a_copy_comes_first_at_every_level_and_weight(folder: Path, tmp_path: Path) -> None:
