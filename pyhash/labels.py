@@ -277,8 +277,8 @@ def _from_tree(
 def _columns(
     rows: list[dict[str, str]], columns: list[str], levels: Sequence[str], source: str
 ) -> dict[str, list[str]]:
-    if len(levels) == 1 and levels[0] not in columns and len(columns) == 1:
-        rows, columns = [{levels[0]: row[columns[0]]} for row in rows], [levels[0]]
+    if len(columns) == 1 and columns[0] not in levels:  # whatever it is called, it says what each image is
+        rows, columns = [{levels[-1]: row[columns[0]]} for row in rows], [levels[-1]]
     if levels[-1] not in columns:
         raise LabelError(
             f"{source} must have a column for the level {levels[-1]!r}, got {', '.join(columns) or 'none'}: "

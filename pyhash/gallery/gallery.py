@@ -507,6 +507,8 @@ class Gallery:
             For each code its matches, nearest first, ties by id.
         """
         now = self._filled()
+        if np.ndim(codes) != 2:
+            raise ValueError(f"codes must have shape (n, n_bytes), got {np.shape(codes)}: for one, codes[None]")
         omitted = None if exclude is None else self._names.ids_of_each(exclude, len(codes))
         what = Measure(None, level, weights)
         return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)

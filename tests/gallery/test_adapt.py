@@ -140,6 +140,8 @@ def test_what_each_query_leaves_out_is_said_for_each(folder: Path) -> None:
             gallery.search([a, b], exclude="ab")
         with pytest.raises(ValueError, match="exclude must have one entry a query: 1, got 2"):
             gallery.search_codes(gallery[a][None], exclude=[a, b])
+        with pytest.raises(ValueError, match="codes must have shape"):
+            gallery.search_codes(gallery[a])
 
 
 def test_more_bits_than_a_code_can_have_are_refused_before_they_are_remembered(folder: Path) -> None:
@@ -370,6 +372,10 @@ def test_labels_of_a_file_may_be_of_some_images(folder: Path, tmp_path: Path) ->
     with Gallery(folder, EmbeddingEncoder()) as gallery:
         gallery.update()
         assert gallery.fit(tmp_path / "labels.csv").images == 120
+        codes = gallery.index.codes(gallery.index.ids)
+        (tmp_path / "labels.csv").write_text("path,label\n" + "\n".join(lines))  # whatever the only column is called
+        gallery.fit(tmp_path / "labels.csv")
+        np.testing.assert_array_equal(gallery.index.codes(gallery.index.ids), codes)
         assert gallery.stats().fitted_on == 20
         (tmp_path / "labels.csv").write_text("path,fine\n/elsewhere/a.png,a\n/elsewhere/b.png,b")
         with pytest.raises(LabelError, match="names none of them"):
