@@ -107,6 +107,10 @@ class Snapshots:
                     index = self._empty() if identity is None else Index(levels=identity.levels)
                     paths = _load(self._file, index)
                     head = None if stored is None or stored.matrix is None else CollectionHead.from_bytes(stored.matrix)
+                    if head is not None and head.levels != index.levels:
+                        raise ValueError(
+                            f"its levels are {dict(index.levels)}, but those of its head {dict(head.levels)}"
+                        )
                     collection = self._collection(head, len(index))
                     _log.info("loaded the gallery %s: %d codes", self._file.path, len(index))
                 if head is None and identity is not None and identity.by_labels:

@@ -90,6 +90,8 @@ class VectorTables:
         number, matrix, stored, fitted_on, levels = row
         if matrix is not None and (type(matrix) is not bytes or checksum(number, matrix) != stored):
             raise self._damaged("the head does not match its checksum")
+        if type(fitted_on) not in (int, type(None)):
+            raise self._damaged(f"fitted_on must be a number of images, got {fitted_on!r:.80}")
         return StoredHead(number, matrix, fitted_on or 0, json.loads(levels))
 
     def row_of_digest(self, digest: bytes) -> int | None:

@@ -481,3 +481,19 @@ def test_searched_by_threads_while_it_grows_and_is_fitted_again(folder: Path) ->
             for thread in threads:
                 thread.join()
     assert errors == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ['UPDATE heads SET levels = \'{"coarse": 24, "fine": 8}\'', "UPDATE heads SET fitted_on = 'a'"],
+)
+def test_what_is_noted_of_a_head_must_go_with_it(folder: Path, statement: str) -> None:
+    with Gallery(folder, EmbeddingEncoder(), levels=32) as gallery:
+        gallery.update()
+        file = gallery.file
+    database = sqlite3.connect(file)
+    database.execute(statement)
+    database.commit()
+    database.close()
+    with pytest.raises(GalleryError, match="damaged"), Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.search(folder / "kind0" / "000.png", 1)
