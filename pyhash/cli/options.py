@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..encoder import Encoder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class SizeType(click.ParamType[Any]):
@@ -66,7 +67,7 @@ class LevelsType(click.ParamType[Any]):
             if value.isdecimal():
                 return as_levels(int(value))
             pairs = [part.split("=") for part in value.split(",")]
-            return Levels({name.strip(): int(bits) for name, bits in pairs})
+            return Levels(_once((name.strip(), int(bits)) for name, bits in pairs))
         except (TypeError, ValueError) as error:
             self.fail(f"must be like coarse=16,fine=48, or a number of bits, got {value!r}: {error}", param, ctx)
 
@@ -97,12 +98,22 @@ class NumbersType(click.ParamType[Any]):
             return value
         try:
             pairs = [part.split("=") for part in value.split(",")]
-            return {name.strip(): self._number(number.strip()) for name, number in pairs}
+            return _once((name.strip(), self._number(number.strip())) for name, number in pairs)
         except ValueError:
-            self.fail(f"must be like coarse=3 or coarse=3,fine=1, got {value!r}", param, ctx)
+            self.fail(f"must be like coarse=3 or coarse=3,fine=1, each level once, got {value!r}", param, ctx)
 
     def _number(self, text: str) -> float:
         return int(text) if self._whole or text.lstrip("+-").isdecimal() else float(text)
+
+
+def _once(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Return the number of each level; ValueError where one is named twice."""
+    numbers: dict[str, T] = {}
+    for name, number in pairs:
+        if name in numbers:
+            raise ValueError(f"{name} is named twice")
+        numbers[name] = number
+    return numbers
 
 
 def layout_option(command: Command) -> Command:

@@ -119,6 +119,7 @@ def test_taps_are_listed(backbone: Path) -> None:
         (["--levels", "coarse:16"], 2, "must be like coarse=16,fine=48, or a number of bits, got 'coarse:16'"),
         (["--levels", "coarse=15,fine=9"], 2, "must be like coarse=16,fine=48"),
         (["--levels", "0"], 2, "must be like coarse=16,fine=48"),
+        (["--levels", "coarse=16,coarse=48"], 2, "coarse is named twice"),
         (["--head", "magic"], 2, "'magic' is not one of"),
         (
             ["--head", "lsh", "--labels", "folders"],

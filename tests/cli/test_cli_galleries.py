@@ -186,6 +186,7 @@ class TestSearch:
         assert "coarse 3, fine 1 (64 bits)" in (tmp_path / "s.html").read_text(encoding="utf-8")
         for options, message in [
             (["--weights", "coarse"], "must be like coarse=3"),
+            (["--weights", "coarse=1,coarse=2"], "each level once"),
             (["--weights", "coarse=0,fine=0"], "weights must"),
             (["--weights", "middle=1"], "middle"),
             (["--cascade", "coarse=2,fine=3"], "--cascade must be of one level"),
