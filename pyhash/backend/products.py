@@ -80,7 +80,7 @@ def products(queries: Int8s, rows: Int8s, places: Ids) -> tuple[NDArray[np.int32
     for first in range(0, len(queries), step):
         some = places[first : first + step]
         listed = _exact(rows[some])
-        dots[first : first + step] = (listed @ _exact(queries[first : first + step])[:, :, None])[:, :, 0]
+        dots[first : first + step] = np.einsum("ijk,ik->ij", listed, _exact(queries[first : first + step]))
         own[first : first + step] = np.einsum("ijk,ijk->ij", listed, listed)
     dots[places < 0] = own[places < 0] = 0
     return dots, own
@@ -97,7 +97,7 @@ def signed_sums(weights: NDArray[np.int16], codes: NDArray[np.uint8], places: Id
     for first in range(0, len(weights), step):
         bits = np.unpackbits(codes[places[first : first + step]], axis=2, count=n_bits).astype(np.float64)
         some = weights[first : first + step].astype(np.float64)
-        set_ones = (bits @ some[:, :, None])[:, :, 0]  # at most 2^16 * 2^15: exact
+        set_ones = np.einsum("ijk,ik->ij", bits, some)  # at most 2^16 * 2^15: exact
         sums[first : first + step] = 2 * set_ones - some.sum(axis=1, keepdims=True)
     sums[places < 0] = 0
     return sums
@@ -118,5 +118,6 @@ def _parts(rows: Int8s) -> list[Int8s]:
 
 
 def _products(queries: Int8s, rows: Int8s) -> NDArray[Any]:
-    dots: NDArray[Any] = _exact(queries) @ _exact(rows).T
+    with np.errstate(invalid="ignore"):  # some kernels of BLAS raise the flag, though all is finite
+        dots: NDArray[Any] = _exact(queries) @ _exact(rows).T
     return dots
