@@ -224,6 +224,7 @@ void after_fork() {
     CHECK(in_child([] { return in_child(pool_works) == 0 && pool_works(); }) == 0);  // a child's child, and the child after it
     CHECK(pool_works() && searches());
 
+#if !defined(__SANITIZE_ADDRESS__)  // GCC 12's runtime can hold a lock of its own at a fork, and the child waits for it
     // While other threads keep the pool busy: its mutex may be locked at any moment.
     std::atomic<bool> stop{false};
     std::vector<std::thread> busy;
@@ -239,6 +240,7 @@ void after_fork() {
     stop = true;
     for (std::thread& thread : busy) thread.join();
     CHECK_IN(worst == 0, "status", worst);
+#endif
 }
 #endif
 
