@@ -224,7 +224,7 @@ void after_fork() {
     CHECK(in_child([] { return in_child(pool_works) == 0 && pool_works(); }) == 0);  // a child's child, and the child after it
     CHECK(pool_works() && searches());
 
-#if !defined(__SANITIZE_ADDRESS__)  // there a child may wait for ever; why is not known yet
+#if !defined(__SANITIZE_ADDRESS__)  // its allocator (GCC 12) keeps in the child what another thread had locked at the fork
     // While other threads keep the pool busy: its mutex may be locked at any moment.
     std::atomic<bool> stop{false};
     std::vector<std::thread> busy;
