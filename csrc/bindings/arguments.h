@@ -38,6 +38,10 @@ void take_gil(PyThreadState* state);
 // Remembers which thread Python sends signals to; called when the module is loaded.
 void remember_main_thread();
 
+// Looks up NumPy's functions, to be called when a module is loaded. pybind11 does it at the first array it is given, and
+// lets go of the GIL for it, which it takes back in a destructor: arguments.cpp says what comes of that.
+inline void find_numpy() { py::dtype::of<uint64_t>(); }
+
 // A call without the GIL. On Python's main thread it takes it back now and then for signal handlers, and is to stop when
 // one raises, as that of Ctrl-C does; the error is then set.
 class WithoutGil final : public Call {

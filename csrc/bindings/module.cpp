@@ -12,6 +12,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
     m.doc() = "The C++ core: exact Hamming search over blocked codes.";
 
     pyhash::bindings::remember_main_thread();
+    pyhash::bindings::find_numpy();
     py::class_<pyhash::Metric>(m, "Metric")
         .def_property_readonly("largest", [](const pyhash::Metric& metric) { return metric.max_distance(0); });
     py::class_<pyhash::Kernel> kernel(m, "Kernel");

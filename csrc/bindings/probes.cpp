@@ -1,16 +1,15 @@
 // The module `pyhash.bench._probes`: what only benchmarks need. It takes the kernels of `pyhash._native`.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-
 #include <cstdint>
 #include <stdexcept>
 
+#include "bindings/arguments.h"
 #include "hamming/probes/probes.h"
 
 namespace py = pybind11;
 
 PYBIND11_MODULE(_probes, m, py::mod_gil_not_used()) {
     m.doc() = "The limits of this machine that a search can be compared with.";
+    pyhash::bindings::find_numpy();
     py::module_::import("pyhash._native");  // knows the type of a kernel
     m.def(
         "read_words",

@@ -469,6 +469,23 @@ def test_a_daemon_thread_does_not_keep_the_process_from_ending(call: str) -> Non
         assert (done.returncode, done.stderr) == (0, "")
 
 
+LOOKED_UP = """
+import numpy as np, pyhash, pyhash._native
+multiarray = getattr(np, "_core", None) or np.core
+del multiarray.multiarray._ARRAY_API
+index = pyhash.Index(64)
+index.add(np.zeros((3, 8), dtype=np.uint8))
+assert index.search(np.zeros((1, 8), dtype=np.uint8), 1).ids.tolist() == [[0]]
+"""
+
+
+def test_numpy_is_looked_up_when_the_module_is_loaded_not_by_threads_that_may_be_ended(kernel: str) -> None:
+    if kernel == "numba":
+        pytest.skip("Numba has no pybind11")
+    done = subprocess.run([sys.executable, "-c", LOOKED_UP], capture_output=True, text=True, timeout=LONG)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # What an interrupt leaves
 
 
