@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backend import contract
-from .backend.contract import Distances, Ids, Int8s, Ring, Similarities, Words
+from .backend.contract import Codes, Distances, Ids, Int8s, Ring, Similarities, Words
 
 LANES: int
 PAD_DISTANCE: int
@@ -19,6 +19,10 @@ class Segment:
     """What `Kernel.segment` makes."""
 
     def ring_counters(self) -> tuple[int, int, int] | None: ...
+
+@final
+class Target:
+    """What `Kernel.target` makes."""
 
 @final
 class Metric:
@@ -44,15 +48,10 @@ class Kernel:
         dead: Words | None,
         ring: Ring | None = None,
     ) -> Segment: ...
+    def target(self, segments: Sequence[contract.Segment], allowed: Sequence[Words] | None = None) -> Target: ...
     def metric(self, words: NDArray[np.uint32], masks: Words, weights: NDArray[np.uint32]) -> Metric: ...
     def topk(
-        self,
-        segments: Sequence[contract.Segment],
-        queries: Words,
-        metric: contract.Metric | None,
-        k: int,
-        allowed: Sequence[Words] | None,
-        threads: int,
+        self, target: contract.Target, queries: Codes, metric: contract.Metric | None, k: int, threads: int
     ) -> tuple[Distances, Ids]: ...
     def within(
         self,
@@ -81,8 +80,8 @@ class Kernel:
     ) -> tuple[Ids, Ids]: ...
     def rerank(
         self,
-        segments: Sequence[contract.Segment],
-        queries: Words,
+        target: contract.Target,
+        queries: Codes,
         slots: NDArray[np.int64],
         metric: contract.Metric | None,
         k: int,

@@ -70,6 +70,14 @@ void without_gil(Work&& work) {
     take_gil(state);
 }
 
+template <class Work>
+void without_gil_if(bool large, Work&& work) {
+    if (large)
+        without_gil(work);
+    else
+        work();
+}
+
 // order, centres, least, first, starts
 using RingArrays = std::tuple<Array<uint32_t>, Array<uint64_t>, Array<uint32_t>, Array<uint32_t>, Array<uint32_t>>;
 
@@ -99,7 +107,7 @@ Array<T> as_array(const std::vector<T>& values) {
 BlocksOut writable(Array<uint64_t>& chunk, size_t n_words);
 
 // A topic a file; each adds its methods to the class.
-void bind_searches(py::class_<Kernel>& kernel);
+void bind_searches(py::module_& module, py::class_<Kernel>& kernel);
 void bind_storage(py::module_& module, py::class_<Kernel>& kernel);
 void bind_rings(py::class_<Kernel>& kernel);
 void bind_products(py::class_<Kernel>& kernel);

@@ -19,7 +19,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
     kernel.def_property_readonly("name", [](const pyhash::Kernel& self) { return self.name; })
         .def("__repr__", [](const pyhash::Kernel& self) { return "<pyhash kernel " + std::string(self.name) + ">"; });
     pyhash::bindings::bind_storage(m, kernel);
-    pyhash::bindings::bind_searches(kernel);
+    pyhash::bindings::bind_searches(m, kernel);
     pyhash::bindings::bind_rings(kernel);
     pyhash::bindings::bind_products(kernel);
 

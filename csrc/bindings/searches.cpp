@@ -1,9 +1,11 @@
 // Metrics, and what is searched with them.
+#include <cstring>
 #include <limits>
 
 #include "bindings/arguments.h"
 #include "hamming/join/groups.h"
 #include "hamming/join/join.h"
+#include "hamming/search/plan.h"
 
 namespace pyhash {
 namespace bindings {
@@ -37,6 +39,63 @@ Target as_target(const std::vector<SegmentView*>& views, const Allowed& allowed,
     return target;
 }
 
+// What a kernel searches, and the Python objects that own its memory.
+struct TargetView {
+    Target target;
+    size_t n_words = 0;  // of its codes; 0 without any
+    std::vector<py::object> owners;
+};
+
+TargetView* make_target(const Kernel&, const py::sequence& segments, const Allowed& allowed) {
+    auto made = std::make_unique<TargetView>();
+    std::vector<SegmentView*> views;
+    for (const py::handle& segment : segments) {
+        if (!py::isinstance<SegmentView>(segment)) throw py::type_error("segments must be those of this kernel");
+        views.push_back(segment.cast<SegmentView*>());
+        made->owners.push_back(py::reinterpret_borrow<py::object>(segment));
+        if (views.back()->segment.n_codes != 0) made->n_words = views.back()->segment.n_words;
+    }
+    made->target = as_target(views, allowed, made->n_words);
+    if (allowed) made->owners.insert(made->owners.end(), allowed->begin(), allowed->end());
+    return made.release();
+}
+
+// Packed codes as words: where they lie, if their memory allows.
+class Packed {
+public:
+    Packed(const py::array& codes, const TargetView& view) : one_(codes.ndim() == 1) {
+        require((one_ || codes.ndim() == 2) && codes.dtype().num() == py::detail::npy_api::NPY_UBYTE_ &&
+                    (codes.flags() & py::array::c_style) != 0,
+                "queries must be C-contiguous uint8 of shape (n, n_bytes) or (n_bytes,)");
+        const size_t n_bytes = static_cast<size_t>(codes.shape(codes.ndim() - 1));
+        queries_.n = one_ ? 1 : static_cast<size_t>(codes.shape(0));
+        queries_.n_words = (n_bytes + 7) / 8;
+        require(view.n_words == 0 || view.n_words == queries_.n_words, "queries and codes must be of one width");
+        const uint8_t* bytes = static_cast<const uint8_t*>(codes.data());
+        if (n_bytes % sizeof(uint64_t) == 0 && reinterpret_cast<uintptr_t>(bytes) % alignof(uint64_t) == 0) {
+            queries_.words = reinterpret_cast<const uint64_t*>(bytes);
+            return;
+        }
+        words_.resize(queries_.n * queries_.n_words, 0);
+        for (size_t j = 0; j < queries_.n; ++j)
+            std::memcpy(words_.data() + j * queries_.n_words, bytes + j * n_bytes, n_bytes);
+        queries_.words = words_.data();
+    }
+
+    const Queries& queries() const { return queries_; }
+
+    template <class T>
+    Array<T> answer(size_t k) const {
+        if (one_) return Array<T>(static_cast<py::ssize_t>(k));
+        return Array<T>({queries_.n, k});
+    }
+
+private:
+    bool one_;
+    Queries queries_{};
+    std::vector<uint64_t> words_;
+};
+
 const Metric& checked(const Metric* metric, size_t n_words) {
     static const Metric plain;
     if (metric == nullptr) return plain;
@@ -44,17 +103,28 @@ const Metric& checked(const Metric* metric, size_t n_words) {
     return *metric;
 }
 
-py::tuple topk(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
-               const Metric* metric, size_t k, const Allowed& allowed, unsigned threads) {
-    const Queries q = as_queries(queries);
-    const Target target = as_target(segments, allowed, q.n_words);
+// A metric, or None. pybind11 looks for other modules' types before it takes None for a pointer, which costs as much as a short
+// search.
+const Metric& checked(const py::object& metric, size_t n_words) {
+    if (metric.is_none()) return checked(nullptr, n_words);
+    if (!py::isinstance<Metric>(metric)) throw py::type_error("metric must be one of this kernel");
+    return checked(metric.cast<const Metric*>(), n_words);
+}
+
+// Words of blocks: a search of fewer takes as long as it takes to let another thread have the GIL.
+constexpr size_t kShortSearch = 512;
+
+py::tuple topk(const Kernel& kernel, const TargetView& view, const py::array& codes, const py::object& metric, size_t k,
+               unsigned threads) {
+    const Packed packed(codes, view);
+    const Queries& q = packed.queries();
     const Metric& m = checked(metric, q.n_words);
-    Array<int32_t> distances({q.n, k});
-    Array<int64_t> ids({q.n, k});
+    Array<int32_t> distances = packed.answer<int32_t>(k);
+    Array<int64_t> ids = packed.answer<int64_t>(k);
     int32_t* d = distances.mutable_data();
     int64_t* i = ids.mutable_data();
-    without_gil([&] {
-        ::pyhash::topk(kernel, target, q, m, k, threads, d, i);
+    without_gil_if(q.n * total_blocks(view.target) * words_measured(m, q.n_words) >= kShortSearch, [&] {
+        ::pyhash::topk(kernel, view.target, q, m, k, threads, d, i);
     });
     return py::make_tuple(std::move(distances), std::move(ids));
 }
@@ -143,10 +213,10 @@ py::tuple groups(const Kernel& kernel, const std::vector<SegmentView*>& segments
     return py::make_tuple(as_array(listed.offsets), as_array(ids));
 }
 
-py::tuple rerank(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
-                 const Array<int64_t>& slots, const Metric* metric, size_t k, unsigned threads) {
-    const Queries q = as_queries(queries);
-    const Target target = as_target(segments, std::nullopt, q.n_words);
+py::tuple rerank(const Kernel& kernel, const TargetView& view, const py::array& codes, const Array<int64_t>& slots,
+                 const py::object& metric, size_t k, unsigned threads) {
+    const Packed packed(codes, view);
+    const Queries& q = packed.queries();
     const Metric& m = checked(metric, q.n_words);
     require(slots.ndim() == 2 && static_cast<size_t>(slots.shape(0)) == q.n, "slots must have one row a query");
     Array<int32_t> distances({q.n, k});
@@ -156,7 +226,7 @@ py::tuple rerank(const Kernel& kernel, const std::vector<SegmentView*>& segments
     int32_t* d = distances.mutable_data();
     int64_t* i = ids.mutable_data();
     without_gil([&] {
-        ::pyhash::rerank(kernel, target, q, from, n_slots, m, k, threads, d, i);
+        ::pyhash::rerank(kernel, view.target, q, from, n_slots, m, k, threads, d, i);
     });
     return py::make_tuple(std::move(distances), std::move(ids));
 }
@@ -175,17 +245,19 @@ Array<int32_t> hamming(const Kernel& kernel, const Array<uint64_t>& a, const Arr
 
 }  // namespace
 
-void bind_searches(py::class_<Kernel>& kernel) {
+void bind_searches(py::module_& module, py::class_<Kernel>& kernel) {
+    py::class_<TargetView>(module, "Target");
     kernel
+        .def("target", &make_target, py::arg("segments"), py::arg("allowed").none(true) = py::none())
         .def("metric", &make_metric, py::arg("words"), py::arg("masks"), py::arg("weights"))
-        .def("topk", &topk, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true), py::arg("k"),
-             py::arg("allowed").none(true), py::arg("threads"))
+        .def("topk", &topk, py::arg("target"), py::arg("queries"), py::arg("metric").none(true), py::arg("k"),
+             py::arg("threads"))
         .def("within", &within, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true),
              py::arg("radius"), py::arg("allowed").none(true), py::arg("threads"))
         .def("pairs", &pairs, py::arg("segments"), py::arg("other").none(true), py::arg("metric").none(true),
              py::arg("radius"), py::arg("threads"), py::arg("most").none(true) = py::none())
         .def("groups", &groups, py::arg("segments"), py::arg("metric").none(true), py::arg("radius"), py::arg("threads"))
-        .def("rerank", &rerank, py::arg("segments"), py::arg("queries"), py::arg("slots"), py::arg("metric").none(true),
+        .def("rerank", &rerank, py::arg("target"), py::arg("queries"), py::arg("slots"), py::arg("metric").none(true),
              py::arg("k"), py::arg("threads"))
         .def("hamming", &hamming, py::arg("a"), py::arg("b"), py::arg("threads"));
 }

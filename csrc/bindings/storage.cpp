@@ -73,14 +73,6 @@ SegmentView* make_segment(const Kernel&, const std::vector<Array<uint64_t>>& chu
 // Copying fewer words than this takes less time than another thread would gain.
 constexpr size_t kManyWords = 8192;
 
-template <class Work>
-void without_gil_if(bool large, Work&& work) {
-    if (large)
-        without_gil(work);
-    else
-        work();
-}
-
 Array<uint64_t> read_rows(const Kernel&, const std::vector<Array<uint64_t>>& chunks, const Array<int64_t>& slots) {
     require(slots.ndim() == 1, "slots must have shape (n,)");
     SegmentView view(chunks, 0, 0, std::nullopt, std::nullopt, std::nullopt);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import metric
 from .choose import active, kernel, kernels, threads, use
-from .contract import LANES, MAX_RING_WORDS, PAD_DISTANCE, PAD_ID, Kernel, Metric, Ring, Segment
+from .contract import LANES, MAX_RING_WORDS, PAD_DISTANCE, PAD_ID, Kernel, Metric, Ring, Segment, Target
 from .distances import hamming
 from .metric import MAX_DISTANCE
 from .native import cpu_features, why_no_native
@@ -20,6 +20,7 @@ __all__ = [
     "Metric",
     "Ring",
     "Segment",
+    "Target",
     "active",
     "cosines",
     "cpu_features",

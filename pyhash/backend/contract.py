@@ -22,6 +22,7 @@ PAD_DISTANCE = 2**31 - 1  # of the places of an answer for which there is no cod
 PAD_ID = -1
 MAX_RING_WORDS = 64  # the widest codes that a ring can hold
 
+Codes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 Ids = NDArray[np.int64]
 Distances = NDArray[np.int32]
@@ -44,6 +45,10 @@ class Segment(Protocol):
 
     def ring_counters(self) -> tuple[int, int, int] | None:
         """Queries answered by the ring, queries handed back, codes passed over by those answered; None without one."""
+
+
+class Target(Protocol):
+    """What a search passes over: segments, and which of their slots. It keeps them alive, and serves as they do."""
 
 
 class Metric(Protocol):
@@ -92,19 +97,19 @@ class Kernel(Protocol):
             When the arrays do not fit one another, so that a search would read outside them.
         """
 
+    def target(self, segments: Sequence[Segment], allowed: Sequence[Words] | None = None) -> Target:
+        """Put together what is searched; made once for many searches."""
+
     def metric(self, words: NDArray[np.uint32], masks: Words, weights: NDArray[np.uint32]) -> Metric:
         """Describe a metric by terms of equal length; the caller has checked that no distance reaches 2**31 - 1."""
 
     def topk(
-        self,
-        segments: Sequence[Segment],
-        queries: Words,
-        metric: Metric | None,
-        k: int,
-        allowed: Sequence[Words] | None,
-        threads: int,
+        self, target: Target, queries: Codes, metric: Metric | None, k: int, threads: int
     ) -> tuple[Distances, Ids]:
-        """The k nearest of each query `(q, n_words)` in (distance, id) order, padded with 2**31 - 1 and -1."""
+        """The k nearest of each query in (distance, id) order, padded with 2**31 - 1 and -1: `(q, k)`.
+
+        queries: packed codes `(q, n_bytes)`, C-contiguous. One query may be `(n_bytes,)`, and its answer is `(k,)`.
+        """
 
     def within(
         self,
@@ -143,13 +148,7 @@ class Kernel(Protocol):
         """
 
     def rerank(
-        self,
-        segments: Sequence[Segment],
-        queries: Words,
-        slots: NDArray[np.int64],
-        metric: Metric | None,
-        k: int,
-        threads: int,
+        self, target: Target, queries: Codes, slots: NDArray[np.int64], metric: Metric | None, k: int, threads: int
     ) -> tuple[Distances, Ids]:
         """Measure given candidates again; the answer is as `topk`'s.
 

@@ -15,9 +15,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..codes import to_words
 from ..support import machine
 from . import contract, numba_kernels, products
-from .contract import LANES, PAD_DISTANCE, PAD_ID, Distances, Ids, Int8s, Kernel, Ring, Similarities, Words
+from .contract import LANES, PAD_DISTANCE, PAD_ID, Codes, Distances, Ids, Int8s, Kernel, Ring, Similarities, Words
 
 _TILE_QUERIES = 64  # of searches, which keep candidates for each
 _TILE_ROWS = 8 * LANES
@@ -109,11 +110,25 @@ class NumbaMetric:
         self.largest = sum(int(mask).bit_count() * int(weight) for mask, weight in zip(masks, weights, strict=True))
 
 
+class NumbaTarget:
+    """What a search passes over: segments, and for each the words of a mask, none where all is allowed."""
+
+    def __init__(self, segments: Sequence[contract.Segment], allowed: Sequence[Words] | None) -> None:
+        self.segments = _own(segments)
+        self.masks = [_NO_WORDS] * len(self.segments) if allowed is None else [_fixed(mask) for mask in allowed]
+
+
 def _own(segments: Sequence[contract.Segment]) -> list[NumbaSegment]:
     own = [segment for segment in segments if isinstance(segment, NumbaSegment)]
     if len(own) != len(segments):
         raise TypeError("segments must be those of this kernel")
     return own
+
+
+def _target(target: contract.Target) -> NumbaTarget:
+    if not isinstance(target, NumbaTarget):
+        raise TypeError("target must be one of this kernel")
+    return target
 
 
 def _terms(metric: contract.Metric | None) -> _Terms:
@@ -242,28 +257,31 @@ class NumbaKernel:
             raise ValueError("ring must be None: the Numba kernel searches none")
         return NumbaSegment(chunks, n_codes, first_id, ids, dead)
 
+    def target(self, segments: Sequence[contract.Segment], allowed: Sequence[Words] | None = None) -> NumbaTarget:
+        """Put together what is searched."""
+        return NumbaTarget(segments, allowed)
+
     def metric(self, words: NDArray[np.uint32], masks: Words, weights: NDArray[np.uint32]) -> NumbaMetric:
         """Describe a metric."""
         return NumbaMetric(words, masks, weights)
 
     def topk(
-        self,
-        segments: Sequence[contract.Segment],
-        queries: Words,
-        metric: contract.Metric | None,
-        k: int,
-        allowed: Sequence[Words] | None,
-        threads: int,
+        self, target: contract.Target, queries: Codes, metric: contract.Metric | None, k: int, threads: int
     ) -> tuple[Distances, Ids]:
         """The k nearest of each query."""
-        own, terms = _own(segments), _terms(metric)
+        distances, ids = self._topk(_target(target), to_words(np.atleast_2d(queries)), metric, k, threads)
+        return (distances[0], ids[0]) if queries.ndim == 1 else (distances, ids)
+
+    def _topk(
+        self, target: NumbaTarget, queries: Words, metric: contract.Metric | None, k: int, threads: int
+    ) -> tuple[Distances, Ids]:
+        own, masks, terms = target.segments, target.masks, _terms(metric)
         n_queries, n_words = queries.shape
         distances, ids = _padded(n_queries, k)
         n_codes = sum(segment.n_codes for segment in own)
         if not n_codes or not n_queries:
             return distances, ids
         queries = _fixed(queries)
-        masks = [_NO_WORDS] * len(own) if allowed is None else [_fixed(mask) for mask in allowed]
         largest = n_words * 64 if metric is None else metric.largest
         k = min(k, n_codes)
         shift = max(0, largest.bit_length() - _MAX_COUNTERS.bit_length() + 1)
@@ -426,21 +444,21 @@ class NumbaKernel:
 
     def rerank(
         self,
-        segments: Sequence[contract.Segment],
-        queries: Words,
+        target: contract.Target,
+        queries: Codes,
         slots: _Slots,
         metric: contract.Metric | None,
         k: int,
         threads: int,
     ) -> tuple[Distances, Ids]:
         """Measure given candidates again."""
-        own, terms = _own(segments), _terms(metric)
+        own, terms = _target(target).segments, _terms(metric)
         ends = np.cumsum([segment.n_codes for segment in own], dtype=np.int64)
         if slots.size and (slots.min() < -1 or slots.max() >= (ends[-1] if len(ends) else 0)):
             raise ValueError("slots must be -1 or slots of the segments")
         distances, ids = _padded(len(queries), k)
-        queries = _fixed(queries)
-        n_words = queries.shape[1]
+        words = _fixed(to_words(queries))
+        n_words = words.shape[1]
 
         def nearest(first: int) -> None:
             some = np.sort(slots[first : first + step], axis=1)
@@ -457,7 +475,7 @@ class NumbaKernel:
                     near = numbers[here] - begin
                     measured = np.empty(len(here), dtype=np.int64)
                     rows = _fixed(self.read_rows(segment.chunks, near))
-                    numba_kernels.row_distances(rows, owners[here] + first, queries, *terms, measured)
+                    numba_kernels.row_distances(rows, owners[here] + first, words, *terms, measured)
                     found.append((owners[here], measured, segment.slot_ids(near)))
             owner, measured, own_ids = _joined([found])
             order = np.lexsort((own_ids, measured, owner))

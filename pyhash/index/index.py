@@ -18,8 +18,8 @@ from .checks import check_room, check_where, too_many
 from .holder import Holder
 from .joins import in_blocks
 from .results import Hits, Pairs, Ranges
-from .search import Target, cascaded, everything, only
-from .snapshot import Snapshot
+from .search import cascaded, only
+from .snapshot import Snapshot, Target
 
 __all__ = ["CorruptIndexError", "Index"]
 
@@ -100,25 +100,26 @@ class Index(Holder):
             In (distance, id) order. Where fewer than k are found: distance 2**31 - 1 and id -1.
         """
         rows = check_codes(queries, self._bits, "queries")
-        single = rows.ndim == 1
-        words = to_words(rows[None] if single else rows)
         k = check_int(k, "k", 1, _MAX_K)
         n_threads = backend.threads(threads)
         kernel = backend.active()
-        if k * len(words) >= _LARGE_ANSWER:
-            check_room(k, len(words))
-        terms = measure.terms(self._levels, level, weights)
-        metric = None if terms is None else self._metric(kernel, terms)
+        n_queries = len(rows) if rows.ndim == 2 else 1
+        if k * n_queries >= _LARGE_ANSWER:
+            check_room(k, n_queries)
+        metric = None if level is None and weights is None else self._metric(kernel, level, weights)
         if cascade is not None:
-            coarse, n_candidates = self._check_cascade(cascade)
-            target = self._target(kernel, self._now, where, len(words))
-            coarse_metric = None if coarse is None else self._metric(kernel, coarse)
-            distances, ids = cascaded(kernel, target, words, coarse_metric, n_candidates, metric, k, n_threads)
+            coarse, n_candidates = self._check_cascade(kernel, cascade)
+            target = self._target(kernel, self._now, where, n_queries)
+            some = np.atleast_2d(rows)
+            distances, ids = cascaded(kernel, target, some, coarse, n_candidates, metric, k, n_threads)
+            return Hits(distances, ids) if rows.ndim == 2 else Hits(distances[0], ids[0])
+        if where is not None:
+            target = self._target(kernel, self._now, where, n_queries)
+        elif metric is not None:
+            target = self._now.target(kernel)
         else:
-            now = self._current(kernel, len(words), n_threads) if terms is None and where is None else self._now
-            target = self._target(kernel, now, where, len(words))
-            distances, ids = kernel.topk(target.views, words, metric, k, target.allowed, n_threads)
-        return Hits(distances[0], ids[0]) if single else Hits(distances, ids)
+            target = self._current(kernel, n_queries, n_threads).target(kernel)
+        return Hits(*kernel.topk(target.own, rows, metric, k, n_threads))
 
     def range_search(
         self,
@@ -154,9 +155,8 @@ class Index(Holder):
         radius = min(check_int(radius, "radius", 0), MAX_DISTANCE)
         n_threads = backend.threads(threads)
         kernel = backend.active()
-        terms = measure.terms(self._levels, level, weights)
-        metric = None if terms is None else self._metric(kernel, terms)
-        now = self._current(kernel, len(words), n_threads) if terms is None and where is None else self._now
+        metric = self._metric(kernel, level, weights)
+        now = self._current(kernel, len(words), n_threads) if metric is None and where is None else self._now
         target = self._target(kernel, now, where, len(words))
         try:
             return Ranges(*kernel.within(target.views, words, metric, radius, target.allowed, n_threads))
@@ -240,13 +240,12 @@ class Index(Holder):
                 raise ValueError(f"other must have the same levels, {self.levels}, got {other.levels}")
         n_threads = backend.threads(threads)
         kernel = backend.active()
-        terms = measure.terms(self._levels, level, weights)
-        metric = None if terms is None else self._metric(kernel, terms)
+        metric = self._metric(kernel, level, weights)
         now, right = self._now, None if other is None else other._now
         if blocks:
             return in_blocks(kernel, now, right, self._n_words, metric, radius, n_threads)
-        own = everything(kernel, now).views
-        others = None if right is None else everything(kernel, right).views
+        own = now.target(kernel).views
+        others = None if right is None else right.target(kernel).views
         try:
             return Pairs(*kernel.pairs(own, others, metric, radius, n_threads))
         except MemoryError:
@@ -289,14 +288,16 @@ class Index(Holder):
         radius = min(check_int(radius, "radius", 0), MAX_DISTANCE)
         n_threads = backend.threads(threads)
         kernel = backend.active()
-        terms = measure.terms(self._levels, level, weights)
-        metric = None if terms is None else self._metric(kernel, terms)
-        offsets, ids = kernel.groups(everything(kernel, self._now).views, metric, radius, n_threads)
+        metric = self._metric(kernel, level, weights)
+        offsets, ids = kernel.groups(self._now.target(kernel).views, metric, radius, n_threads)
         ends = offsets.tolist()
         return [ids[begin:end] for begin, end in itertools.pairwise(ends)]
 
-    def _metric(self, kernel: Kernel, terms: measure.Terms) -> Metric:
-        """Return the kernel's metric for these terms, made once."""
+    def _metric(self, kernel: Kernel, level: str | None, weights: Mapping[str, int] | None) -> Metric | None:
+        """Return what is measured: a metric of this kernel, made once; None for the whole code."""
+        terms = measure.terms(self._levels, level, weights)
+        if terms is None:
+            return None
         key = type(kernel), terms
         metric = self._metrics.get(key)
         if metric is None:
@@ -305,12 +306,13 @@ class Index(Holder):
             metric = self._metrics[key] = measure.metric(kernel, self._n_bytes, terms)
         return metric
 
-    def _check_cascade(self, cascade: tuple[str, int]) -> tuple[measure.Terms | None, int]:
+    def _check_cascade(self, kernel: Kernel, cascade: tuple[str, int]) -> tuple[Metric | None, int]:
         if not isinstance(cascade, (tuple, list)) or len(cascade) != 2:
             raise TypeError(f"cascade must be a pair (level, number of candidates), got {cascade!r}")
         level, n_candidates = cascade
         measure.check_level(self._levels, level, "cascade")
-        return measure.terms(self._levels, level, None), check_int(n_candidates, "cascade's number of candidates", 1)
+        n_candidates = check_int(n_candidates, "cascade's number of candidates", 1)
+        return self._metric(kernel, level, None), n_candidates
 
     def _current(self, kernel: Kernel, n_queries: int, threads: int) -> Snapshot:
         """Count a search of all codes; return what to search, with a ring if it was time to build one."""
@@ -320,4 +322,4 @@ class Index(Holder):
 
     def _target(self, kernel: Kernel, now: Snapshot, where: ArrayLike | None, n_queries: int) -> Target:
         """Return what to search."""
-        return everything(kernel, now) if where is None else only(kernel, now, check_where(where, len(now)), n_queries)
+        return now.target(kernel) if where is None else only(kernel, now, check_where(where, len(now)), n_queries)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ..backend import Kernel, Metric
 from .checks import too_many
 from .results import Pairs
-from .search import everything
 from .segment import Segment
 from .snapshot import Snapshot
 
@@ -31,7 +30,7 @@ def in_blocks(
     right = now if other is None else other
     most = max(_PAIRS, right.n_codes)
     ids = now.ids()
-    everyone = everything(kernel, right).views
+    everyone = right.target(kernel).views
     done, step = 0, len(ids)
     while done < len(ids):
         whole = step >= len(ids)
@@ -39,7 +38,7 @@ def in_blocks(
         try:
             if whole:
                 others = None if other is None else everyone
-                found = Pairs(*kernel.pairs(everything(kernel, now).views, others, metric, radius, threads, most))
+                found = Pairs(*kernel.pairs(now.target(kernel).views, others, metric, radius, threads, most))
             else:
                 part = Segment.of_rows(now.rows(some, n_words), some).view(kernel)
                 found = Pairs(*kernel.pairs([part], everyone, metric, radius, threads, most))

@@ -32,7 +32,9 @@ class Rings:
 
     def wanted(self, kernel: Kernel, now: Snapshot, n_queries: int) -> bool:
         """Count a search, and say whether searches have cost about as much by now as building a ring would."""
-        if self.structure == "flat" or not now.segments or not self._possible(kernel, now.segments[0]):
+        if self.structure == "flat" or (self.structure == "auto" and now.n_codes < _RING_FROM):
+            return False
+        if not now.segments or not self._possible(kernel, now.segments[0]):
             return False
         if self.structure == "ring":
             return True

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import PAD_ID, Kernel, Metric
-from ..backend import Segment as View
-from .chunks import BLOCK, Slots, Words
+from .chunks import BLOCK, Slots
 from .segment import Ids, Segment
-from .snapshot import Snapshot
+from .snapshot import Snapshot, Target
 
 _MAX_CANDIDATES = 1 << 24  # of a cascade, held at once: so many queries are taken together
-
-
-class Target(NamedTuple):
-    """Segments as a kernel sees them, and for each a bit mask of the slots that are allowed, a word a block."""
-
-    segments: Sequence[Segment]
-    views: list[View]
-    allowed: list[Words] | None
-
-
-def everything(kernel: Kernel, now: Snapshot) -> Target:
-    """All codes."""
-    return _target(kernel, [segment.for_kernel(kernel) for segment in now.segments])
 
 
 def only(kernel: Kernel, now: Snapshot, where: NDArray[np.bool_] | Ids, n_queries: int) -> Target:
@@ -51,23 +36,19 @@ def only(kernel: Kernel, now: Snapshot, where: NDArray[np.bool_] | Ids, n_querie
             for segment, s in zip(segments, slots, strict=True)
             if len(s)
         ]
-        return _target(kernel, few)
+        return Target.of(kernel, few)
     masks = []
     for segment, s in zip(segments, slots, strict=True):
         marks = np.zeros(segment.n_blocks * BLOCK, dtype=np.bool_)
         marks[s] = True
         masks.append(np.packbits(marks, bitorder="little").view("<u8").astype(np.uint64, copy=False))
-    return _target(kernel, segments, masks)
-
-
-def _target(kernel: Kernel, segments: Sequence[Segment], masks: list[Words] | None = None) -> Target:
-    return Target(segments, [segment.view(kernel) for segment in segments], masks)
+    return Target.of(kernel, segments, masks)
 
 
 def cascaded(
     kernel: Kernel,
     target: Target,
-    queries: Words,
+    queries: NDArray[np.uint8],
     coarse: Metric | None,
     n_candidates: int,
     fine: Metric | None,
@@ -80,9 +61,9 @@ def cascaded(
     parts = []
     for begin in range(0, max(1, len(queries)), step):
         some = queries[begin : begin + step]
-        _, near = kernel.topk(target.views, some, coarse, n_candidates, target.allowed, threads)
+        _, near = kernel.topk(target.own, some, coarse, n_candidates, threads)
         slots = _slots_of(target.segments, near)
-        parts.append(kernel.rerank(target.views, some, slots, fine, k, threads))
+        parts.append(kernel.rerank(target.own, some, slots, fine, k, threads))
     return np.concatenate([distances for distances, _ in parts]), np.concatenate([ids for _, ids in parts])
 
 

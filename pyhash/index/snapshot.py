@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backend import Kernel
+from ..backend import Segment as View
+from ..backend import Target as KernelTarget
 from ..errors import MissingIdError
 from .chunks import Slots, Words
 from .segment import Ids, Segment, merged
@@ -19,18 +23,42 @@ from .segment import Ids, Segment, merged
 _SMALL_SEGMENT = 512  # codes: segments up to this size are merged at once
 
 
+class Target(NamedTuple):
+    """Segments, and what a kernel sees of them: all, or the slots that are marked, a word a block."""
+
+    segments: Sequence[Segment]
+    views: list[View]
+    allowed: list[Words] | None
+    own: KernelTarget
+
+    @classmethod
+    def of(cls, kernel: Kernel, segments: Sequence[Segment], allowed: list[Words] | None = None) -> Target:
+        """Show segments to a kernel."""
+        views = [segment.view(kernel) for segment in segments]
+        return cls(segments, views, allowed, kernel.target(views, allowed))
+
+
 class Snapshot:
     """The segments of an index, and the id that the next code gets. Their ids do not overlap one by one."""
 
-    __slots__ = ("n_codes", "next_id", "segments")
+    __slots__ = ("_targets", "n_codes", "next_id", "segments")
 
     def __init__(self, segments: Iterable[Segment] = (), next_id: int = 0) -> None:
         self.segments = tuple(segments)
         self.next_id = next_id
+        self._targets: dict[object, Target] = {}  # threads that race make one twice, and the same
         self.n_codes = sum([segment.n_codes - segment.n_removed for segment in self.segments])
 
     def __len__(self) -> int:
         return self.n_codes
+
+    def target(self, kernel: Kernel) -> Target:
+        """All codes, as this kernel can search them."""
+        target = self._targets.get(type(kernel))
+        if target is None:
+            target = Target.of(kernel, [segment.for_kernel(kernel) for segment in self.segments])
+            self._targets[type(kernel)] = target
+        return target
 
     # Finding
 

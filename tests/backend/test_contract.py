@@ -13,7 +13,6 @@ from stored import Stored, clustered, flat, interleaved, metric_of
 
 import pyhash
 from pyhash import backend
-from pyhash.codes import to_words
 
 
 def test_the_core_has_the_constants_of_the_contract():
@@ -31,10 +30,31 @@ def test_a_kernel_says_what_it_is(kernel):
 
 def test_segments_and_metrics_of_others_are_refused(kernel):
     active = backend.active()
-    words = np.zeros((1, 1), np.uint64)
-    for segments, metric in (([object()], None), ([], object())):
+    none, code = active.target([]), np.zeros(8, np.uint8)
+    for call in (
+        lambda: active.target([object()]),
+        lambda: active.topk(object(), code, None, 1, 1),
+        lambda: active.topk(none, code, object(), 1, 1),
+    ):
         with pytest.raises(TypeError):
-            active.topk(segments, words, metric, 1, None, 1)
+            call()
+
+
+def test_one_query_is_answered_in_its_own_shape(kernel):
+    active = backend.active()
+    rng = np.random.default_rng(0)
+    for n_bytes in (1, 7, 8, 9, 24):
+        rows = rng.integers(0, 256, (150, n_bytes), dtype=np.uint8)
+        target = active.target([Stored(rows).segment(active)])
+        expected = oracle.topk(rows, np.arange(150), rows[:3], 4)
+        room = np.empty(3 * n_bytes + 1, np.uint8)
+        for begin in (0, 1):  # whatever the memory is aligned to
+            queries = room[begin : begin + 3 * n_bytes].reshape(3, n_bytes)
+            queries[:] = rows[:3]
+            for got, right in zip(active.topk(target, queries, None, 4, 1), expected, strict=True):
+                np.testing.assert_array_equal(got, right)
+            for got, right in zip(active.topk(target, queries[1], None, 4, 1), expected, strict=True):
+                np.testing.assert_array_equal(got, right[1])
 
 
 def test_the_largest_distance_of_a_metric(kernel):
@@ -123,8 +143,8 @@ def test_candidates_are_measured_again(name, data):
     parts = data.draw(st.sampled_from([None, [(cut, n_bytes, 3)], [(0, cut + 1, 1), (cut, n_bytes, 1_000_000)]]))
     k, threads = data.draw(st.integers(1, 160), "k"), data.draw(st.integers(0, 3), "threads")
     n_words = -(-n_bytes // 8)
-    segments = [part.segment(active) for part in stored]
-    got = active.rerank(segments, to_words(queries), slots, metric_of(active, parts, n_words), k, threads)
+    target = active.target([part.segment(active) for part in stored])
+    got = active.rerank(target, queries, slots, metric_of(active, parts, n_words), k, threads)
     for one, other in zip(got, reranked(stored, queries, slots, parts, k), strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
@@ -133,11 +153,11 @@ def test_candidates_are_measured_again(name, data):
 def test_candidates_that_are_not_there_are_refused(kernel):
     active = backend.active()
     rows = np.zeros((70, 8), np.uint8)
-    segments = [Stored(rows[:5]).segment(active), Stored(rows, 9).segment(active)]
+    target = active.target([Stored(rows[:5]).segment(active), Stored(rows, 9).segment(active)])
     for slot in (-2, 75, 2**40):
         with pytest.raises(ValueError, match="slots must be -1 or slots of the segments"):
-            active.rerank(segments, np.zeros((1, 1), np.uint64), np.array([[0, slot]]), None, 1, 1)
-    distances, ids = active.rerank([], np.zeros((1, 1), np.uint64), np.array([[-1]]), None, 2, 1)
+            active.rerank(target, rows[:1], np.array([[0, slot]]), None, 1, 1)
+    distances, ids = active.rerank(active.target([]), rows[:1], np.array([[-1]]), None, 2, 1)
     assert (distances.tolist(), ids.tolist()) == ([[2**31 - 1] * 2], [[-1, -1]])
 
 
@@ -154,12 +174,12 @@ def test_candidates_in_a_ring(kernel):
     chunks = [np.zeros((15, 2, 64), np.uint64)]
     active.permute(flat_segment, ring.order, chunks)
     segment = active.segment(chunks, 900, 50, None, None, ring)
-    queries = to_words(clustered(rng, 8, 16))
+    queries = clustered(rng, 8, 16)
     slots = rng.integers(-1, 900, (8, 70))
     there = np.where(slots < 0, -1, ring.order[slots])
     for one, other in zip(
-        active.rerank([segment], queries, slots, None, 20, 2),
-        active.rerank([flat_segment], queries, there, None, 20, 2),
+        active.rerank(active.target([segment]), queries, slots, None, 20, 2),
+        active.rerank(active.target([flat_segment]), queries, there, None, 20, 2),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)

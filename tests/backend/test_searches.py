@@ -137,7 +137,7 @@ def test_nothing_to_search_or_to_search_for(active):
     check(active, [Stored(rows, dead=np.ones(10, bool))], queries, (3,), (64,))
     check(active, [Stored(rows, allowed=np.zeros(10, bool))], queries, (3,), (64,))
     check(active, [Stored(rows[:0]), Stored(rows, 100), Stored(rows[:0])], queries, (3,), (64,))
-    distances, ids = active.topk([], to_words(queries), None, 3, None, 0)
+    distances, ids = active.topk(active.target([]), queries, None, 3, 0)
     assert (distances.tolist(), ids.tolist()) == ([[2**31 - 1] * 3] * 2, [[-1] * 3] * 2)
     offsets, distances, ids = active.within([], to_words(queries), None, 3, None, 0)
     assert (offsets.tolist(), len(distances), len(ids)) == ([0, 0, 0], 0, 0)

@@ -83,12 +83,12 @@ def check(kernel, stored, queries, ks, radii, parts=None, threads=(1,), expected
     if any(s.allowed is not None for s in stored):
         allowed = [s.marks(np.ones(len(s.rows), bool) if s.allowed is None else s.allowed) for s in stored]
     metric = metric_of(kernel, parts, n_words)
-    words = to_words(queries)
+    words, target = to_words(queries), kernel.target(segments, allowed)
     for k in ks:
         expected = oracle.topk(rows, ids, queries, k, parts, shown)
         for n_threads in threads:
             note = f"{len(rows)} codes, {n_words} words, k={k}, {parts}, {n_threads} threads"
-            assert_same(kernel.topk(segments, words, metric, k, allowed, n_threads), expected, note)
+            assert_same(kernel.topk(target, queries, metric, k, n_threads), expected, note)
     for radius in radii:
         expected = oracle.within(rows, ids, queries, radius, parts, shown)
         for n_threads in threads:

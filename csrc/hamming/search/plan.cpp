@@ -14,12 +14,6 @@ constexpr size_t kSlicedQueryTile = 512;
 // Work (words of blocks) below which waking another thread costs more than it saves.
 constexpr size_t kWorkPerThread = 32 * 1024;
 
-size_t total_blocks(const Target& target) {
-    size_t n = 0;
-    for (const Segment* segment : target.segments) n += segment->n_blocks();
-    return n;
-}
-
 }  // namespace
 
 size_t words_measured(const Metric& metric, size_t n_words) {
@@ -34,8 +28,7 @@ unsigned useful_threads(unsigned threads, size_t work) {
 }
 
 std::vector<std::vector<Range>> split(const Target& target, size_t parts) {
-    size_t total = 0;
-    for (const Segment* segment : target.segments) total += segment->n_blocks();
+    const size_t total = total_blocks(target);
     std::vector<std::vector<Range>> lists(parts);
     size_t before = 0;  // blocks in earlier segments
     for (size_t s = 0; s < target.segments.size(); ++s) {
@@ -60,6 +53,12 @@ Plan make_plan(const Kernel& kernel, const Target& target, const Queries& querie
     // Few queries: each passes over the parts of the database side by side.
     plan.parts = plan.n_tiles >= 4 * plan.threads ? 1 : plan.threads;
     return plan;
+}
+
+size_t total_blocks(const Target& target) {
+    size_t n = 0;
+    for (const Segment* segment : target.segments) n += segment->n_blocks();
+    return n;
 }
 
 size_t total_codes(const Target& target) {

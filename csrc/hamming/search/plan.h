@@ -37,6 +37,7 @@ struct Plan {
 
 Plan make_plan(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, unsigned threads);
 
+size_t total_blocks(const Target& target);
 size_t total_codes(const Target& target);
 
 // Whether candidates come with ascending ids when the blocks are passed over in order.

@@ -115,6 +115,10 @@ private:
     std::vector<uint64_t> records_;
 };
 
+// Groups of blocks after which it is asked whether the bit-sliced kernel pays, and for how many the plain one takes over at
+// first where it does not; each time for twice as many, because near codes may all lie here.
+constexpr size_t kTrial = 32;
+
 // Like scan, for many queries. Groups of blocks go through the bit-sliced kernel, and a block where it finds something is
 // measured by the plain one, which also keeps candidates in the order of their ids.
 template <class Collector>
@@ -125,25 +129,37 @@ void scan_sliced(const Segment& segment, const uint64_t* allowed, size_t begin, 
     SlicedQueries queries(probes, n);
     std::vector<size_t> open;  // queries whose bound is still that far: the kernel has nothing to say about them
     std::vector<uint8_t> is_open(n, 0);
-    for (size_t j = 0; j < n; ++j) {
-        is_open[j] = collectors[j].bound() >= all;
-        if (is_open[j]) open.push_back(j);
-        queries.set_bound(j, std::min(collectors[j].bound(), all - 1));
-    }
+    const auto set_bounds = [&] {
+        open.clear();
+        for (size_t j = 0; j < n; ++j) {
+            const int64_t bound = collectors[j].bound();
+            is_open[j] = bound >= all;
+            if (is_open[j]) open.push_back(j);
+            queries.set_bound(j, std::min(bound, all - 1));
+        }
+    };
+    set_bounds();
     std::vector<uint64_t> memory((slicer.table_bytes * n_words + 64) / sizeof(uint64_t));
     void* tables = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) & ~uintptr_t{63});
     const auto slicer_find = slicer.find[n_words];
 
-    size_t groups = 0;
+    size_t groups = 0;  // since the last trial
     size_t hits = 0;
+    size_t pause = kTrial;
     Hit hit;
     size_t b = begin;
     while (b < end) {
         const size_t chunk_end = std::min(end, b - b % segment.blocks_per_chunk + segment.blocks_per_chunk);
-        if (chunk_end - b < slicer.group) {
-            scan(segment, allowed, b, chunk_end, probes, n, find, collectors);
-            for (size_t j = 0; j < n; ++j) queries.set_bound(j, std::min(collectors[j].bound(), all - 1));
-            b = chunk_end;
+        const bool pays = groups < kTrial || hits * 2 <= groups * n;
+        if (!pays || chunk_end - b < slicer.group) {
+            const size_t until = pays ? chunk_end : std::min(end, b + pause * slicer.group);
+            scan(segment, allowed, b, until, probes, n, find, collectors);
+            set_bounds();
+            b = until;
+            if (!pays) {
+                pause *= 2;
+                groups = hits = 0;
+            }
             continue;
         }
         for (size_t j : open) scan(segment, allowed, b, b + slicer.group, probes + j, 1, find, collectors + j);
@@ -166,24 +182,10 @@ void scan_sliced(const Segment& segment, const uint64_t* allowed, size_t begin, 
             }
             if (collector.bound() != before) queries.set_bound(j, collector.bound());
         }
-        if (!open.empty()) {
-            size_t kept = 0;
-            for (size_t j : open) {
-                if (collectors[j].bound() >= all) {
-                    open[kept++] = j;
-                } else {
-                    is_open[j] = 0;
-                    queries.set_bound(j, collectors[j].bound());
-                }
-            }
-            open.resize(kept);
-        }
+        if (!open.empty()) set_bounds();
         b += slicer.group;
         if (++groups % 16 == 0) checkpoint();
-        // Where most groups hold something for most queries, passing over them twice does not pay.
-        if (groups >= 32 && hits * 2 > groups * n) break;
     }
-    if (b < end) scan(segment, allowed, b, end, probes, n, find, collectors);
 }
 
 // Passes every query over a range, the faster way.

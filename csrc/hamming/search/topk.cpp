@@ -13,70 +13,83 @@
 namespace pyhash {
 namespace {
 
-// Blocks measured in full at first, to know about where the k-th distance lies before candidates are collected.
-constexpr size_t kWarmBlocks = 32;
+// Blocks of which all codes are measured first, to know about where the k-th distance lies before candidates are collected. A
+// code measured costs a fiftieth of a candidate, and the fewer are measured the more candidates come, about k at each doubling.
+constexpr size_t kFewestSampled = 8;
+constexpr size_t kMostSampled = 64;
 
-// Fills an empty collector from the first blocks: all are measured, then only those are pushed that can be among the k.
-// Number is one that holds every distance of the metric, and one more; the narrower, the faster the k-th is found.
-template <class Number>
-size_t warm_start(const Segment& segment, const uint64_t* allowed, size_t begin, size_t end, const Probe& probe, FindFn find,
-                  TopK& top) {
-    constexpr Number kHidden = std::numeric_limits<Number>::max();
-    const size_t last = std::min(end, begin + kWarmBlocks);
-    const size_t n = (last - begin) * kLanes;
-    Number distances[kWarmBlocks * kLanes];
-    size_t n_visible = 0;
-    Hit hit;
-    for (size_t b = begin; b < last; ++b) {
-        find(segment.block(b), 0, 1, probe, std::numeric_limits<uint32_t>::max(), hit);
-        Number* out = distances + (b - begin) * kLanes;
-        for (size_t i = 0; i < kLanes; ++i) out[i] = static_cast<Number>(hit.distances[i]);
-        const uint64_t visible = segment.visible(b, allowed);
-        n_visible += popcount(visible);
-        for (uint64_t hidden = ~visible; hidden != 0; hidden &= hidden - 1) out[count_trailing_zeros(hidden)] = kHidden;
-    }
-    Number bound = kHidden - 1;
-    if (n_visible > top.k()) {
-        // The k-th smallest by bisection on the value: a few passes over an array in cache, whatever the metric's range.
-        Number low = 0;
-        bound = static_cast<Number>(std::min<int64_t>(top.bound(), kHidden - 1));
-        while (low < bound) {
-            const Number middle = static_cast<Number>(low + (bound - low) / 2);
-            Number count = 0;  // at most kWarmBlocks * kLanes
-            for (size_t i = 0; i < n; ++i) count = static_cast<Number>(count + (distances[i] <= middle));
-            if (static_cast<size_t>(count) >= top.k())
-                bound = middle;
-            else
-                low = static_cast<Number>(middle + 1);
+// A distance within which k codes lie, by counting those of sampled blocks. The blocks lie at equal distances through the ranges,
+// from the first to the last, so that it does not matter where near codes are stored.
+class Sampled {
+public:
+    Sampled(const Target& target, const std::vector<Range>& ranges, size_t k, uint32_t max_distance)
+        : k_(k), max_distance_(max_distance) {
+        size_t total = 0;
+        for (const Range& range : ranges) total += range.end - range.begin;
+        const size_t n = std::min(total, std::max(kFewestSampled, std::min(k, kMostSampled)));
+        blocks_.reserve(n);
+        size_t before = 0;
+        size_t r = 0;
+        for (size_t i = 0; i < n; ++i) {
+            const size_t place = i * (total - 1) / std::max<size_t>(1, n - 1);
+            while (place - before >= ranges[r].end - ranges[r].begin) before += ranges[r].end - ranges[r].begin, ++r;
+            const Segment& segment = *target.segments[ranges[r].segment];
+            const size_t b = ranges[r].begin + place - before;
+            blocks_.push_back({segment.block(b), segment.visible(b, allowed_of(target, ranges[r].segment))});
+            n_visible_ += popcount(blocks_.back().visible);
         }
+        while ((max_distance >> shift_) >= kCounters) ++shift_;
     }
-    constexpr size_t kGroup = 16;  // few are near enough: whole groups are passed over
-    for (size_t first = 0; first < n; first += kGroup) {
-        Number near = 0;
-        for (size_t i = first; i < first + kGroup; ++i) near |= distances[i] <= bound;
-        if (near == 0) continue;
-        for (size_t i = first; i < first + kGroup; ++i)
-            if (distances[i] <= bound) top.push(static_cast<uint32_t>(distances[i]), segment.id(begin * kLanes + i));
+
+    uint32_t bound(const Probe& probe, FindFn find) const {
+        if (n_visible_ < k_) return max_distance_;
+        // Neighbours are often equally far: they are counted apart, so that one addition need not wait for the other.
+        uint16_t counts[2][kCounters];
+        const size_t n_counters = (max_distance_ >> shift_) + 1;
+        std::fill_n(counts[0], n_counters, uint16_t{0});
+        std::fill_n(counts[1], n_counters, uint16_t{0});
+        Hit hit;
+        for (const Block& block : blocks_) {
+            find(block.words, 0, 1, probe, std::numeric_limits<uint32_t>::max(), hit);
+            if (block.visible == ~uint64_t{0}) {
+                for (size_t i = 0; i < kLanes; i += 2) {
+                    ++counts[0][hit.distances[i] >> shift_];
+                    ++counts[1][hit.distances[i + 1] >> shift_];
+                }
+            } else {
+                for (uint64_t lanes = block.visible; lanes != 0; lanes &= lanes - 1)
+                    ++counts[0][hit.distances[count_trailing_zeros(lanes)] >> shift_];
+            }
+        }
+        size_t c = 0;
+        for (size_t within = counts[0][0] + counts[1][0]; within < k_; within += counts[0][c] + counts[1][c]) ++c;
+        return static_cast<uint32_t>(((c + 1) << shift_) - 1);
     }
-    return last;
-}
+
+private:
+    static constexpr size_t kCounters = 1024;  // distances of metrics that reach farther share them, and the bound is larger
+
+    struct Block {
+        const uint64_t* words;
+        uint64_t visible;
+    };
+
+    size_t k_;
+    uint32_t max_distance_;
+    uint32_t shift_ = 0;
+    size_t n_visible_ = 0;
+    std::vector<Block> blocks_;
+};
 
 // The k nearest of a tile of queries in a list of ranges.
 void topk_in(const Target& target, const std::vector<Range>& ranges, const Probe* probes, size_t n, FindFn find,
              const Slicer* slicer, uint32_t max_distance, std::vector<TopKCollector>& collectors) {
-    const auto start = max_distance < uint32_t{std::numeric_limits<int16_t>::max()} ? warm_start<int16_t> : warm_start<int32_t>;
-    bool warm = false;
-    for (const Range& range : ranges) {
-        const Segment& segment = *target.segments[range.segment];
-        const uint64_t* allowed = allowed_of(target, range.segment);
-        size_t begin = range.begin;
-        if (!warm) {
-            for (size_t j = 0; j < n; ++j)
-                begin = start(segment, allowed, range.begin, range.end, probes[j], find, collectors[j].top);
-            warm = true;
-        }
-        scan_best(segment, allowed, begin, range.end, probes, n, find, slicer, collectors.data());
-    }
+    if (ranges.empty()) return;
+    const Sampled sampled(target, ranges, collectors[0].top.k(), max_distance);
+    for (size_t j = 0; j < n; ++j) collectors[j].top.limit(sampled.bound(probes[j], find));
+    for (const Range& range : ranges)
+        scan_best(*target.segments[range.segment], allowed_of(target, range.segment), range.begin, range.end, probes, n, find,
+                  slicer, collectors.data());
 }
 
 void topk_flat(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,

@@ -31,10 +31,14 @@ public:
 
     size_t k() const { return k_; }
 
+    // The caller knows of k candidates within this distance; to be said before any is pushed.
+    void limit(uint32_t distance) { kth_ = std::min(kth_, distance >> shift_); }
+
     // Candidates farther than this cannot enter; -1 when none can.
     int64_t bound() const {
-        if (shift_ == 0 && ascending_ && full()) return static_cast<int64_t>(kth_) - 1;
-        return ((static_cast<int64_t>(kth_) + 1) << shift_) - 1;
+        if (shift_ == 0) return static_cast<int64_t>(kth_) - (ascending_ && full());
+        const int64_t last = ((static_cast<int64_t>(kth_) + 1) << shift_) - 1;
+        return have_worst_ ? std::min<int64_t>(last, worst_.distance) : last;
     }
 
     void push(uint32_t distance, int64_t id) {
@@ -44,7 +48,7 @@ public:
         ++within_kth_;
         // within_kth_ counts what lies in buckets up to kth_: lower kth_ while k remain below it.
         while (kth_ > 0 && within_kth_ - counts_[kth_] >= k_) within_kth_ -= counts_[kth_--];
-        if (candidates_.size() >= 2 * k_ + kSlack) compact();
+        if (candidates_.size() >= 2 * k_ + slack()) compact();
     }
 
     // The k nearest, sorted by (distance, id).
@@ -61,8 +65,10 @@ public:
     }
 
 private:
-    static constexpr size_t kMaxBuckets = size_t{1} << 17;  // every plain distance (at most 65536) has its own
-    static constexpr size_t kSlack = 1024;
+    static constexpr size_t kMaxBuckets = size_t{1} << 12;  // clearing them must cost less than searching few codes
+
+    // Where distances share buckets, only sorting out tells the k-th: the sooner, the fewer candidates come.
+    size_t slack() const { return shift_ == 0 ? 1024 : 128; }
 
     bool full() const { return within_kth_ >= k_; }
 
