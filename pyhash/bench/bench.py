@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .peers import Codes, faiss_flat, has
+from .peers import Codes, faiss_flat, flipped, has
+
+WIDTHS = (64, 128, 256, 512)
 
 
 @dataclass
@@ -41,6 +43,10 @@ class Sizes:
     batch_queries: int = 512
     clustered: int = 1_000_000
     join: int = 1_000_000
+    large_join: int = 10_000_000
+    hard_join: int = 20_000  # each with thousands of others
+    other_join: int = 100_000  # joined with `join` codes
+    groups: int = 50_000
     fallback: int = 200_000
     memory: int = 10_000_000
     graph: int = 200_000
@@ -51,8 +57,9 @@ class Sizes:
     def quick(cls) -> Sizes:
         """Small enough for a test: the figures then mean little."""
         return cls(
-            scan=20_000, batch=20_000, batch_queries=64, clustered=20_000, join=5_000, fallback=5_000, memory=20_000,
-            graph=5_000, largest=10_000, rounds=2,
+            scan=20_000, batch=20_000, batch_queries=64, clustered=20_000, join=5_000, large_join=20_000,
+            hard_join=6_000, other_join=1_000, groups=2_000, fallback=5_000, memory=20_000, graph=5_000, largest=10_000,
+            rounds=2,
         )  # fmt: skip
 
 
@@ -85,6 +92,24 @@ class Bench:
             return faiss_flat(codes)
         self.skip("FAISS: not installed (pip install 'pyhash-retrieval[bench]')")
         return None
+
+    def real_codes(self, bits: int) -> tuple[Codes, Codes] | None:
+        """Codes of a real network and queries: as many as a batch has, copies with 3 % of the bits flipped."""
+        if self.real is None:
+            self.skip("real codes: no file of codes was given (--real FILE.npz)")
+            return None
+        with np.load(self.real) as stored:
+            own, queries = stored["b"], stored["q"][:512]
+        if own.shape[1] * 8 != bits:
+            raise ValueError(f"--real must hold codes of {bits} bits, got {own.shape[1] * 8}")
+        copies = max(1, self.sizes.batch // len(own))
+        return np.concatenate([flipped(self.rng, own, 0.03) for _ in range(copies)]), queries
+
+    def has_usearch(self) -> bool:
+        """Whether USearch is installed; noted where it is not."""
+        if not has("usearch"):
+            self.skip("USearch: not installed (pip install 'pyhash-retrieval[bench]')")
+        return has("usearch")
 
 
 Case = Callable[[Bench, int], Iterator[Row]]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..index import Index
 from ..support import require
 
 Codes = NDArray[np.uint8]
@@ -24,7 +25,7 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def in_turns(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Time each function once a round, after one round that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(rounds + 1):
@@ -65,9 +66,30 @@ def clustered(rng: np.random.Generator, n: int, bits: int, n_queries: int) -> tu
     )
 
 
+def with_copies(rng: np.random.Generator, codes: Codes) -> Codes:
+    """Return codes of which one in a thousand is a near-duplicate of the one before it."""
+    codes = codes.copy()
+    codes[1::1000] = flipped(rng, codes[::1000], 0.01)[: len(codes[1::1000])]
+    return codes
+
+
 def has(module: str) -> bool:
     """Whether a module is installed."""
     return importlib.util.find_spec(module) is not None
+
+
+def flat_index(codes: Codes) -> Index:
+    """Return an index of codes that is searched one by one."""
+    index = Index(bits=codes.shape[1] * 8, structure="flat")
+    index.add(codes)
+    return index
+
+
+def one_by_one(index: Any, queries: Codes) -> Callable[[], Any]:
+    """Return what asks one query a call, of pyhash or FAISS."""
+    if isinstance(index, Index):
+        return lambda: [index.search(query, K, threads=1) for query in queries]
+    return lambda: [index.search(query[None], K) for query in queries]
 
 
 def faiss_flat(codes: Codes) -> Any:
@@ -129,3 +151,24 @@ def usearch_exact(codes: Codes) -> Callable[[Codes], Any]:
     usearch = require("usearch.index", "bench")
     kind = usearch.MetricKind.Hamming
     return lambda queries: usearch.search(codes, queries, K, kind, exact=True, threads=1)
+
+
+def faiss_range(index: Any, queries: Codes, radius: int) -> tuple[Any, Any, Any]:
+    """Return offsets, distances and ids as FAISS's range search gives them; its bound is not itself within."""
+    offsets, distances, ids = index.range_search(queries, radius + 1)
+    return offsets.astype(np.int64), distances, ids
+
+
+def pylance_groups(codes: Codes, folder: str) -> Callable[[int], list[list[int]]]:
+    """Return pylance's clustering of 64-bit codes, as groups of places; it takes as many threads as it likes."""
+    lance, arrow = require("lance", "bench"), require("pyarrow", "bench")
+    vector = require("lance.vector", "bench")
+    column = arrow.FixedSizeListArray.from_arrays(arrow.array(codes.reshape(-1)), codes.shape[1])
+    stored = lance.write_dataset(arrow.table({"code": column}), folder)
+
+    def groups(radius: int) -> list[list[int]]:
+        found = vector.hamming_clustering_for_range(stored, "code", 0, 0, len(codes), radius).read_all()
+        members = zip(found["representative"].to_pylist(), found["duplicates"].to_pylist(), strict=True)
+        return sorted(sorted([first, *others]) for first, others in members)
+
+    return groups

@@ -19,7 +19,7 @@ from .output import print_json, print_wrote
     "--out",
     type=click.Path(file_okay=False),
     metavar="FOLDER",
-    help="Also write benchmarks.md, .json and, with matplotlib, .svg and .png there.",
+    help="Also write benchmarks.md, .json and, with matplotlib, plots as .svg and .png there.",
 )
 @click.option(
     "--real",
@@ -51,7 +51,7 @@ def bench_command(out: str | None, real: str | None, only: str | None, quick: bo
             rows.append(row)
             if not as_json:
                 goal = "" if row.goal is None else f"  (goal {'<=' if row.at_most else '>='} {row.goal:g})"
-                click.echo(f"{row.case:28} {row.bits or '':>4}  {row.figure:36} {row.value:10.4g}{goal}")
+                click.echo(f"{row.case:52} {row.bits or '':>4}  {row.figure:38} {row.value:10.4g}{goal}")
     except ValueError as error:
         raise WrongCall(str(error)) from error
     if as_json:

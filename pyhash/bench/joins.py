@@ -1,0 +1,205 @@
+"""Joins beside comparing all with all: our own flat pass, FAISS's range search, and pylance's clustering.
+
+Comparing a million codes with each other takes FAISS minutes, so it does a part of the work, and its time is scaled to
+the whole: a range search of some of the codes, in all of them. Our own flat pass is the same call; where most of the
+time goes into the pairs that are found, it is the join of fewer codes than are worth sorting.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..index import Index
+from .bench import Bench, Row, Sizes
+from .peers import (
+    Codes,
+    check,
+    clustered,
+    faiss_range,
+    flat_index,
+    flipped,
+    has,
+    in_turns,
+    pylance_groups,
+    ratio,
+    seconds,
+    uniform,
+    with_copies,
+)
+
+_PART = 512  # queries of a range search: too few for sorting the codes to pay
+_FAISS_PART = 64
+_FLAT = 4095  # the most codes that are always compared all with all
+
+
+def join_uniform(bench: Bench, bits: int) -> Iterator[Row]:
+    """Near-duplicates among uniform codes."""
+    codes = with_copies(bench.rng, uniform(bench.rng, bench.sizes.join, bits))
+    goal = {64: 60.0, 128: 70.0, 256: 55.0}[bits] if bench.sizes.join == Sizes.join else None
+    yield from _join(bench, f"pairs, {len(codes):,} uniform codes, radius 4", codes, 4, goal)
+
+
+def join_clustered(bench: Bench, bits: int) -> Iterator[Row]:
+    """Near-duplicates among clustered codes: 25 million of a million."""
+    codes, _ = clustered(bench.rng, bench.sizes.join, bits, 1)
+    goal = 9.0 if bench.sizes.join == Sizes.join else None
+    yield from _join(bench, f"pairs, {len(codes):,} clustered codes, radius 2", codes, 2, goal)
+
+
+def join_real(bench: Bench, bits: int) -> Iterator[Row]:
+    """Near-duplicates among codes of a real network: 140 million of two million."""
+    real = bench.real_codes(bits)
+    if real is None:
+        return
+    goal = 6.0 if bench.sizes.batch == Sizes.batch else None
+    yield from _join(bench, f"pairs, {len(real[0]):,} real codes, radius 4", real[0], 4, goal)
+
+
+def _join(bench: Bench, case: str, codes: Codes, radius: int, goal: float | None) -> Iterator[Row]:
+    index, peer = flat_index(codes), bench.faiss(codes)
+    part, few = codes[:_PART], codes[:_FAISS_PART]
+    functions: dict[str, Callable[[], Any]] = {
+        "pyhash": lambda: index.pairs(radius, threads=1),
+        "flat": lambda: index.range_search(part, radius, threads=1),
+    }
+    if peer is not None:
+        functions["FAISS"] = lambda: faiss_range(peer, few, radius)
+    times = in_turns(functions, bench.sizes.rounds)
+    found = np.stack(index.pairs(radius))
+    check(case, found[:, found[0] < len(part)], _pairs(*index.range_search(part, radius), of_one_set=True))
+    # of all with all, and our own takes each pair once
+    scale = {"pyhash": 1.0, "flat": len(codes) / len(part) / 2, "FAISS": len(codes) / len(few)}
+    detail = {"pairs": float(found.shape[1])}
+    bits = 8 * codes.shape[1]
+    yield from _taken(case, bits, times, scale, detail)
+    yield Row(case, bits, "x flat pass", scale["flat"] * ratio(times, "flat", "pyhash"), goal)
+    if peer is not None:
+        check(case, found[:, found[0] < len(few)], _pairs(*faiss_range(peer, few, radius), of_one_set=True))
+        yield Row(case, bits, "x FAISS range_search", scale["FAISS"] * ratio(times, "FAISS", "pyhash"))
+
+
+def join_large(bench: Bench, bits: int) -> Iterator[Row]:
+    """Near-duplicates among ten million uniform codes."""
+    codes = with_copies(bench.rng, uniform(bench.rng, bench.sizes.large_join, bits))
+    index = flat_index(codes)
+    found: list[Any] = []
+    taken = seconds(lambda: found.extend(index.pairs(4, threads=1)))
+    case = f"pairs, {len(codes):,} uniform codes, radius 4"
+    pairs, part = np.stack(found), codes[:_PART]
+    check(case, pairs[:, pairs[0] < len(part)], _pairs(*index.range_search(part, 4), of_one_set=True))
+    goal = 8.0 if bench.sizes.large_join == Sizes.large_join else None
+    yield Row(case, bits, "seconds, pyhash", taken, goal, at_most=True, detail={"pairs": float(pairs.shape[1])})
+
+
+def join_two(bench: Bench, bits: int) -> Iterator[Row]:
+    """Near-duplicates between two sets, and the same asked as a range search of many queries."""
+    codes, queries = uniform(bench.rng, bench.sizes.join, bits), uniform(bench.rng, bench.sizes.other_join, bits)
+    queries[::100] = flipped(bench.rng, codes[: len(queries[::100])], 0.01)
+    index, other, peer = flat_index(codes), flat_index(queries), bench.faiss(codes)
+    part, few = queries[:_PART], queries[:_FAISS_PART]
+    functions: dict[str, Callable[[], Any]] = {
+        "pyhash": lambda: other.pairs(4, other=index, threads=1),
+        "range_search": lambda: index.range_search(queries, 4, threads=1),
+        "flat": lambda: index.range_search(part, 4, threads=1),
+    }
+    if peer is not None:
+        functions["FAISS"] = lambda: faiss_range(peer, few, 4)
+    times = in_turns(functions, bench.sizes.rounds)
+    case = f"pairs, {len(queries):,} codes and {len(codes):,}, radius 4"
+    found = np.stack(other.pairs(4, other=index))
+    check(case, found, _pairs(*index.range_search(queries, 4)))
+    check(case, found[:, found[0] < len(part)], _pairs(*index.range_search(part, 4)))
+    scale = {"flat": len(queries) / len(part), "FAISS": len(queries) / len(few)}
+    yield from _taken(case, bits, times, scale, {"pairs": float(found.shape[1])})
+    goal = 18.0 if bits == 64 and bench.sizes.join == Sizes.join else None
+    yield Row(case, bits, "x flat pass", scale["flat"] * ratio(times, "flat", "pyhash"), goal)
+    yield Row(case, bits, "range_search, x flat pass", scale["flat"] * ratio(times, "flat", "range_search"), 0.9)
+    if peer is not None:
+        check(case, found[:, found[0] < len(few)], _pairs(*faiss_range(peer, few, 4)))
+        yield Row(case, bits, "x FAISS range_search", scale["FAISS"] * ratio(times, "FAISS", "pyhash"))
+
+
+def hard_joins(bench: Bench, bits: int) -> Iterator[Row]:
+    """Codes made to leave a join nothing to gain: it must not be dearer than comparing all with all."""
+    for name, (codes, radius) in _hard_sets(bench, bits).items():
+        index = flat_index(codes)
+        sample = flat_index(codes[: min(_FLAT, len(codes) // 2)])
+        queries = codes[: len(codes) // 2]
+        functions: dict[str, Callable[[], Any]] = {
+            "pyhash": partial(index.pairs, radius, threads=1),
+            "flat": partial(sample.pairs, radius, threads=1),
+            "range_search": partial(index.range_search, queries, radius, threads=1),
+            "few a call": partial(_few_a_call, index, queries, radius),
+        }
+        times = in_turns(functions, bench.sizes.rounds)
+        found = np.stack(index.pairs(radius))
+        check(name, found[:, found[1] < len(sample)], np.stack(sample.pairs(radius)))
+        many = _pairs(*index.range_search(queries, radius), of_one_set=True)
+        check(name, found[:, found[0] < len(queries)], many)
+        scale = (len(codes) / len(sample)) ** 2
+        case = f"{name}, radius {radius}"
+        detail = {"pairs": float(found.shape[1])}
+        yield Row(case, bits, "pairs, x flat pass", scale * ratio(times, "flat", "pyhash"), 0.9, detail=detail)
+        yield Row(case, bits, "range_search, x few queries a call", ratio(times, "few a call", "range_search"), 0.9)
+
+
+def _hard_sets(bench: Bench, bits: int) -> dict[str, tuple[Codes, int]]:
+    """Return codes, and the radius of their join."""
+    rng, n = bench.rng, bench.sizes.hard_join
+    one, few = uniform(rng, 1, bits), uniform(rng, max(1, n // 30), bits)
+    live = np.zeros((n, bits // 8), np.uint8)
+    live[:, : 2 * 4 : 4] = uniform(rng, n, 16)
+    begin, end = np.sort(rng.integers(0, bits + 1, (2, n)), axis=0)
+    places = np.arange(bits)
+    return {
+        "all equal": (np.repeat(one, n // 4, axis=0), 4),
+        "one cluster": (flipped(rng, np.repeat(one, n, axis=0), 0.05), 2),
+        "16 live bits": (live, 4),
+        "one run of ones each": (np.packbits((begin[:, None] <= places) & (places < end[:, None]), axis=1), 4),
+        "few distinct codes": (few[rng.integers(0, len(few), n)], 4),
+    }
+
+
+def groups(bench: Bench, bits: int) -> Iterator[Row]:
+    """Groups of near-duplicates, beside pylance's: for context, as it compares all with all, and 64 bits alone."""
+    if not has("lance"):
+        bench.skip("groups: pylance is not installed (pip install pylance)")
+        return
+    codes = with_copies(bench.rng, uniform(bench.rng, bench.sizes.groups, bits))
+    index = flat_index(codes)
+    with tempfile.TemporaryDirectory() as folder:
+        peer = pylance_groups(codes, folder)
+        times = in_turns({"pyhash": lambda: index.groups(4), "pylance": lambda: peer(4)}, bench.sizes.rounds)
+        case = f"groups, {len(codes):,} codes, radius 4, all threads"
+        check(case, peer(4), [group.tolist() for group in index.groups(4)])
+    yield Row(case, bits, "x pylance", ratio(times, "pylance", "pyhash"))
+
+
+def _taken(
+    case: str, bits: int, times: dict[str, list[float]], scale: dict[str, float], detail: dict[str, float]
+) -> Iterator[Row]:
+    """Yield the seconds that each took, those that did a part scaled to the whole."""
+    names = {"flat": "flat pass", "FAISS": "FAISS range_search"}
+    for name, taken in times.items():
+        value = float(np.median(taken)) * scale.get(name, 1.0)
+        yield Row(case, bits, f"seconds, {names.get(name, name)}", value, detail=detail)
+
+
+def _pairs(offsets: Any, distances: Any, ids: Any, *, of_one_set: bool = False) -> NDArray[np.int64]:
+    """Return the answer of a range search as i, j and distances in (i, j) order; of one set, each pair once."""
+    i = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    pairs = np.stack([i, ids, distances]).astype(np.int64)
+    if of_one_set:
+        pairs = pairs[:, i < ids]
+    return pairs[:, np.lexsort((pairs[1], pairs[0]))]
+
+
+def _few_a_call(index: Index, queries: Codes, radius: int) -> None:
+    for begin in range(0, len(queries), 256):
+        index.range_search(queries[begin : begin + 256], radius, threads=1)
