@@ -52,6 +52,7 @@ class Sizes:
     graph: int = 200_000
     largest: int = 10_000_000  # of the sizes that latency is measured at, from 1,000 on in steps of ten
     rounds: int = 5
+    join_rounds: int = 3
 
     @classmethod
     def quick(cls) -> Sizes:
@@ -59,7 +60,7 @@ class Sizes:
         return cls(
             scan=20_000, batch=20_000, batch_queries=64, clustered=20_000, join=5_000, large_join=20_000,
             hard_join=6_000, other_join=1_000, groups=2_000, fallback=5_000, memory=20_000, graph=5_000, largest=10_000,
-            rounds=2,
+            rounds=2, join_rounds=1,
         )  # fmt: skip
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import statistics
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -57,7 +60,7 @@ def weights(bench: Bench, bits: int) -> Iterator[Row]:
     index.add(codes)
     differing = np.unpackbits(codes ^ query, axis=1)
     coarse, fine = differing[:, :16].sum(axis=1, dtype=np.int64), differing[:, 16:].sum(axis=1, dtype=np.int64)
-    sizes = {"1 and 2": (1, 2), "100 and 70": (100, 70), "3,000,000 and 2,999,999": (3_000_000, 2_999_999)}
+    sizes = {"1 and 2": (1, 2), "of hundreds": (500, 301), "of millions": (3_000_000, 2_999_999)}
     functions: dict[str, Callable[[], Any]] = {}
     for name, (first, second) in sizes.items():
         call = partial(index.search, query, K, weights={"coarse": first, "fine": second})
@@ -66,6 +69,42 @@ def weights(bench: Bench, bits: int) -> Iterator[Row]:
     times = in_turns(functions, 2 * bench.sizes.rounds)
     for name in list(sizes)[1:]:
         yield Row(f"weights {name}, 1,000 codes", bits, "x weights 1 and 2", ratio(times, "1 and 2", name), 0.8)
+
+
+def interrupts(bench: Bench, bits: int) -> Iterator[Row]:
+    """How soon Ctrl-C is KeyboardInterrupt, in calls that take long."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        bench.skip("interrupts: Ctrl-C is not heard here (a job in the background?)")
+        return
+    codes = uniform(bench.rng, bench.sizes.batch, bits)
+    index, queries = flat_index(codes), codes[: 100 * bench.sizes.batch_queries]
+    calls: dict[str, Callable[[], Any]] = {
+        "search": partial(index.search, queries, K),
+        "range_search": partial(index.range_search, queries, 12),
+        "pairs": partial(index.pairs, 12),
+        "groups": partial(index.groups, 12),
+        "hamming": partial(backend.hamming, codes[:20_000], codes[:20_000]),
+    }
+    for name, call in calls.items():
+        taken = max(_until_heard(call) for _ in range(bench.sizes.rounds))
+        yield Row(f"Ctrl-C during {name}", bits, "seconds to KeyboardInterrupt", taken, 0.2, at_most=True)
+
+
+def _until_heard(call: Callable[[], Any]) -> float:
+    """Interrupt a call, repeated until then."""
+    sent: list[float] = []
+
+    def send() -> None:
+        sent.append(time.perf_counter())
+        signal.raise_signal(signal.SIGINT)
+
+    timer = threading.Timer(0.1, send)
+    try:
+        timer.start()
+        while True:
+            call()
+    except KeyboardInterrupt:
+        return time.perf_counter() - sent[0]
 
 
 def fallback(bench: Bench, bits: int) -> Iterator[Row]:

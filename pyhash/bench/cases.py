@@ -1,7 +1,7 @@
 """What `pyhash bench` runs: this search beside its peers and the machine's limits, in one run, every answer checked.
 
 Machines are shared and noisy, so peers take turns, round by round, and a ratio is the median of the rounds' ratios. One
-thread unless a case says otherwise. A peer that is not installed is left out, and the table says so.
+thread and CPU time unless a case says otherwise. A peer that is not installed is left out, and the table says so.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .bench import WIDTHS, Bench, Case, Row
-from .calls import fallback, small_calls, weights
+from .calls import fallback, interrupts, small_calls, weights
 from .clustered import clustered_codes, graph_index, latency, real_codes
 from .joins import groups, hard_joins, join_clustered, join_large, join_real, join_two, join_uniform
 from .searches import batch, limits, narrow_kernel, one_query, order, two_threads, uniform_indexed
@@ -38,6 +38,7 @@ CASES: dict[str, tuple[Case, tuple[int, ...]]] = {
         (join_two, (64, 128, 256)),
         (groups, (64,)),
         (two_threads, WIDTHS),
+        (interrupts, (64,)),
         (fallback, (64,)),
         (memory, (64,)),
         (packing, (64, 4096)),

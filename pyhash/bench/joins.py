@@ -8,6 +8,7 @@ time goes into the pairs that are found, it is the join of fewer codes than are 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from .peers import (
     flipped,
     has,
     in_turns,
+    peak_memory,
     pylance_groups,
     ratio,
     seconds,
@@ -70,13 +72,19 @@ def _join(bench: Bench, case: str, codes: Codes, radius: int, goal: float | None
     }
     if peer is not None:
         functions["FAISS"] = lambda: faiss_range(peer, few, radius)
-    times = in_turns(functions, bench.sizes.rounds)
-    found = np.stack(index.pairs(radius))
+    times = in_turns(functions, bench.sizes.join_rounds)
+    answer, peak = peak_memory(lambda: index.pairs(radius, threads=1))
+    size, found = sum(column.nbytes for column in answer), np.stack(answer)
     check(case, found[:, found[0] < len(part)], _pairs(*index.range_search(part, radius), of_one_set=True))
     # of all with all, and our own takes each pair once
     scale = {"pyhash": 1.0, "flat": len(codes) / len(part) / 2, "FAISS": len(codes) / len(few)}
     detail = {"pairs": float(found.shape[1])}
     bits = 8 * codes.shape[1]
+    if peak is not None and goal is not None:
+        a_code = 8 + bits // 8
+        allowed = 1.3 * size + a_code * len(codes) + 64e6
+        figure = f"peak memory / (1.3 answers + {a_code} B a code + 64 MB)"
+        yield Row(case, bits, figure, peak / allowed, 1.0, at_most=True)
     yield from _taken(case, bits, times, scale, detail)
     yield Row(case, bits, "x flat pass", scale["flat"] * ratio(times, "flat", "pyhash"), goal)
     if peer is not None:
@@ -110,7 +118,7 @@ def join_two(bench: Bench, bits: int) -> Iterator[Row]:
     }
     if peer is not None:
         functions["FAISS"] = lambda: faiss_range(peer, few, 4)
-    times = in_turns(functions, bench.sizes.rounds)
+    times = in_turns(functions, bench.sizes.join_rounds)
     case = f"pairs, {len(queries):,} codes and {len(codes):,}, radius 4"
     found = np.stack(other.pairs(4, other=index))
     check(case, found, _pairs(*index.range_search(queries, 4)))
@@ -137,7 +145,7 @@ def hard_joins(bench: Bench, bits: int) -> Iterator[Row]:
             "range_search": partial(index.range_search, queries, radius, threads=1),
             "few a call": partial(_few_a_call, index, queries, radius),
         }
-        times = in_turns(functions, bench.sizes.rounds)
+        times = in_turns(functions, bench.sizes.join_rounds)
         found = np.stack(index.pairs(radius))
         check(name, found[:, found[1] < len(sample)], np.stack(sample.pairs(radius)))
         many = _pairs(*index.range_search(queries, radius), of_one_set=True)
@@ -175,7 +183,8 @@ def groups(bench: Bench, bits: int) -> Iterator[Row]:
     index = flat_index(codes)
     with tempfile.TemporaryDirectory() as folder:
         peer = pylance_groups(codes, folder)
-        times = in_turns({"pyhash": lambda: index.groups(4), "pylance": lambda: peer(4)}, bench.sizes.rounds)
+        functions: dict[str, Callable[[], Any]] = {"pyhash": partial(index.groups, 4), "pylance": partial(peer, 4)}
+        times = in_turns(functions, bench.sizes.rounds, time.perf_counter)
         case = f"groups, {len(codes):,} codes, radius 4, all threads"
         check(case, peer(4), [group.tolist() for group in index.groups(4)])
     yield Row(case, bits, "x pylance", ratio(times, "pylance", "pyhash"))

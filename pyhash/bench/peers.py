@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,19 +21,25 @@ Codes = NDArray[np.uint8]
 K = 10
 
 
-def seconds(function: Callable[[], Any]) -> float:
+Clock = Callable[[], float]
+CPU: Clock = time.process_time  # what else the machine does matters less to it
+if time.get_clock_info("process_time").resolution > 1e-5:
+    CPU = time.perf_counter
+
+
+def seconds(function: Callable[[], Any], clock: Clock = CPU) -> float:
     """Time one call."""
-    start = time.perf_counter()
+    start = clock()
     function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int, clock: Clock = CPU) -> dict[str, list[float]]:
     """Time each function once a round, after one round that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(rounds + 1):
         for name, function in functions.items():
-            taken = seconds(function)
+            taken = seconds(function, clock)
             if turn:
                 times[name].append(taken)
     return times
@@ -172,3 +181,22 @@ def pylance_groups(codes: Codes, folder: str) -> Callable[[int], list[list[int]]
         return sorted(sorted([first, *others]) for first, others in members)
 
     return groups
+
+
+def resident() -> int | None:
+    """Bytes of memory in use by this process; None where the system does not tell."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def peak_memory(function: Callable[[], Any]) -> tuple[Any, int | None]:
+    """Return an answer, and the bytes by which memory in use rose at most; None where the system does not tell."""
+    before = resident()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    except OSError:
+        return function(), None
+    answer = function()
+    status = Path("/proc/self/status").read_text().split()
+    return answer, int(status[status.index("VmHWM:") + 1]) * 1024 - (before or 0)

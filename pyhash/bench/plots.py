@@ -20,19 +20,19 @@ _COLOURS = {
     "USearch exact": "#7a5195",
     "packed NumPy": "#5a8f3d",
 }
+_LIMITS = ("most that a popcount scan can do", "read rate of the machine")
 
 
 def plot(rows: list[Row], folder: Path) -> list[Path]:
     """Draw what was measured, searches in benchmarks and joins in joins, each as .svg and .png."""
-    pyplot = _pyplot()
+    require("matplotlib", "plot").use("Agg")
+    pyplot = require("matplotlib.pyplot", "plot")
     paths = []
     for name, shape, panels in [("benchmarks", (3, 2), _SEARCHES), ("joins", (2, 2), _JOINS)]:
         figure, grid = pyplot.subplots(*shape, figsize=(11, 3.9 * shape[0]), layout="constrained")
         for axes, panel in zip(grid.flat, panels, strict=True):
             panel(axes, rows)
-            if not axes.has_data():
-                axes.set_axis_off()  # its cases were not run
-                continue
+            axes.set_visible(axes.has_data())  # not where its cases were not run
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
         for ending in ("svg", "png"):
@@ -40,11 +40,6 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
             figure.savefig(paths[-1], dpi=120)
         pyplot.close(figure)
     return paths
-
-
-def _pyplot() -> Any:
-    require("matplotlib", "plot").use("Agg")
-    return require("matplotlib.pyplot", "plot")
 
 
 def amount(value: float) -> str:
@@ -67,7 +62,7 @@ def _throughput(axes: Axes, rows: list[Row]) -> None:
         "most that a popcount scan can do": ("limits", "popcount scan in cache, Gcodes/s"),
     }
     for label, (case, figure) in lines.items():
-        _by_bits(axes, rows, case, figure, label, dashed=case == "limits")
+        _by_bits(axes, rows, case, figure, label)
     _labels(axes, "Throughput of one core", "bits a code", "billion codes measured a second")
     _log(axes, amount)
 
@@ -81,15 +76,19 @@ def _speedup(axes: Axes, rows: list[Row]) -> None:
     }
     for label, (case, figure) in lines.items():
         _by_bits(axes, rows, case, figure, label)
-    _labels(axes, "Times as fast as FAISS, same answers", "bits a code", "times as fast as IndexBinaryFlat")
-    _log(axes, amount)
-    _one(axes)
+    _labels(
+        axes, "Times as fast as FAISS, same answers", "bits a code", "times as fast as IndexBinaryFlat", "upper right"
+    )
+    _log(axes, amount, headroom=12)
+    if axes.has_data():
+        axes.axhline(1, color="grey", linewidth=1)
+        axes.annotate("FAISS", (WIDTHS[0], 1), (0, 3), textcoords="offset points", color="grey", fontsize=8)
 
 
 def _bandwidth(axes: Axes, rows: list[Row]) -> None:
     names = {"read": "read rate of the machine", "pyhash": "pyhash", "faiss": "FAISS flat"}
     for name, label in names.items():
-        _by_bits(axes, rows, "one query, memory", f"GB/s, {name}", label, dashed=name == "read")
+        _by_bits(axes, rows, "one query, memory", f"GB/s, {name}", label)
     _labels(axes, "One query over codes in memory, one core", "bits a code", "GB a second")
     axes.set_ylim(0)
 
@@ -127,13 +126,8 @@ def _join_times(axes: Axes, rows: list[Row]) -> None:
     chosen = [row for row in rows if row.case.startswith("pairs, ") and row.case.endswith(" uniform codes, radius 4")]
     case = chosen[0].case if chosen else ""  # the first has all peers
     for name in ("FAISS range_search", "flat pass", "pyhash"):
-        of_name = [row for row in chosen if row.case == case and row.figure == f"seconds, {name}"]
-        label = "pyhash, pairs" if name == "pyhash" else name
-        axes.plot(
-            [row.bits for row in of_name], [1e6 * row.value for row in of_name], "o-", color=_COLOURS[name], label=label
-        )
-    title = f"All pairs of {case.split()[1]} codes within radius 4" if case else ""
-    _bits_axis(axes)
+        _by_bits(axes, chosen, case, f"seconds, {name}", name, unit=1e6)
+    title = f"All pairs of {case.split()[1]} uniform codes within 4 bits" if case else ""
     _labels(axes, title, "bits a code", "time, one core")
     _log(axes, duration)
 
@@ -142,14 +136,15 @@ def _join_ratios(axes: Axes, rows: list[Row]) -> None:
     chosen = [row for row in rows if row.figure.endswith("x flat pass") and row.figure.startswith(("x", "pairs"))]
     chosen = [row for row in chosen if row.bits == WIDTHS[0]]
     _bars(axes, {row.case.removeprefix("pairs, "): row for row in chosen})
-    _labels(axes, "pairs, 64 bits: times as fast as comparing all with all", "times as fast", "")
+    _labels(axes, "Joins of 64-bit codes", "times as fast as comparing all with all", "")
 
 
 def _threads(axes: Axes, rows: list[Row]) -> None:
     for case in ("batch", "pairs", "pairs of two sets"):
         _by_bits(axes, rows, f"{case}, two threads", "x one thread", case)
     _labels(axes, "Two threads", "bits a code", "times as fast as one")
-    axes.set_ylim(1, 2.05)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, 1), max(high, 2.05))
 
 
 def _evenness(axes: Axes, rows: list[Row]) -> None:
@@ -162,49 +157,59 @@ _SEARCHES: list[Callable[[Axes, list[Row]], None]] = [_throughput, _speedup, _ba
 _JOINS: list[Callable[[Axes, list[Row]], None]] = [_join_times, _join_ratios, _threads, _evenness]
 
 
-def _by_bits(axes: Axes, rows: list[Row], case: str, figure: str, label: str, dashed: bool = False) -> None:
+def _by_bits(axes: Axes, rows: list[Row], case: str, figure: str, label: str, unit: float = 1) -> None:
+    """Draw a line of a figure, multiplied by `unit`, over bits a code; dashed grey for a limit of the machine."""
     chosen = [row for row in rows if row.case == case and row.figure == figure]
     if not chosen:
         return
-    colour = "grey" if dashed else _COLOURS.get(label)
-    axes.plot([r.bits for r in chosen], [r.value for r in chosen], "o--" if dashed else "o-", color=colour, label=label)
-    _bits_axis(axes)
-
-
-def _bits_axis(axes: Axes) -> None:
+    bits, values = [row.bits for row in chosen], [row.value * unit for row in chosen]
+    limit = label in _LIMITS
+    axes.plot(bits, values, "o--" if limit else "o-", color="grey" if limit else _COLOURS.get(label), label=label)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(WIDTHS, [str(bits) for bits in WIDTHS])
+    axes.set_xticks(bits, [str(number) for number in bits])
     axes.minorticks_off()
 
 
 def _bars(axes: Axes, chosen: dict[str, Row]) -> None:
-    """Draw ratios as bars with their values, and a mark at each goal."""
+    """Draw ratios as bars that begin at 1, with their values, and a mark at each goal."""
+    if not chosen:
+        return
+    axes.set_xscale("log")
     for place, row in enumerate(chosen.values()):
-        axes.barh(place, row.value, color="#0b6bb8", height=0.6)
-        axes.annotate(f"{row.value:.3g}", (row.value, place), (4, 0), textcoords="offset points", va="center", size=8)
+        axes.barh(place, row.value - 1, left=1, color=_COLOURS["pyhash"], height=0.6)
+        farther = max(row.value, 1.0, row.goal or 0.0)
+        axes.annotate(f"{row.value:.3g}", (farther, place), (5, 0), textcoords="offset points", va="center", size=8)
         if row.goal is not None:
-            axes.plot([row.goal] * 2, [place - 0.4, place + 0.4], color="black", label=None if place else "goal")
+            label = None if axes.get_legend_handles_labels()[1] else "goal"
+            axes.plot([row.goal] * 2, [place - 0.4, place + 0.4], color="black", label=label)
+    axes.axvline(1, color="grey", linewidth=1)
     axes.set_yticks(range(len(chosen)), list(chosen), size=8)
     axes.invert_yaxis()
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.5), max(1.2 * high, 2.0))  # room for the last value
+    _plain(axes.xaxis, amount)
 
 
-def _labels(axes: Axes, title: str, across: str, up: str) -> None:
+def _labels(axes: Axes, title: str, across: str, up: str, legend: str = "best") -> None:
     axes.set(title=title, xlabel=across, ylabel=up)
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc=legend)
 
 
-def _log(axes: Axes, written: Callable[[float], str]) -> None:
-    """Make the upright axis logarithmic, with numbers as people write them: 1, 10, 100, or 1, 2, 5, 10."""
-    ticker = require("matplotlib.ticker", "plot")
+def _log(axes: Axes, written: Callable[[float], str], headroom: float = 1.0) -> None:
+    """Make the upright axis logarithmic, with room above for a legend."""
+    if not axes.has_data():
+        return
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    subs = (1.0,) if high > 1000 * low else (1.0, 2.0, 5.0)
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=subs, numticks=20))
-    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: written(value)))
-    axes.yaxis.set_minor_locator(ticker.NullLocator())
+    axes.set_ylim(low, high * headroom)
+    _plain(axes.yaxis, written)
 
 
-def _one(axes: Axes) -> None:
-    axes.axhline(1, color="grey", linewidth=1)
-    axes.annotate("FAISS", (WIDTHS[0], 1), (0, 3), textcoords="offset points", color="grey", fontsize=8)
+def _plain(axis: Any, written: Callable[[float], str]) -> None:
+    """Put numbers as people write them on a logarithmic axis: 1, 10, 100, or 1, 2, 5, 10."""
+    ticker = require("matplotlib.ticker", "plot")
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0,) if high > 1000 * low else (1.0, 2.0, 5.0), numticks=20))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: written(value)))
+    axis.set_minor_locator(ticker.NullLocator())

@@ -36,9 +36,9 @@ def markdown(rows: list[Row], skipped: list[str]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `pyhash bench`. Every peer is timed in turns with pyhash, on one thread unless a case says",
-        "otherwise, and every answer is checked. `x` is how many times as fast; the goals are the project's own. What",
-        "compares a million codes with all others is timed on a part of them, and scaled.",
+        "Written by `pyhash bench`. Every peer is timed in turns with pyhash, on one thread and in CPU time unless a",
+        "case says otherwise, and every answer is checked. `x` is how many times as fast; the goals are the project's",
+        "own. What compares a million codes with all others is timed on a part of them, and scaled.",
         "",
         ", ".join(f"{key} {value}" for key, value in about.items()),
         "",

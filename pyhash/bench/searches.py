@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -177,7 +178,8 @@ def two_threads(bench: Bench, bits: int) -> Iterator[Row]:
         "pairs of two sets": partial(other.pairs, 4, joined),
     }
     for name, call in calls.items():
-        times = in_turns({"one": partial(call, threads=1), "two": partial(call, threads=2)}, bench.sizes.rounds)
+        functions = {"one": partial(call, threads=1), "two": partial(call, threads=2)}
+        times = in_turns(functions, bench.sizes.rounds, time.perf_counter)
         for one, two in zip(call(threads=1), call(threads=2), strict=True):
             check("two threads", one, two)
         yield Row(f"{name}, two threads", bits, "x one thread", ratio(times, "one", "two"), goal)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,7 +13,7 @@ import numpy as np
 from ..codes import pack
 from ..index import Index
 from .bench import Bench, Row, Sizes
-from .peers import check, in_turns, ratio, seconds, uniform
+from .peers import check, in_turns, ratio, resident, seconds, uniform
 
 
 def memory(bench: Bench, bits: int) -> Iterator[Row]:
@@ -40,13 +38,13 @@ def memory(bench: Bench, bits: int) -> Iterator[Row]:
 
 def _grown(bench: Bench, n: int, bits: int, *, custom_ids: bool) -> tuple[Index, int | None]:
     """Return an index that was filled in steps, and the memory that it took."""
-    before = _resident()
+    before = resident()
     index = Index(bits=bits, structure="flat")
     step = 100_000
     for i in range(0, n, step):
         ids = 3 * np.arange(i, min(i + step, n)) if custom_ids else None
         index.add(uniform(bench.rng, min(step, n - i), bits), ids)
-    after = _resident()
+    after = resident()
     return index, None if before is None or after is None else after - before
 
 
@@ -60,10 +58,3 @@ def packing(bench: Bench, bits: int) -> Iterator[Row]:
     times = in_turns(functions, 4 * bench.sizes.rounds)
     check("packing", functions["numpy"](), functions["pyhash"]())
     yield Row("packing float32", bits, "x np.packbits(x > 0)", ratio(times, "numpy", "pyhash"), 1.0)
-
-
-def _resident() -> int | None:
-    """Bytes of memory in use by this process; None where the system does not tell."""
-    with contextlib.suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return None

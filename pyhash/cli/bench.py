@@ -34,7 +34,7 @@ def bench_command(out: str | None, real: str | None, only: str | None, quick: bo
     """Measure exact search on this machine, beside what others offer and what the machine can do.
 
     Every peer is timed in turns with pyhash, on one thread unless the case says otherwise, and every answer is checked.
-    Peers that are not installed are left out and named. It takes about five minutes.
+    Peers that are not installed are left out and named. It takes about a quarter of an hour.
 
     \b
     Everything, with a table and a plot:
