@@ -19,6 +19,7 @@ SPEED = [
     ("one query, memory", "x FAISS flat", "one query over codes in memory"),
     ("real codes, one a call", "x FAISS flat", "2M codes: 20 noisy copies of a real network's, one query a call"),
     ("batch", "x USearch exact", "2M uniform codes, beside USearch exact"),
+    ("pairs, 1,000,000 uniform codes, radius 4", "x FAISS range_search", "all pairs of 1M uniform codes within 4 bits"),
     ("by hand", "x packed NumPy, one query", "one query, beside packed NumPy"),
     ("by hand", "x textbook NumPy, one query", "one query, beside textbook NumPy"),
 ]

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ def environment() -> dict[str, Any]:
     return {"cpu": cpu, "cpus": os.cpu_count(), "system": platform.system(), "kernel": backend.kernel(), **versions}
 
 
-def markdown(rows: list[Row], skipped: list[str]) -> str:
-    """Return the table as Markdown."""
+def markdown(rows: list[Row], skipped: list[str], plots: Sequence[Path] = ()) -> str:
+    """Return the table as Markdown, and plots that lie beside it."""
     about = environment()
     lines = [
         "# Benchmarks",
@@ -43,6 +44,7 @@ def markdown(rows: list[Row], skipped: list[str]) -> str:
         ", ".join(f"{key} {value}" for key, value in about.items()),
         "",
     ]
+    lines += [f"![What the table says of {path.stem}]({path.name})\n" for path in plots if path.suffix == ".png"]
     lines += ["| case | bits | figure | value | goal | |", "|---|---:|---|---:|---:|---|"]
     for row in rows:
         goal = "" if row.goal is None else f"{'<=' if row.at_most else '>='} {row.goal:g}"
@@ -56,10 +58,9 @@ def save(rows: list[Row], skipped: list[str], folder: str | os.PathLike[str]) ->
     """Write benchmarks.md, benchmarks.json and, where matplotlib is installed, plots of searches and of joins."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "benchmarks.md", folder / "benchmarks.json"]
-    paths[0].write_text(markdown(rows, skipped))
+    plots = plot(rows, folder) if has("matplotlib") else []
+    paths = [folder / "benchmarks.md", folder / "benchmarks.json", *plots]
+    paths[0].write_text(markdown(rows, skipped, plots))
     content = {"environment": environment(), "rows": [asdict(row) for row in rows], "not_run": skipped}
     paths[1].write_text(json.dumps(content, indent=1) + "\n")
-    if has("matplotlib"):
-        paths += plot(rows, folder)
     return paths
