@@ -44,7 +44,7 @@ class Sizes:
     clustered: int = 1_000_000
     join: int = 1_000_000
     large_join: int = 10_000_000
-    hard_join: int = 20_000  # each with thousands of others
+    hard_join: int = 100_000
     other_join: int = 100_000  # joined with `join` codes
     groups: int = 50_000
     fallback: int = 200_000
@@ -59,8 +59,8 @@ class Sizes:
         """Small enough for a test: the figures then mean little."""
         return cls(
             scan=20_000, batch=20_000, batch_queries=64, clustered=20_000, join=5_000, large_join=20_000,
-            hard_join=6_000, other_join=1_000, groups=2_000, fallback=5_000, memory=20_000, graph=5_000, largest=10_000,
-            rounds=2, join_rounds=1,
+            hard_join=10_000, other_join=1_000, groups=2_000, fallback=5_000, memory=20_000, graph=5_000,
+            largest=10_000, rounds=2, join_rounds=1,
         )  # fmt: skip
 
 
