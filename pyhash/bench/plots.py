@@ -128,8 +128,8 @@ def _join_times(axes: Axes, rows: list[Row]) -> None:
     for name in ("FAISS range_search", "flat pass", "pyhash"):
         _by_bits(axes, chosen, case, f"seconds, {name}", name, unit=1e6)
     title = f"All pairs of {case.split()[1]} uniform codes within 4 bits" if case else ""
-    _labels(axes, title, "bits a code", "time, one core")
-    _log(axes, duration)
+    _labels(axes, title, "bits a code", "time, one core", "upper left")
+    _log(axes, duration, headroom=12)
 
 
 def _join_ratios(axes: Axes, rows: list[Row]) -> None:
@@ -186,7 +186,7 @@ def _bars(axes: Axes, chosen: dict[str, Row]) -> None:
     axes.set_yticks(range(len(chosen)), list(chosen), size=8)
     axes.invert_yaxis()
     low, high = axes.get_xlim()
-    axes.set_xlim(min(low, 0.5), max(1.2 * high, 2.0))  # room for the last value
+    axes.set_xlim(min(low, 0.5), max(1.5 * high, 2.0))  # room for the last value
     _plain(axes.xaxis, amount)
 
 
