@@ -71,11 +71,12 @@ def _join(bench: Bench, case: str, codes: Codes, radius: int, goal: float | None
         functions["FAISS"] = lambda: faiss_range(peer, few, radius)
     times = in_turns(functions, bench.sizes.join_rounds)
     answer, peak = peak_memory(lambda: index.pairs(radius, threads=1))
-    size, found = sum(column.nbytes for column in answer), np.stack(answer)
-    check(case, found[:, found[0] < len(part)], _pairs(*index.range_search(part, radius), of_one_set=True))
+    size, n_pairs, found = sum(column.nbytes for column in answer), len(answer[0]), _first(answer, len(part))
+    del answer
+    check(case, found, _pairs(*index.range_search(part, radius), of_one_set=True))
     # of all with all, and our own takes each pair once
     scale = {"pyhash": 1.0, "flat": len(codes) / len(part) / 2, "FAISS": len(codes) / len(few)}
-    detail = {"pairs": float(found.shape[1])}
+    detail = {"pairs": float(n_pairs)}
     bits = 8 * codes.shape[1]
     if peak is not None and goal is not None:
         a_code = 8 + bits // 8
@@ -85,7 +86,7 @@ def _join(bench: Bench, case: str, codes: Codes, radius: int, goal: float | None
     yield from _taken(case, bits, times, scale, detail)
     yield Row(case, bits, "x flat pass", scale["flat"] * ratio(times, "flat", "pyhash"), goal)
     if peer is not None:
-        check(case, found[:, found[0] < len(few)], _pairs(*faiss_range(peer, few, radius), of_one_set=True))
+        check(case, _first(found, len(few)), _pairs(*faiss_range(peer, few, radius), of_one_set=True))
         yield Row(case, bits, "x FAISS range_search", scale["FAISS"] * ratio(times, "FAISS", "pyhash"))
 
 
@@ -97,7 +98,7 @@ def join_large(bench: Bench, bits: int) -> Iterator[Row]:
     taken = seconds(lambda: found.extend(index.pairs(4, threads=1)))
     case = f"pairs, {len(codes):,} uniform codes, radius 4"
     pairs, part = np.stack(found), codes[:_PART]
-    check(case, pairs[:, pairs[0] < len(part)], _pairs(*index.range_search(part, 4), of_one_set=True))
+    check(case, _first(pairs, len(part)), _pairs(*index.range_search(part, 4), of_one_set=True))
     goal = 8.0 if bench.sizes.large_join == Sizes.large_join else None
     yield Row(case, bits, "seconds, pyhash", taken, goal, at_most=True, detail={"pairs": float(pairs.shape[1])})
 
@@ -119,14 +120,14 @@ def join_two(bench: Bench, bits: int) -> Iterator[Row]:
     case = f"pairs, {len(queries):,} codes and {len(codes):,}, radius 4"
     found = np.stack(other.pairs(4, other=index))
     check(case, found, _pairs(*index.range_search(queries, 4)))
-    check(case, found[:, found[0] < len(part)], _pairs(*index.range_search(part, 4)))
+    check(case, _first(found, len(part)), _pairs(*index.range_search(part, 4)))
     scale = {"flat": len(queries) / len(part), "FAISS": len(queries) / len(few)}
     yield from _taken(case, bits, times, scale, {"pairs": float(found.shape[1])})
     goal = 18.0 if bits == 64 and bench.sizes.join == Sizes.join else None
     yield Row(case, bits, "x flat pass", scale["flat"] * ratio(times, "flat", "pyhash"), goal)
     yield Row(case, bits, "range_search, x flat pass", scale["flat"] * ratio(times, "flat", "range_search"), 0.9)
     if peer is not None:
-        check(case, found[:, found[0] < len(few)], _pairs(*faiss_range(peer, few, 4)))
+        check(case, _first(found, len(few)), _pairs(*faiss_range(peer, few, 4)))
         yield Row(case, bits, "x FAISS range_search", scale["FAISS"] * ratio(times, "FAISS", "pyhash"))
 
 
@@ -134,9 +135,8 @@ def hard_joins(bench: Bench, bits: int) -> Iterator[Row]:
     """Codes made to leave a join nothing to gain: it must not be dearer than comparing all with all."""
     for name, (codes, radius) in _hard_sets(bench, bits).items():
         index = flat_index(codes)
-        part = (
-            codes if name == "all equal" else codes[:_PART]
-        )  # equal codes: what is found takes the time, so all of it
+        # where all are equal what is found takes the time, so all of it
+        part = codes if name == "all equal" else codes[:_PART]
         functions: dict[str, Callable[[], Any]] = {
             "pyhash": partial(index.pairs, radius, threads=1),
             "flat": partial(index.range_search, part, radius, threads=1),
@@ -145,7 +145,7 @@ def hard_joins(bench: Bench, bits: int) -> Iterator[Row]:
         times = in_turns(functions, bench.sizes.join_rounds)
         found = np.stack(index.pairs(radius))
         case = f"{name}, {len(codes):,} codes, radius {radius}"
-        check(case, found[:, found[0] < len(part)], _pairs(*index.range_search(part, radius), of_one_set=True))
+        check(case, _first(found, len(part)), _pairs(*index.range_search(part, radius), of_one_set=True))
         check(case, found, _pairs(*index.range_search(codes, radius), of_one_set=True))
         scale, detail = len(codes) / len(part), {"pairs": float(found.shape[1])}
         yield Row(case, bits, "pairs, x flat pass", scale / 2 * ratio(times, "flat", "pyhash"), 0.9, detail=detail)
@@ -195,6 +195,12 @@ def _taken(
     for name, taken in times.items():
         value = float(np.median(taken)) * scale.get(name, 1.0)
         yield Row(case, bits, f"seconds, {names.get(name, name)}", value, detail=detail)
+
+
+def _first(pairs: Any, n: int) -> NDArray[np.int64]:
+    """Return the pairs whose i is one of the first codes."""
+    some = pairs[0] < n
+    return np.stack([column[some] for column in pairs])
 
 
 def _pairs(offsets: Any, distances: Any, ids: Any, *, of_one_set: bool = False) -> NDArray[np.int64]:
