@@ -198,9 +198,9 @@ void Reference::check_topk(size_t k, unsigned threads) const {
         }
 }
 
-void Reference::check_within(uint32_t radius, unsigned threads) const {
+void Reference::check_within(uint32_t radius, unsigned threads, double dearer) const {
     const std::vector<std::vector<Candidate>> found =
-        within(kernel_, database_.target, queries_.queries(), metric_, radius, threads);
+        within(kernel_, database_.target, queries_.queries(), metric_, radius, threads, dearer);
     CHECK(found.size() == queries_.size());
     for (size_t j = 0; j < queries_.size(); ++j) {
         const std::vector<Candidate>& ranked = ranked_[j];

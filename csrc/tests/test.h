@@ -159,7 +159,7 @@ class Reference {
 public:
     Reference(const Kernel& kernel, const Database& database, const Rows& queries, const Metric& metric);
     void check_topk(size_t k, unsigned threads = 1) const;
-    void check_within(uint32_t radius, unsigned threads = 1) const;
+    void check_within(uint32_t radius, unsigned threads = 1, double dearer = 1) const;
     // Some candidates a query, at random: removed ones, repeated ones and none at all among them. Nothing is filtered.
     void check_rerank(Random& random, size_t n_slots, size_t k, unsigned threads = 1) const;
 

@@ -125,6 +125,67 @@ void many(const Kernel& kernel) {
     if (!quick()) CHECK_IN(report.n_keys != 0 && !report.flat, "keys", report.n_keys);
 }
 
+// Queries joined with codes as a radius search does it: filtered, removed, by levels, of several segments with mixed ids.
+void queries_by_keys(const Kernel& kernel) {
+    Random random(27);
+    const Metric plain;
+    for (const size_t n_words : {1, 2, 4, 9, 20}) {
+        const Rows near = clustered_rows(random, full_or(190, 100), n_words, 11, 30);
+        const Rows some = clustered_rows(random, 5, n_words, 2, 30);
+        const Rows few = clustered_rows(random, 130, n_words, 4, 25);
+        const Store first = store_of(random, near, false, false);
+        const Store second = store_of(random, some, true, true);
+        Store third = store_of(random, few, false, true);
+        std::vector<int64_t> ids(few.size());
+        for (size_t i = 0; i < ids.size(); ++i) ids[i] = 950 + 3 * static_cast<int64_t>(i);  // between those of the first
+        third.set_ids(ids);
+        Rows queries = clustered_rows(random, full_or(100, 70), n_words, 11, 12);
+        for (size_t j = 0; j < queries.size(); ++j)  // near the codes, some of them equal
+            if (!random.one_in(4)) std::copy_n(near.row(random.below(near.size())), n_words, queries.row(j));
+        for (size_t j = 0; j < queries.size(); j += 3) flip_bits(random, queries.row(j), n_words, random.below(7));
+        std::vector<std::vector<bool>> masks;
+        const std::vector<const Store*> stores{&first, &second, &third};
+        for (const Store* store : stores) {
+            std::vector<bool> mask(store->rows.size());
+            for (size_t i = 0; i < mask.size(); ++i) mask[i] = !random.one_in(3);
+            masks.push_back(mask);
+        }
+        const Metric levels{{{~uint64_t{0}, 0, 3}, {0xffffffffu, static_cast<uint32_t>(n_words - 1), 2}}};
+        for (const bool filtered : {false, true}) {
+            const Database database(stores, filtered ? masks : std::vector<std::vector<bool>>());
+            for (const Metric* metric : {&plain, &levels}) {
+                const Reference reference(kernel, database, queries, *metric);
+                for (const uint32_t radius : {0, 1, 3, 6, 11, 70})
+                    for (const double dearer : {300.0, kDearer})
+                        reference.check_within(radius, 1 + static_cast<unsigned>(random.below(3)), dearer);
+            }
+            // Fewer queries than codes are sorted, more are looked up.
+            Rows more = clustered_rows(random, full_or(400, 300), n_words, 3, 12);
+            for (size_t j = 0; j < more.size(); j += 2) std::copy_n(few.row(j % few.size()), n_words, more.row(j));
+            Reference(kernel, database, more, plain).check_within(4, 2, kDearer);
+        }
+    }
+}
+
+// Rows of another kind than the codes they are looked up among: what meets is counted on both.
+void unlike_sets(const Kernel& kernel) {
+    Random random(28);
+    const Rows spread = uniform_rows(random, full_or(700, 300), 2);
+    Rows heavy = uniform_rows(random, full_or(600, 200), 2);
+    for (size_t i = 0; i < heavy.size(); i += 4) std::copy_n(spread.row(0), 2, heavy.row(i));
+    Rows equal{2, {}};
+    for (size_t i = 0; i < 500; ++i) equal.words.insert(equal.words.end(), spread.row(0), spread.row(0) + 2);
+    const Rows* all[] = {&spread, &heavy, &equal};
+    for (const Rows* left : all)
+        for (const Rows* right : all) {
+            const Store a(random, *left, 8);
+            const Store b(random, *right, 8);
+            const Database codes{{&a}};
+            const Database others{{&b}};
+            for (const double dearer : {1.0, 30.0, 300.0, kDearer}) check_pairs(kernel, codes, 3, 2, &others, {}, dearer);
+        }
+}
+
 void sorting() {
     Random random(26);
     for (const size_t n : {1, 63, 64, 65, 5000, 40000}) {
@@ -160,6 +221,8 @@ void test_join() {
     run_on_kernels("join/codes of all kinds", codes_of_all_kinds);
     run_on_kernels("join/metrics", metrics);
     run_on_kernels("join/segments", segments);
+    run_on_kernels("join/queries by keys", queries_by_keys);
+    run_on_kernels("join/unlike sets", unlike_sets);
     run_on_kernels("join/many", many);
 }
 

@@ -20,7 +20,7 @@ void each_code(const Target& target, const std::vector<Range>& ranges, const Tak
         const Segment& segment = *target.segments[range.segment];
         for (size_t b = range.begin; b < range.end; ++b) {
             const uint64_t* block = segment.block(b);
-            for (uint64_t lanes = segment.visible(b, nullptr); lanes != 0; lanes &= lanes - 1) {
+            for (uint64_t lanes = segment.visible(b, allowed_of(target, range.segment)); lanes != 0; lanes &= lanes - 1) {
                 const size_t lane = count_trailing_zeros(lanes);
                 take(range.segment, b * kLanes + lane, block + lane);
             }

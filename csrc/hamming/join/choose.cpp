@@ -5,6 +5,8 @@
 #include <limits>
 
 #include "hamming/cpu/bits.h"
+#include "hamming/search/plan.h"
+#include "hamming/threads/stop.h"
 
 namespace pyhash {
 namespace {
@@ -18,9 +20,11 @@ constexpr double kLookup = 3;       // a row and difference
 constexpr double kCompare = 0.7;    // a pair that meets
 constexpr double kFarCompare = 4;   // the same of a lookup, whose buckets are far from one another
 
-constexpr size_t kSplitSample = 512;       // codes by which bits are dealt to keys
-constexpr size_t kMeetingSample = 1 << 15;  // codes by which meetings are estimated
-constexpr size_t kMostDealt = 4;           // bits that are looked at, times those that are needed
+constexpr size_t kSplitSample = 512;         // codes by which bits are dealt to keys
+constexpr size_t kSample = 1 << 15;          // codes by which meetings are estimated
+constexpr size_t kSampleWords = 1 << 22;     // likewise: they are few where codes are very wide
+constexpr size_t kLeastSample = 64;
+constexpr size_t kMostDealt = 4;             // bits that are looked at, times those that are needed
 
 // The bits of sampled codes, bit by bit.
 class Columns {
@@ -99,6 +103,7 @@ std::vector<Key> deal(const Columns& columns, std::vector<uint32_t> bits, const 
     const unsigned most = *std::max_element(widths.begin(), widths.end());
     for (unsigned round = 0; round < most; ++round)
         for (size_t k = 0; k < keys.size(); ++k) {
+            checkpoint();
             if (round >= widths[k]) continue;
             const bool apart = groups[k].all_apart();
             size_t best = bits.size();
@@ -119,28 +124,99 @@ std::vector<Key> deal(const Columns& columns, std::vector<uint32_t> bits, const 
     return keys;
 }
 
-// The share of all codes that a code meets in a key, itself left out.
-double meeting_share(const Sample& codes, const Key& key, const std::vector<uint32_t>& masks) {
-    const KeyReader value_of(key, codes.n_words);
-    std::vector<uint32_t> counts(size_t{1} << key.bits.size(), 0);
-    std::vector<uint32_t> values(codes.n);
-    for (size_t i = 0; i < codes.n; ++i) ++counts[values[i] = value_of(codes.row(i), 1)];
-    const size_t step = std::max<size_t>(1, codes.n * masks.size() >> 20);
+// How many of the codes counted by the value of a key one row meets, on average of some rows: count(value) says.
+template <class Count>
+double average_met(const Key& key, const Sample& rows, const Count& count) {
+    const std::vector<uint32_t> masks = differences(static_cast<unsigned>(key.bits.size()), key.reach);
+    const KeyReader value_of(key, rows.n_words);
+    const size_t step = std::max<size_t>(1, rows.n * masks.size() >> 20);
     double met = 0;
     double asked = 0;
-    for (size_t i = 0; i < codes.n; i += step) {
-        for (uint32_t mask : masks) met += counts[values[i] ^ mask];
-        met -= 1;
+    for (size_t i = 0; i < rows.n; i += step) {
+        const uint32_t value = value_of(rows.row(i), 1);
+        for (uint32_t mask : masks) met += count(value ^ mask);
         asked += 1;
     }
-    return met / asked / static_cast<double>(codes.n);
+    return asked == 0 ? 0 : met / asked;
+}
+
+// The share of the codes that a row meets in a key, on average; no rows: that a code meets, itself left out.
+double share_met(const Sample& codes, const Sample& rows, const Key& key) {
+    const KeyReader value_of(key, codes.n_words);
+    std::vector<uint32_t> counts(size_t{1} << key.bits.size(), 0);
+    for (size_t i = 0; i < codes.n; ++i) ++counts[value_of(codes.row(i), 1)];
+    const bool self = rows.n_words == 0;
+    const double met = average_met(key, self ? codes : rows, [&](uint32_t value) { return counts[value]; });
+    return (met - self) / static_cast<double>(codes.n);
+}
+
+size_t n_differences(size_t bits, unsigned reach) {
+    size_t n = 1;
+    if (reach >= 1) n += bits;
+    if (reach >= 2) n += bits * (bits - 1) / 2;
+    return n;
 }
 
 unsigned ceil_log2(double n) { return n <= 1 ? 0 : static_cast<unsigned>(std::ceil(std::log2(n))); }
 
+// Reaches and widths of keys.
+struct Shape {
+    std::vector<unsigned> reaches;
+    std::vector<unsigned> widths;
+    double least_ns;  // what they cost where codes are spread evenly
+};
+
+// All that are worth a look, for pairs that differ in at most `radius` of so many bits.
+std::vector<Shape> shapes(const Joined& joined, size_t n_bits, uint32_t radius) {
+    std::vector<Shape> all;
+    const unsigned log_n = ceil_log2(joined.n);
+    const unsigned widest = std::min(log_n + 1, kMostKeyBits);
+    for (uint64_t m = std::min<uint64_t>(uint64_t{radius} + 1, n_bits); m >= 1; --m) {
+        const uint64_t reach = (uint64_t{radius} + 1) / m - 1;
+        const uint64_t longer = (uint64_t{radius} + 1) % m;  // keys that reach one farther
+        if (reach + (longer != 0) > kMostReach) break;
+        // Wider keys where more differences multiply those that meet.
+        constexpr unsigned kExtra[kMostReach + 1] = {0, 4, 7};
+        Shape shape{std::vector<unsigned>(m), std::vector<unsigned>(m), 0};
+        for (uint64_t k = 0; k < m; ++k) shape.reaches[k] = static_cast<unsigned>(reach + (k < longer));
+        unsigned base = widest;
+        const auto total = [&] {
+            size_t sum = 0;
+            for (uint64_t k = 0; k < m; ++k) sum += shape.widths[k] = std::min(base + kExtra[shape.reaches[k]], widest);
+            return sum;
+        };
+        while (base > 1 && total() > n_bits) --base;
+        if (total() > n_bits) continue;
+        size_t left = n_bits - total();
+        for (uint64_t k = 0; k < m && left != 0; ++k)
+            if (shape.widths[k] < widest) ++shape.widths[k], --left;
+        for (uint64_t k = 0; k < m; ++k) {
+            const double share = std::ldexp(static_cast<double>(n_differences(shape.widths[k], shape.reaches[k])),
+                                            -static_cast<int>(shape.widths[k]));
+            const double pairs = joined.rows == nullptr ? joined.n * joined.n / 2 : joined.n * joined.n_rows;
+            shape.least_ns += key_ns(joined, shape.widths[k], shape.reaches[k], share * pairs);
+        }
+        all.push_back(std::move(shape));
+        if (reach == 0 && longer == 0 && base >= log_n) break;  // buckets are as small as they get, and differences the fewest
+    }
+    return all;
+}
+
+// Those of the bits that divide some codes best.
+std::vector<uint32_t> best_bits(const Sample& codes, const std::vector<uint32_t>& bits, size_t n) {
+    if (bits.size() <= n) return bits;
+    const Columns columns(codes, bits);
+    std::vector<std::pair<double, uint32_t>> order;
+    for (size_t b = 0; b < bits.size(); ++b) order.emplace_back(-columns.balance(b), bits[b]);
+    std::sort(order.begin(), order.end());
+    std::vector<uint32_t> best;
+    for (size_t b = 0; b < n; ++b) best.push_back(order[b].second);
+    return best;
+}
+
 }  // namespace
 
-Sample sample(const Target& target, size_t most) {
+Sample sample(const Target& target) {
     size_t n_codes = 0;
     size_t n_words = 0;
     for (const Segment* segment : target.segments) {
@@ -148,106 +224,76 @@ Sample sample(const Target& target, size_t most) {
         n_words = std::max(n_words, segment->n_words);
     }
     Sample sample{{}, 0, n_words};
-    const size_t n = std::min(most, n_codes);
+    const size_t n = std::min({n_codes, kSample, kSampleWords / std::max<size_t>(1, n_words)});
     sample.words.resize(n * n_words);
     uint64_t random = 0x9e3779b97f4a7c15u;
     size_t s = 0;
     size_t before = 0;
     for (size_t i = 0; i < n; ++i) {
+        if (i % 1024 == 0) checkpoint();
         const size_t begin = n_codes * i / n;
         const size_t end = n_codes * (i + 1) / n;
         random = random * 6364136223846793005u + 1442695040888963407u;
         const size_t place = begin + static_cast<size_t>(random >> 33) % (end - begin);
         while (place - before >= target.segments[s]->n_codes) before += target.segments[s++]->n_codes;
         const size_t slot = place - before;
-        if ((target.segments[s]->visible(slot / kLanes, nullptr) >> slot % kLanes & 1) == 0) continue;
+        if ((target.segments[s]->visible(slot / kLanes, allowed_of(target, s)) >> slot % kLanes & 1) == 0) continue;
         target.segments[s]->row(slot, sample.words.data() + sample.n * n_words);
         ++sample.n;
     }
     return sample;
 }
 
-double self_walk_ns(double n, const Key& key, double n_differences, double n_words, double meetings) {
-    const double n_buckets = std::ldexp(1.0, static_cast<int>(key.bits.size()));
-    const double pairs_of_buckets = (n_differences + 1) / 2;
-    return n * (kSort + kSortWord * n_words) + pairs_of_buckets * (n_buckets * kBucket + n * kVisit) +
-           meetings * (kCompare + 0.3 * n_words);
+double key_ns(const Joined& joined, size_t n_bits, unsigned reach, double meetings) {
+    const double words = static_cast<double>(joined.n_words);
+    const double sort = joined.n * (kSort + kSortWord * words);
+    const double n_masks = static_cast<double>(n_differences(n_bits, reach));
+    if (joined.rows != nullptr)
+        return sort + joined.n_rows * (kSort + n_masks * kLookup) + meetings * (kFarCompare + 0.3 * words);
+    const double n_buckets = std::ldexp(1.0, static_cast<int>(n_bits));
+    return sort + (n_masks + 1) / 2 * (n_buckets * kBucket + joined.n * kVisit) + meetings * (kCompare + 0.3 * words);
 }
 
-double lookup_ns(double n_rows, double n_differences, double n_words, double meetings) {
-    return n_rows * (kSort + n_differences * kLookup) + meetings * (kFarCompare + 0.3 * n_words);
-}
-
-Choice choose_keys(const Sample& codes, size_t n, size_t n_rows, const std::vector<uint32_t>& bits, uint32_t radius,
-                   double flat_ns) {
-    Choice best{{}, flat_ns};
-    if (codes.n < 64 || bits.empty()) return best;
-    const double count = static_cast<double>(n);
-    const unsigned log_n = ceil_log2(count);
-    const unsigned widest = std::min(log_n + 1, kMostKeyBits);
-    Sample few{{}, 0, codes.n_words};
-    const size_t step = std::max<size_t>(1, codes.n / kSplitSample);
-    for (size_t i = 0; i < codes.n && few.n < kSplitSample; i += step, ++few.n)
-        few.words.insert(few.words.end(), codes.row(i), codes.row(i) + codes.n_words);
-
-    for (uint32_t m = radius + 1; m >= 1; --m) {
-        const unsigned reach = (radius + 1) / m - 1;
-        const unsigned longer = (radius + 1) % m;  // keys that reach one farther
-        if (reach + (longer != 0) > kMostReach) break;
-        if (m > bits.size()) continue;
-        // Wider keys where more differences multiply those that meet.
-        constexpr unsigned kExtra[kMostReach + 1] = {0, 4, 7};
-        std::vector<unsigned> reaches(m);
-        std::vector<unsigned> widths(m);
-        for (uint32_t k = 0; k < m; ++k) reaches[k] = reach + (k < longer);
-        unsigned base = widest;
-        const auto total = [&] {
-            size_t sum = 0;
-            for (uint32_t k = 0; k < m; ++k) sum += widths[k] = std::min(base + kExtra[reaches[k]], widest);
-            return sum;
-        };
-        while (base > 1 && total() > bits.size()) --base;
-        if (total() > bits.size()) continue;
-        size_t left = bits.size() - total();
-        for (uint32_t k = 0; k < m && left != 0; ++k)
-            if (widths[k] < widest) ++widths[k], --left;
-        // Even if codes were spread evenly, so many would meet.
-        double least = 0;
-        for (uint32_t k = 0; k < m; ++k) {
-            const double n_differences = static_cast<double>(differences(widths[k], reaches[k]).size());
-            const double meetings = std::ldexp(n_differences, -static_cast<int>(widths[k]));
-            least += n_rows == 0 ? meetings * count * count / 2 * kCompare
-                                 : meetings * count * static_cast<double>(n_rows) * kFarCompare;
-        }
-        if (least < best.ns) {
-            std::vector<uint32_t> offered = bits;
+Choice choose_keys(const Joined& joined, const std::vector<Choosable>& sets, uint32_t radius, double flat_ns) {
+    Choice best;
+    double best_ns = flat_ns;
+    Sample codes{{}, 0, 0};
+    Sample few{{}, 0, 0};
+    for (const Choosable& set : sets)
+        for (const Shape& shape : shapes(joined, set.bits.size(), radius / set.weight)) {
+            if (shape.least_ns >= best_ns) continue;
+            if (codes.n_words == 0) {
+                codes = sample(joined.codes);
+                if (codes.n < kLeastSample) return best;
+                if (joined.rows != nullptr) best.rows = sample(*joined.rows);
+                few.n_words = codes.n_words;
+                const size_t step = std::max<size_t>(1, codes.n / kSplitSample);
+                for (size_t i = 0; i < codes.n && few.n < kSplitSample; i += step, ++few.n)
+                    few.words.insert(few.words.end(), codes.row(i), codes.row(i) + codes.n_words);
+            }
             size_t needed = 0;
-            for (unsigned width : widths) needed += width;
-            if (offered.size() > kMostDealt * needed) {  // of very wide codes, those that divide best
-                const Columns all(few, offered);
-                std::vector<std::pair<double, uint32_t>> order;
-                for (size_t b = 0; b < offered.size(); ++b) order.emplace_back(-all.balance(b), offered[b]);
-                std::sort(order.begin(), order.end());
-                offered.clear();
-                for (size_t b = 0; b < kMostDealt * needed; ++b) offered.push_back(order[b].second);
-            }
-            std::vector<Key> keys = deal(Columns(few, offered), offered, reaches, widths);
-            double ns = 0;
+            for (unsigned width : shape.widths) needed += width;
+            const std::vector<uint32_t> offered = best_bits(few, set.bits, kMostDealt * needed);
+            std::vector<Key> keys = deal(Columns(few, offered), offered, shape.reaches, shape.widths);
+            const double pairs = joined.n * (joined.rows == nullptr ? joined.n / 2 : joined.n_rows);
+            std::vector<double> ns;
+            double total = 0;
             for (const Key& key : keys) {
-                const std::vector<uint32_t> masks = differences(static_cast<unsigned>(key.bits.size()), key.reach);
-                const double n_masks = static_cast<double>(masks.size());
-                const double met = meeting_share(codes, key, masks) * count;
-                const double n_words = static_cast<double>(codes.n_words);
-                ns += n_rows == 0 ? self_walk_ns(count, key, n_masks, n_words, met * count / 2)
-                                  : count * (kSort + kSortWord * n_words) +
-                                        lookup_ns(static_cast<double>(n_rows), n_masks, n_words, met * static_cast<double>(n_rows));
-                if (ns >= best.ns) break;
+                checkpoint();
+                ns.push_back(key_ns(joined, key.bits.size(), key.reach, share_met(codes, best.rows, key) * pairs));
+                total += ns.back();
+                if (total >= best_ns) break;
             }
-            if (ns < best.ns) best = {std::move(keys), ns};
+            if (total >= best_ns) continue;
+            best_ns = total;
+            best.keys = std::move(keys);
+            best.ns = std::move(ns);
         }
-        if (reach == 0 && longer == 0 && base >= log_n) break;  // buckets are as small as they get, and differences the fewest
-    }
     return best;
+}
+
+double met_by_a_row(const Buckets& buckets, const Key& key, const Sample& rows) {
+    return average_met(key, rows, [&](uint32_t value) { return buckets.starts[value + 1] - buckets.starts[value]; });
 }
 
 }  // namespace pyhash

@@ -18,21 +18,37 @@ struct Sample {
     const uint64_t* row(size_t i) const { return words.data() + i * n_words; }
 };
 
-// Codes at equal distances through a target, those that are not removed.
-Sample sample(const Target& target, size_t most);
+// Codes at equal distances through a target, those that may be answered.
+Sample sample(const Target& target);
 
-// What a walk of one key costs, in nanoseconds on one core: of a set with itself, and of rows looked up in a set.
-double self_walk_ns(double n, const Key& key, double n_differences, double n_words, double meetings);
-double lookup_ns(double n_rows, double n_differences, double n_words, double meetings);
-
-struct Choice {
-    std::vector<Key> keys;  // empty: comparing all with all is cheaper
-    double ns;              // what it costs
+// What a join joins: codes with themselves, or, where there are rows, each row with codes that are sorted.
+struct Joined {
+    const Target& codes;
+    double n;
+    const Target* rows;  // null: none
+    double n_rows;
+    size_t n_words;
 };
 
-// Keys of `bits` for codes within `radius` of one another in these bits. `n_rows` rows are looked up among `n` codes, like those
-// of the sample; 0 rows: the codes are joined with themselves. None that cost more than `flat_ns`.
-Choice choose_keys(const Sample& codes, size_t n, size_t n_rows, const std::vector<uint32_t>& bits, uint32_t radius,
-                   double flat_ns);
+// What the walk of a key of so many bits costs, in nanoseconds on one core, where so many pairs meet in it.
+double key_ns(const Joined& joined, size_t n_bits, unsigned reach, double meetings);
+
+struct Choice {
+    std::vector<Key> keys;   // empty: comparing all with all is cheaper
+    std::vector<double> ns;  // what each of them costs
+    Sample rows{{}, 0, 0};   // some of the rows, where there are any
+};
+
+// Bits of which each counts at least `weight`, so that codes within r differ in at most r / weight of them.
+struct Choosable {
+    std::vector<uint32_t> bits;
+    uint32_t weight;
+};
+
+// Keys of one of the sets, for pairs within the radius. None that cost more than `flat_ns` together.
+Choice choose_keys(const Joined& joined, const std::vector<Choosable>& sets, uint32_t radius, double flat_ns);
+
+// How many codes in the buckets of a key one row meets, on average of some rows.
+double met_by_a_row(const Buckets& buckets, const Key& key, const Sample& rows);
 
 }  // namespace pyhash

@@ -61,7 +61,7 @@ void join_task(const Kernel& kernel, const Task& task, const Target& target, con
     PairBuffer buffer(taker);
     std::vector<PairCollector> collectors;
     for (size_t b = task.block; b < end; ++b)
-        for (uint64_t lanes = own.visible(b, nullptr); lanes != 0; lanes &= lanes - 1) {
+        for (uint64_t lanes = own.visible(b, allowed_of(target, task.segment)); lanes != 0; lanes &= lanes - 1) {
             const size_t slot = b * kLanes + count_trailing_zeros(lanes);
             uint64_t* row = rows.data() + probes.size() * n_words;
             own.row(slot, row);
@@ -79,7 +79,7 @@ void join_task(const Kernel& kernel, const Task& task, const Target& target, con
             collectors[c].segment = s;
             collectors[c].after = same ? slots[c] + 1 : 0;
         }
-        scan_best(segment, nullptr, same ? task.block : 0, segment.n_blocks(), probes.data(), probes.size(), find, slicer,
+        scan_best(segment, allowed_of(other, s), same ? task.block : 0, segment.n_blocks(), probes.data(), probes.size(), find, slicer,
                   collectors.data());
     }
     buffer.flush();
@@ -98,13 +98,15 @@ void flat_join(const Kernel& kernel, const Target& target, const Ranks& ranks, c
 }
 
 void flat_join(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
-               const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker) {
+               const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, const EarlierKeys& earlier,
+               PairTaker& taker) {
     const std::vector<Task> tasks = tasks_of(left);
     if (tasks.empty()) return;
+    const EarlierKeys* met = earlier.reaches.empty() ? nullptr : &earlier;
     const size_t words = words_measured(metric, left.segments[tasks[0].segment]->n_words);
     run_tasks(tasks.size(), useful_threads(threads, tasks.size() * (right_ranks.size() + 1) * words * kBlocksPerTask),
               [&](size_t t) {
-                  join_task(kernel, tasks[t], left, left_ranks, right, right_ranks, false, metric, radius, nullptr, taker);
+                  join_task(kernel, tasks[t], left, left_ranks, right, right_ranks, false, metric, radius, met, taker);
               });
 }
 

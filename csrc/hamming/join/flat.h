@@ -37,7 +37,8 @@ void flat_join(const Kernel& kernel, const Target& target, const Ranks& ranks, c
                unsigned threads, const EarlierKeys& earlier, PairTaker& taker);
 
 void flat_join(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
-               const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker);
+               const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, const EarlierKeys& earlier,
+               PairTaker& taker);
 
 // What it costs to compare so many pairs, in nanoseconds on one core.
 double flat_ns(const Kernel& kernel, const Metric& metric, size_t n_words, uint32_t radius, double pairs);

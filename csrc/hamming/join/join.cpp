@@ -1,8 +1,9 @@
 #include "hamming/join/join.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
-#include <utility>
+#include <numeric>
 
 #include "hamming/cpu/bits.h"
 #include "hamming/cpu/memory.h"
@@ -19,20 +20,14 @@ namespace {
 
 constexpr size_t kFewCodes = 4096;           // below, choosing keys takes longer than a flat pass
 constexpr double kFewPairs = 1 << 23;        // likewise, of two sets
-constexpr size_t kSample = 1 << 15;
-constexpr size_t kTasks = 256;               // of one walk
+constexpr size_t kTasks = 256;               // of one walk, at least
+constexpr uint64_t kMeetingsPerTask = 1 << 25;
 
 size_t words_of(const Target& target) {
     size_t n_words = 0;
     for (const Segment* segment : target.segments) n_words = std::max(n_words, segment->n_words);
     return n_words;
 }
-
-// Bits of which each counts at least `weight`, so that codes within r differ in at most r / weight of them.
-struct Choosable {
-    std::vector<uint32_t> bits;
-    uint32_t weight;
-};
 
 std::vector<Choosable> choosable(const Metric& metric, size_t n_words) {
     if (metric.terms.empty()) {
@@ -55,20 +50,15 @@ std::vector<Choosable> choosable(const Metric& metric, size_t n_words) {
     return sets;
 }
 
-Choice choose(const Target& target, size_t n, size_t n_rows, const Metric& metric, uint32_t radius, double flat) {
-    Choice best{{}, flat};
-    const Sample codes = sample(target, kSample);
-    for (const Choosable& set : choosable(metric, codes.n_words)) {
-        Choice choice = choose_keys(codes, n, n_rows, set.bits, radius / set.weight, best.ns);
-        if (!choice.keys.empty()) best = std::move(choice);
-    }
-    return best;
-}
-
 bool have_room(size_t n, size_t n_words, const std::vector<Key>& keys) {
     size_t most = 0;
     for (const Key& key : keys) most = std::max(most, key.bits.size());
     return Buckets::bytes(n, n_words, most) < available_memory() / 2;
+}
+
+// What the keys from this one on cost: this one's share is counted, that of the others estimated.
+double still_ns(const Choice& choice, size_t k, double counted_ns) {
+    return std::accumulate(choice.ns.begin() + static_cast<std::ptrdiff_t>(k) + 1, choice.ns.end(), counted_ns);
 }
 
 Walk walk_of(const Buckets& buckets, size_t n_words, const Metric& metric, uint32_t radius, const EarlierKeys& earlier) {
@@ -127,20 +117,19 @@ JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, 
     const size_t n_words = words_of(target);
     const double n = static_cast<double>(ranks.size());
     const double flat = dearer * flat_ns(kernel, metric, n_words, radius, n * n / 2);
-    Choice choice{{}, flat};
-    if (ranks.size() >= kFewCodes || dearer != 1) choice = choose(target, ranks.size(), 0, metric, radius, flat);
+    const Joined joined{target, n, nullptr, 0, n_words};
+    Choice choice;
+    if (ranks.size() >= kFewCodes || dearer != 1) choice = choose_keys(joined, choosable(metric, n_words), radius, flat);
     if (!have_room(ranks.size(), n_words, choice.keys)) choice.keys.clear();
-    double spent = 0;
     Buckets buckets;
     for (const Key& key : choice.keys) {
         const std::vector<uint32_t> masks = differences(static_cast<unsigned>(key.bits.size()), key.reach);
         sort_by_key(target, ranks, key, threads, buckets);
         const uint64_t meetings = count_meetings(buckets, masks);
-        spent += self_walk_ns(n, key, static_cast<double>(masks.size()), static_cast<double>(n_words),
-                              static_cast<double>(meetings));
-        if (spent > flat) break;
+        const double counted = key_ns(joined, key.bits.size(), key.reach, static_cast<double>(meetings));
+        if (still_ns(choice, report.n_keys, counted) > flat) break;
         const Walk walk = walk_of(buckets, n_words, metric, radius, earlier);
-        const size_t n_tasks = std::min(kTasks, buckets.n_buckets());
+        const size_t n_tasks = std::min<size_t>(std::max<uint64_t>(kTasks, meetings / kMeetingsPerTask), buckets.n_buckets());
         run_tasks(n_tasks, threads, [&](size_t t) {
             OneSet owner{PairBuffer(taker), buckets.ranks.get()};
             NearPairs found;
@@ -165,6 +154,17 @@ JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, 
 JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
                 const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
                 double dearer) {
+    JoinReport report = join_by_keys(kernel, left, left_ranks, right, right_ranks, metric, radius, threads, taker, dearer);
+    if (report.n_keys == 0) {
+        report.flat = true;
+        flat_join(kernel, left, left_ranks, right, right_ranks, metric, radius, threads, {}, taker);
+    }
+    return report;
+}
+
+JoinReport join_by_keys(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
+                        const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
+                        double dearer) {
     JoinReport report;
     // The smaller set is sorted, and the codes of the larger are looked up.
     const bool rows_are_left = left_ranks.size() > right_ranks.size();
@@ -173,27 +173,28 @@ JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_rank
     const Ranks& row_ranks = rows_are_left ? left_ranks : right_ranks;
     const Ranks& sorted_ranks = rows_are_left ? right_ranks : left_ranks;
     const size_t n_words = words_of(sorted);
-    const double pairs = static_cast<double>(left_ranks.size()) * static_cast<double>(right_ranks.size());
-    const double flat = dearer * flat_ns(kernel, metric, n_words, radius, pairs);
-    Choice choice{{}, flat};
-    if (pairs >= kFewPairs || dearer != 1) choice = choose(sorted, sorted_ranks.size(), row_ranks.size(), metric, radius, flat);
-    if (!have_room(sorted_ranks.size(), n_words, choice.keys)) choice.keys.clear();
-    if (choice.keys.empty()) {
-        report.flat = true;
-        flat_join(kernel, left, left_ranks, right, right_ranks, metric, radius, threads, taker);
-        return report;
-    }
+    const double n_rows = static_cast<double>(row_ranks.size());
+    const double n = static_cast<double>(sorted_ranks.size());
+    if (n * n_rows < kFewPairs && dearer == 1) return report;
+    const double flat = dearer * flat_ns(kernel, metric, n_words, radius, n * n_rows);
+    const Joined joined{sorted, n, &rows, n_rows, n_words};
+    const Choice choice = choose_keys(joined, choosable(metric, n_words), radius, flat);
+    if (!have_room(sorted_ranks.size(), n_words, choice.keys)) return report;
     EarlierKeys earlier;
     Buckets buckets;
     for (const Key& key : choice.keys) {
         const std::vector<uint32_t> masks = differences(static_cast<unsigned>(key.bits.size()), key.reach);
         sort_by_key(sorted, sorted_ranks, key, threads, buckets);
+        const double meetings = n_rows * met_by_a_row(buckets, key, choice.rows);
+        const double counted = key_ns(joined, key.bits.size(), key.reach, meetings);
+        if (still_ns(choice, report.n_keys, counted) > flat) break;
         std::vector<uint64_t> full(buckets.n_buckets() / 64 + 1, 0);
         for (size_t v = 0; v < buckets.n_buckets(); ++v)
             if (buckets.starts[v] != buckets.starts[v + 1]) full[v / 64] |= uint64_t{1} << v % 64;
         const Walk walk = walk_of(buckets, n_words, metric, radius, earlier);
         const KeyReader value_of(key, n_words);
-        const std::vector<std::vector<Range>> parts = split(rows, std::min(kTasks, row_ranks.size() / kLanes + 1));
+        const size_t n_tasks = std::max(kTasks, static_cast<size_t>(meetings) / kMeetingsPerTask);
+        const std::vector<std::vector<Range>> parts = split(rows, std::min(n_tasks, row_ranks.size() / kLanes + 1));
         run_tasks(parts.size(), threads, [&](size_t part) {
             TwoSets owner{PairBuffer(taker), buckets.ranks.get(), &row_ranks, rows_are_left};
             NearPairs found;
@@ -201,21 +202,34 @@ JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_rank
             found.owner = &owner;
             for (const Range& range : parts[part])
                 for (size_t b = range.begin; b < range.end; ++b) {
+                    checkpoint();
                     const Segment& segment = *rows.segments[range.segment];
                     const uint64_t* block = segment.block(b);
                     owner.segment = range.segment;
-                    for (uint64_t lanes = segment.visible(b, nullptr); lanes != 0; lanes &= lanes - 1) {
+                    uint64_t lanes = segment.visible(b, allowed_of(rows, range.segment));
+                    while (lanes != 0) {  // a run of those that are visible
                         const size_t lane = count_trailing_zeros(lanes);
-                        const uint32_t value = value_of(block + lane, kLanes);
+                        const uint64_t hidden = ~(lanes >> lane);
+                        const size_t n_lanes = hidden == 0 ? kLanes : std::min<size_t>(count_trailing_zeros(hidden), kLanes - lane);
+                        std::array<uint32_t, kLanes> values;
+                        for (size_t i = 0; i < n_lanes; ++i) values[i] = value_of(block + lane + i, kLanes);
                         owner.first_slot = b * kLanes + lane;
-                        kernel.walker->rows(walk, block + lane, kLanes, &value, 1, masks.data(), masks.size(), full.data(), found);
+                        kernel.walker->rows(walk, block + lane, kLanes, values.data(), n_lanes, masks.data(), masks.size(),
+                                            full.data(), found);
                         if (found.n != 0) TwoSets::empty(found);
+                        lanes = lane + n_lanes == kLanes ? 0 : lanes >> (lane + n_lanes) << (lane + n_lanes);
                     }
                 }
             owner.buffer.flush();
         });
+        report.compared += static_cast<uint64_t>(meetings);
         ++report.n_keys;
         earlier.add(key, n_words);
+    }
+    if (report.n_keys != 0 && report.n_keys != choice.keys.size()) {
+        report.flat = true;
+        buckets = Buckets();
+        flat_join(kernel, left, left_ranks, right, right_ranks, metric, radius, threads, earlier, taker);
     }
     return report;
 }

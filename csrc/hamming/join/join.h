@@ -56,4 +56,9 @@ JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_rank
                 const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
                 double dearer = 1);
 
+// The same where keys make it cheaper; where they do not, nothing is handed out, and no key was walked.
+JoinReport join_by_keys(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
+                        const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
+                        double dearer = 1);
+
 }  // namespace pyhash

@@ -9,12 +9,14 @@
 #include <vector>
 
 #include "hamming/search/search.h"
+#include "hamming/threads/stop.h"
 
 namespace pyhash {
 
 class Ranks {
 public:
-    explicit Ranks(const Target& target) : target_(&target), first_(target.segments.size() + 1, 0) {
+    // `by_id` false: by the place in the target instead, where nobody asks for the order of ids.
+    explicit Ranks(const Target& target, bool by_id = true) : target_(&target), first_(target.segments.size() + 1, 0) {
         bool ascend = true;
         for (size_t s = 0; s < target.segments.size(); ++s) {
             const Segment& segment = *target.segments[s];
@@ -22,16 +24,20 @@ public:
             ascend = ascend && segment.order == nullptr;
             if (s != 0 && segment.n_codes != 0 && first_[s] != 0) ascend = ascend && last_id(s) < segment.id(0);
         }
-        if (ascend || !possible()) return;
-        ids_.resize(size());
+        if (ascend || !by_id || !possible()) return;
+        std::vector<int64_t> by_place(size());
+        for (size_t s = 0; s < target.segments.size(); ++s)
+            for (size_t slot = 0; slot < target.segments[s]->n_codes; ++slot) by_place[first_[s] + slot] = target.segments[s]->id(slot);
         std::vector<uint32_t> places(size());
         std::iota(places.begin(), places.end(), uint32_t{0});
-        for (size_t s = 0; s < target.segments.size(); ++s)
-            for (size_t slot = 0; slot < target.segments[s]->n_codes; ++slot) ids_[first_[s] + slot] = target.segments[s]->id(slot);
-        std::sort(places.begin(), places.end(), [&](uint32_t a, uint32_t b) { return ids_[a] < ids_[b]; });
+        sort_stoppable(places.begin(), places.end(), [&](uint32_t a, uint32_t b) { return by_place[a] < by_place[b]; });
         by_place_.resize(size());
-        for (size_t rank = 0; rank < places.size(); ++rank) by_place_[places[rank]] = static_cast<uint32_t>(rank);
-        std::sort(ids_.begin(), ids_.end());
+        ids_.resize(size());
+        for (size_t rank = 0; rank < places.size(); ++rank) {
+            if (rank % (1 << 16) == 0) checkpoint();
+            by_place_[places[rank]] = static_cast<uint32_t>(rank);
+            ids_[rank] = by_place[places[rank]];
+        }
     }
 
     size_t size() const { return first_.back(); }  // removed codes have ranks, too

@@ -1,19 +1,69 @@
 #include <algorithm>
+#include <array>
+#include <functional>
+#include <limits>
+#include <mutex>
 #include <utility>
 #include <vector>
 
+#include "hamming/join/join.h"
 #include "hamming/ring/by_rings.h"
+#include "hamming/search/blocks.h"
 #include "hamming/search/collectors.h"
 #include "hamming/search/plan.h"
 #include "hamming/search/search.h"
 #include "hamming/threads/pool.h"
+#include "hamming/threads/stop.h"
 
 namespace pyhash {
 namespace {
 
-std::vector<std::vector<Candidate>> within_flat(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
-                                                uint32_t radius, unsigned threads) {
+constexpr size_t kFewQueries = 64;  // below, no key pays
+
+// Keeps pairs of a query and a code as what was found for the query.
+class FoundByQuery : public PairTaker {
+public:
+    FoundByQuery(std::vector<std::vector<Candidate>>& found, const Ranks& codes) : found_(&found), codes_(&codes) {}
+
+    void take(const RankPair* pairs, size_t n) override {
+        for (const RankPair* pair = pairs; pair != pairs + n; ++pair) {
+            const Candidate candidate{pair->distance, codes_->id(pair->j)};
+            const std::lock_guard<std::mutex> lock(mutexes_[pair->i % mutexes_.size()]);
+            append((*found_)[pair->i], candidate, budget_);
+        }
+    }
+
+private:
+    std::vector<std::vector<Candidate>>* found_;
+    const Ranks* codes_;
+    std::array<std::mutex, 64> mutexes_;
+    Budget budget_;
+};
+
+// A join of queries and codes, where that is cheaper than to pass every query over all of them; if not, false.
+bool within_by_keys(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, uint32_t radius,
+                    unsigned threads, double dearer, std::vector<std::vector<Candidate>>& results) {
+    if (queries.n < kFewQueries || queries.n > std::numeric_limits<uint32_t>::max()) return false;
+    const Ranks codes(target, false);
+    if (!codes.possible()) return false;
+    const std::vector<uint64_t> blocks = blocks_of(queries.words, queries.n, queries.n_words);
+    Segment segment;
+    segment.chunks = {blocks.data()};
+    segment.n_codes = queries.n;
+    segment.n_words = queries.n_words;
+    segment.blocks_per_chunk = segment.n_blocks();
+    const Target rows{{&segment}, {}};
+    FoundByQuery found(results, codes);
+    const JoinReport report = join_by_keys(kernel, rows, Ranks(rows), target, codes, metric, radius, threads, found, dearer);
+    if (report.n_keys == 0) return false;
+    run_tasks(queries.n, threads, [&](size_t j) { sort_stoppable(results[j].begin(), results[j].end(), std::less<Candidate>()); });
+    return true;
+}
+
+std::vector<std::vector<Candidate>> within_all(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
+                                               uint32_t radius, unsigned threads, double dearer) {
     std::vector<std::vector<Candidate>> results(queries.n);
+    if (within_by_keys(kernel, target, queries, metric, radius, threads, dearer, results)) return results;
     const Plan plan = make_plan(kernel, target, queries, metric, threads);
     const std::vector<std::vector<Range>> lists = split(target, plan.parts);
     const FindFn find = kernel.finder(make_probe(metric, queries.words, queries.n_words));
@@ -47,7 +97,7 @@ std::vector<std::vector<Candidate>> within_flat(const Kernel& kernel, const Targ
             all.insert(all.end(), more.begin(), more.end());
             std::vector<Candidate>().swap(more);
         }
-        std::sort(all.begin(), all.end());
+        sort_stoppable(all.begin(), all.end(), std::less<Candidate>());
     });
     return results;
 }
@@ -55,20 +105,20 @@ std::vector<std::vector<Candidate>> within_flat(const Kernel& kernel, const Targ
 }  // namespace
 
 std::vector<std::vector<Candidate>> within(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
-                                           uint32_t radius, unsigned threads) {
+                                           uint32_t radius, unsigned threads, double dearer) {
     if (queries.n == 0 || target.segments.empty()) return std::vector<std::vector<Candidate>>(queries.n);
     if (!has_ring(target, metric) || radius >= 64 * queries.n_words)
-        return within_flat(kernel, target, queries, metric, radius, threads);
+        return within_all(kernel, target, queries, metric, radius, threads, dearer);
     std::vector<std::vector<Candidate>> results(queries.n);
     Budget budget;
     search_by_rings(
         kernel, target, queries, threads, [&](size_t) { return WithinCollector{{}, radius, &budget}; },
         [&](size_t j, WithinCollector& collector) {
-            std::sort(collector.found.begin(), collector.found.end());
+            sort_stoppable(collector.found.begin(), collector.found.end(), std::less<Candidate>());
             results[j] = std::move(collector.found);
         },
         [&](const Queries& rest, const std::vector<size_t>& numbers) {
-            std::vector<std::vector<Candidate>> found = within_flat(kernel, target, rest, metric, radius, threads);
+            std::vector<std::vector<Candidate>> found = within_all(kernel, target, rest, metric, radius, threads, dearer);
             for (size_t i = 0; i < numbers.size(); ++i) results[numbers[i]] = std::move(found[i]);
         });
     return results;

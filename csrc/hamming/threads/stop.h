@@ -1,6 +1,7 @@
 // Stopping a long call from outside, as Ctrl-C does.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <exception>
@@ -48,5 +49,19 @@ private:
 
 // Throws Stopped when the call that this thread works for is to stop. Cheap; long work comes here every few milliseconds.
 void checkpoint();
+
+// std::sort, which a call that is to stop leaves; the order is undefined then.
+template <class Iterator, class Less>
+void sort_stoppable(Iterator begin, Iterator end, const Less& less) {
+    if (end - begin < 1 << 16) {
+        std::sort(begin, end, less);
+        return;
+    }
+    unsigned n = 0;
+    std::sort(begin, end, [&](const auto& a, const auto& b) {
+        if (++n % (1 << 16) == 0) checkpoint();
+        return less(a, b);
+    });
+}
 
 }  // namespace pyhash

@@ -70,8 +70,9 @@ void walk_buckets(const Walk& walk, const uint32_t* differences, size_t n_differ
 template <class Near>
 void walk_rows(const Walk& walk, const uint64_t* rows, size_t row_stride, const uint32_t* values, size_t n,
                const uint32_t* differences, size_t n_differences, const uint64_t* full, NearPairs& found) {
-    for (size_t a = 0; a < n; ++a)
-        for (size_t d = 0; d < n_differences; ++d) {
+    // Differences outside, rows inside: the memory of one row is waited for while others are compared.
+    for (size_t d = 0; d < n_differences; ++d)
+        for (size_t a = 0; a < n; ++a) {
             const uint32_t v = values[a] ^ differences[d];
             if ((full[v / 64] >> v % 64 & 1) != 0)
                 meet<Near>(walk, a, rows + a, row_stride, walk.starts[v], walk.starts[v + 1], found);
