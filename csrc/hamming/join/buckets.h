@@ -1,6 +1,7 @@
 // The codes of a target sorted by the value of a key.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +26,15 @@ public:
         uint32_t value = 0;
         for (const Table& table : tables_) value |= table.part[words[table.word * stride] >> table.shift & 255];
         return value;
+    }
+
+    // Those of the 64 codes of a block.
+    void of_block(const uint64_t* block, uint32_t* values) const {
+        std::fill_n(values, kLanes, uint32_t{0});
+        for (const Table& table : tables_) {
+            const uint64_t* words = block + table.word * kLanes;
+            for (size_t lane = 0; lane < kLanes; ++lane) values[lane] |= table.part[words[lane] >> table.shift & 255];
+        }
     }
 
 private:

@@ -206,18 +206,18 @@ JoinReport join_by_keys(const Kernel& kernel, const Target& left, const Ranks& l
                     const Segment& segment = *rows.segments[range.segment];
                     const uint64_t* block = segment.block(b);
                     owner.segment = range.segment;
+                    std::array<uint32_t, kLanes> values;
+                    value_of.of_block(block, values.data());
                     uint64_t lanes = segment.visible(b, allowed_of(rows, range.segment));
                     while (lanes != 0) {  // a run of those that are visible
-                        const size_t lane = count_trailing_zeros(lanes);
-                        const uint64_t hidden = ~(lanes >> lane);
-                        const size_t n_lanes = hidden == 0 ? kLanes : std::min<size_t>(count_trailing_zeros(hidden), kLanes - lane);
-                        std::array<uint32_t, kLanes> values;
-                        for (size_t i = 0; i < n_lanes; ++i) values[i] = value_of(block + lane + i, kLanes);
-                        owner.first_slot = b * kLanes + lane;
-                        kernel.walker->rows(walk, block + lane, kLanes, values.data(), n_lanes, masks.data(), masks.size(),
-                                            full.data(), found);
+                        const size_t first = count_trailing_zeros(lanes);
+                        const uint64_t behind = ~(lanes | ((uint64_t{1} << first) - 1));
+                        const size_t last = behind == 0 ? kLanes : count_trailing_zeros(behind);
+                        owner.first_slot = b * kLanes + first;
+                        kernel.walker->rows(walk, block + first, kLanes, values.data() + first, last - first, masks.data(),
+                                            masks.size(), full.data(), found);
                         if (found.n != 0) TwoSets::empty(found);
-                        lanes = lane + n_lanes == kLanes ? 0 : lanes >> (lane + n_lanes) << (lane + n_lanes);
+                        lanes = last == kLanes ? 0 : lanes >> last << last;
                     }
                 }
             owner.buffer.flush();
