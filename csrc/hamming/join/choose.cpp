@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "hamming/cpu/bits.h"
 #include "hamming/search/plan.h"
@@ -24,7 +25,17 @@ constexpr size_t kSplitSample = 512;         // codes by which bits are dealt to
 constexpr size_t kSample = 1 << 15;          // codes by which meetings are estimated
 constexpr size_t kSampleWords = 1 << 22;     // likewise: they are few where codes are very wide
 constexpr size_t kLeastSample = 64;
-constexpr size_t kMostDealt = 4;             // bits that are looked at, times those that are needed
+constexpr size_t kAsked = 8;                 // times so many of the sample: differences by which those of one key are estimated
+constexpr size_t kMostDealt = 4;             // bits that are offered, times those that are needed
+constexpr size_t kLookedAt = 32;             // of them, for each that is dealt
+constexpr double kMostChoosing = 0.08;       // what choosing may cost, of a flat pass
+
+// What choosing costs, in nanoseconds, as measured.
+constexpr double kDraw = 8;       // a word of a sampled code
+constexpr double kDeal = 0.7;     // a bit that is looked at and a code
+constexpr double kRead = 10;      // the key of a code
+constexpr double kCount = 0.5;    // a bucket
+constexpr double kAsk = 2;        // a row and difference
 
 // The bits of sampled codes, bit by bit.
 class Columns {
@@ -96,30 +107,35 @@ std::vector<Key> deal(const Columns& columns, std::vector<uint32_t> bits, const 
                       const std::vector<unsigned>& widths) {
     std::vector<double> balances(bits.size());
     for (size_t b = 0; b < bits.size(); ++b) balances[b] = columns.balance(b);
-    std::vector<uint8_t> dealt(bits.size(), 0);
     std::vector<Key> keys(reaches.size());
     std::vector<Groups> groups(reaches.size(), Groups(columns.n()));
     for (size_t k = 0; k < keys.size(); ++k) keys[k].reach = reaches[k];
+    std::vector<size_t> left(bits.size());
+    std::iota(left.begin(), left.end(), size_t{0});
     const unsigned most = *std::max_element(widths.begin(), widths.end());
+    size_t turn = 0;
     for (unsigned round = 0; round < most; ++round)
         for (size_t k = 0; k < keys.size(); ++k) {
             checkpoint();
             if (round >= widths[k]) continue;
             const bool apart = groups[k].all_apart();
-            size_t best = bits.size();
+            // Of many, some at equal distances, others each time.
+            const size_t n = std::min(left.size(), kLookedAt);
+            const size_t shift = turn++ % (left.size() / n);
+            size_t best = left.size();
             double best_together = 0;
-            for (size_t b = 0; b < bits.size(); ++b) {
-                if (dealt[b] != 0) continue;
-                const double together = apart ? 0 : groups[k].together(columns.of(b));
-                if (best == bits.size() || together < best_together ||
-                    (together == best_together && balances[b] > balances[best])) {
-                    best = b;
+            for (size_t i = 0; i < n; ++i) {
+                const size_t at = left.size() / n * i + shift;
+                const double together = apart ? 0 : groups[k].together(columns.of(left[at]));
+                if (best == left.size() || together < best_together ||
+                    (together == best_together && balances[left[at]] > balances[left[best]])) {
+                    best = at;
                     best_together = together;
                 }
             }
-            dealt[best] = 1;
-            keys[k].bits.push_back(bits[best]);
-            if (!apart) groups[k].divide(columns.of(best));
+            keys[k].bits.push_back(bits[left[best]]);
+            if (!apart) groups[k].divide(columns.of(left[best]));
+            left.erase(left.begin() + static_cast<std::ptrdiff_t>(best));
         }
     return keys;
 }
@@ -129,7 +145,7 @@ template <class Count>
 double average_met(const Key& key, const Sample& rows, const Count& count) {
     const std::vector<uint32_t> masks = differences(static_cast<unsigned>(key.bits.size()), key.reach);
     const KeyReader value_of(key, rows.n_words);
-    const size_t step = std::max<size_t>(1, rows.n * masks.size() >> 20);
+    const size_t step = std::max<size_t>(1, masks.size() / kAsked);
     double met = 0;
     double asked = 0;
     for (size_t i = 0; i < rows.n; i += step) {
@@ -164,9 +180,11 @@ struct Shape {
     std::vector<unsigned> reaches;
     std::vector<unsigned> widths;
     double least_ns;  // what they cost where codes are spread evenly
+
+    size_t n_bits() const { return std::accumulate(widths.begin(), widths.end(), size_t{0}); }
 };
 
-// All that are worth a look, for pairs that differ in at most `radius` of so many bits.
+// All that are worth a look, for pairs that differ in at most `radius` of so many bits, the most promising first.
 std::vector<Shape> shapes(const Joined& joined, size_t n_bits, uint32_t radius) {
     std::vector<Shape> all;
     const unsigned log_n = ceil_log2(joined.n);
@@ -199,6 +217,7 @@ std::vector<Shape> shapes(const Joined& joined, size_t n_bits, uint32_t radius) 
         all.push_back(std::move(shape));
         if (reach == 0 && longer == 0 && base >= log_n) break;  // buckets are as small as they get, and differences the fewest
     }
+    std::sort(all.begin(), all.end(), [](const Shape& a, const Shape& b) { return a.least_ns < b.least_ns; });
     return all;
 }
 
@@ -214,9 +233,20 @@ std::vector<uint32_t> best_bits(const Sample& codes, const std::vector<uint32_t>
     return best;
 }
 
+// What it takes to deal bits to keys of a shape and to estimate what meets in them, by so many sampled codes.
+double choosing_ns(const Shape& shape, size_t n) {
+    const double few = static_cast<double>(std::min(n, kSplitSample));
+    double ns = static_cast<double>(shape.n_bits() * kLookedAt) * few * kDeal;
+    for (size_t k = 0; k < shape.widths.size(); ++k) {
+        const size_t asked = std::min(n_differences(shape.widths[k], shape.reaches[k]), kAsked);
+        ns += static_cast<double>(n) * (kRead + kAsk * static_cast<double>(asked)) + std::ldexp(kCount, static_cast<int>(shape.widths[k]));
+    }
+    return ns;
+}
+
 }  // namespace
 
-Sample sample(const Target& target) {
+Sample sample(const Target& target, size_t most) {
     size_t n_codes = 0;
     size_t n_words = 0;
     for (const Segment* segment : target.segments) {
@@ -224,7 +254,7 @@ Sample sample(const Target& target) {
         n_words = std::max(n_words, segment->n_words);
     }
     Sample sample{{}, 0, n_words};
-    const size_t n = std::min({n_codes, kSample, kSampleWords / std::max<size_t>(1, n_words)});
+    const size_t n = std::min(most, n_codes);
     sample.words.resize(n * n_words);
     uint64_t random = 0x9e3779b97f4a7c15u;
     size_t s = 0;
@@ -257,23 +287,29 @@ double key_ns(const Joined& joined, size_t n_bits, unsigned reach, double meetin
 Choice choose_keys(const Joined& joined, const std::vector<Choosable>& sets, uint32_t radius, double flat_ns) {
     Choice best;
     double best_ns = flat_ns;
+    double left_ns = flat_ns * kMostChoosing;  // for choosing
+    size_t n_sampled = std::min(kSample, kSampleWords / std::max<size_t>(1, joined.n_words));
     Sample codes{{}, 0, 0};
     Sample few{{}, 0, 0};
     for (const Choosable& set : sets)
         for (const Shape& shape : shapes(joined, set.bits.size(), radius / set.weight)) {
             if (shape.least_ns >= best_ns) continue;
-            if (codes.n_words == 0) {
-                codes = sample(joined.codes);
+            if (codes.n == 0) {
+                const double draw = kDraw * static_cast<double>(joined.n_words) * (joined.rows == nullptr ? 1 : 2);
+                while (choosing_ns(shape, n_sampled) + draw * static_cast<double>(n_sampled) > left_ns)
+                    if ((n_sampled /= 2) < kLeastSample) return best;
+                left_ns -= draw * static_cast<double>(n_sampled);
+                codes = sample(joined.codes, n_sampled);
                 if (codes.n < kLeastSample) return best;
-                if (joined.rows != nullptr) best.rows = sample(*joined.rows);
+                if (joined.rows != nullptr) best.rows = sample(*joined.rows, n_sampled);
                 few.n_words = codes.n_words;
                 const size_t step = std::max<size_t>(1, codes.n / kSplitSample);
                 for (size_t i = 0; i < codes.n && few.n < kSplitSample; i += step, ++few.n)
                     few.words.insert(few.words.end(), codes.row(i), codes.row(i) + codes.n_words);
             }
-            size_t needed = 0;
-            for (unsigned width : shape.widths) needed += width;
-            const std::vector<uint32_t> offered = best_bits(few, set.bits, kMostDealt * needed);
+            left_ns -= choosing_ns(shape, n_sampled);
+            if (left_ns < 0) return best;
+            const std::vector<uint32_t> offered = best_bits(few, set.bits, kMostDealt * shape.n_bits());
             std::vector<Key> keys = deal(Columns(few, offered), offered, shape.reaches, shape.widths);
             const double pairs = joined.n * (joined.rows == nullptr ? joined.n / 2 : joined.n_rows);
             std::vector<double> ns;

@@ -18,8 +18,8 @@ struct Sample {
     const uint64_t* row(size_t i) const { return words.data() + i * n_words; }
 };
 
-// Codes at equal distances through a target, those that may be answered.
-Sample sample(const Target& target);
+// At most so many codes at equal distances through a target, those that may be answered.
+Sample sample(const Target& target, size_t most);
 
 // What a join joins: codes with themselves, or, where there are rows, each row with codes that are sorted.
 struct Joined {
