@@ -24,11 +24,11 @@ constexpr double kFarCompare = 4;   // the same of a lookup, whose buckets are f
 constexpr size_t kSplitSample = 512;         // codes by which bits are dealt to keys
 constexpr size_t kSample = 1 << 15;          // codes by which meetings are estimated
 constexpr size_t kSampleWords = 1 << 22;     // likewise: they are few where codes are very wide
-constexpr size_t kLeastSample = 64;
+constexpr size_t kLeastSample = 128;
 constexpr size_t kAsked = 8;                 // times so many of the sample: differences by which those of one key are estimated
 constexpr size_t kMostDealt = 4;             // bits that are offered, times those that are needed
 constexpr size_t kLookedAt = 32;             // of them, for each that is dealt
-constexpr double kMostChoosing = 0.08;       // what choosing may cost, of a flat pass
+constexpr double kMostChoosing = 0.06;       // what choosing may cost, of a flat pass
 
 // What choosing costs, in nanoseconds, as measured.
 constexpr double kDraw = 8;       // a word of a sampled code
