@@ -147,7 +147,9 @@ py::tuple within(const Kernel& kernel, const std::vector<SegmentView*>& segments
     int32_t* d = distances.mutable_data();
     int64_t* i = ids.mutable_data();
     without_gil([&] {
-        for (std::vector<Candidate>& list : found) {
+        for (size_t j = 0; j < q.n; ++j) {
+            std::vector<Candidate>& list = found[j];
+            if (j % 1024 == 0 || list.size() >= 1024) checkpoint();
             for (const Candidate& c : list) {
                 *d++ = static_cast<int32_t>(c.distance);
                 *i++ = c.id;
@@ -208,7 +210,10 @@ py::tuple groups(const Kernel& kernel, const std::vector<SegmentView*>& segments
         join(kernel, target, ranks, m, radius, threads, found);
         listed = found.list();
         ids.reserve(listed.ranks.size());
-        for (const uint32_t rank : listed.ranks) ids.push_back(ranks.id(rank));
+        for (size_t i = 0; i < listed.ranks.size(); ++i) {
+            if (i % (1 << 16) == 0) checkpoint();
+            ids.push_back(ranks.id(listed.ranks[i]));
+        }
     });
     return py::make_tuple(as_array(listed.offsets), as_array(ids));
 }

@@ -5,6 +5,7 @@
 #include "hamming/cpu/bits.h"
 #include "hamming/search/plan.h"
 #include "hamming/threads/pool.h"
+#include "hamming/threads/stop.h"
 
 namespace pyhash {
 namespace {
@@ -122,6 +123,7 @@ void sort_by_key(const Target& target, const Ranks& ranks, const Key& key, unsig
         std::copy(some_ranks.begin(), some_ranks.end(), out.ranks.get() + begin);
         std::vector<uint64_t> column(n);
         for (size_t w = 0; w < n_words; ++w) {
+            checkpoint();
             uint64_t* words = words_out + w * out.stride + begin;
             for (size_t c = 0; c < n; ++c) column[places[c]] = words[c];
             std::copy(column.begin(), column.end(), words);
@@ -134,6 +136,7 @@ uint64_t count_meetings(const Buckets& buckets, const std::vector<uint32_t>& dif
     const auto size = [&](size_t v) { return uint64_t{buckets.starts[v + 1]} - buckets.starts[v]; };
     uint64_t twice = 0;
     for (size_t v = 0; v < buckets.n_buckets(); v += step) {
+        if (v % (1 << 12) == 0) checkpoint();
         const uint64_t n = size(v);
         if (n == 0) continue;
         uint64_t others = n - 1;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <new>
 
 #include "hamming/cpu/memory.h"
 #include "hamming/threads/pool.h"
+#include "hamming/threads/stop.h"
 
 namespace pyhash {
 namespace {
@@ -16,6 +18,7 @@ constexpr size_t kFirstPiece = 256;      // pairs
 constexpr size_t kLastPiece = 1 << 16;
 // What a pair takes until it is written: here, and in the arrays of the answer.
 constexpr size_t kBytesPerPair = sizeof(RankPair) + 2 * sizeof(int64_t) + sizeof(int32_t);
+constexpr size_t kPairsPerCheckpoint = 1 << 14;
 constexpr size_t kGivenBackAtOnce = size_t{1} << 25;  // bytes
 constexpr size_t kUnasked = size_t{1} << 24;  // bytes: so much is there, and to ask takes longer than most joins
 
@@ -86,22 +89,30 @@ void FoundPairs::write(const Ranks& left, const Ranks& right, unsigned threads, 
         if (bucket.n == 0) return;
         const size_t first = b * width_;
         std::vector<size_t> starts(std::min(width_, n_left_ - first) + 1, 0);
-        for (const std::vector<RankPair>& piece : bucket.pieces)
+        for (const std::vector<RankPair>& piece : bucket.pieces) {
+            checkpoint();
             for (const RankPair& pair : piece) ++starts[pair.i - first + 1];
+        }
         for (size_t r = 1; r < starts.size(); ++r) starts[r] += starts[r - 1];
         std::vector<uint64_t> partners(bucket.n);  // j, then the distance
         {
             std::vector<size_t> next(starts.begin(), starts.end() - 1);
             for (std::vector<RankPair>& piece : bucket.pieces) {
+                checkpoint();
                 for (const RankPair& pair : piece) partners[next[pair.i - first]++] = uint64_t{pair.j} << 32 | pair.distance;
                 std::vector<RankPair>().swap(piece);
             }
         }
         size_t to = offsets[b];
+        size_t checked = to;
         for (size_t r = 0; r + 1 < starts.size(); ++r) {
             if (starts[r] == starts[r + 1]) continue;
-            std::sort(partners.begin() + static_cast<std::ptrdiff_t>(starts[r]),
-                      partners.begin() + static_cast<std::ptrdiff_t>(starts[r + 1]));
+            if (to - checked >= kPairsPerCheckpoint) {
+                checkpoint();
+                checked = to;
+            }
+            sort_stoppable(partners.begin() + static_cast<std::ptrdiff_t>(starts[r]),
+                           partners.begin() + static_cast<std::ptrdiff_t>(starts[r + 1]), std::less<uint64_t>());
             const int64_t id = left.id(static_cast<uint32_t>(first + r));
             for (size_t p = starts[r]; p < starts[r + 1]; ++p, ++to) {
                 i[to] = id;

@@ -2,7 +2,21 @@
 
 #include <numeric>
 
+#include "hamming/threads/stop.h"
+
 namespace pyhash {
+namespace {
+
+// Calls visit(rank) for each, in order.
+template <class Visit>
+void each_rank(size_t n, const Visit& visit) {
+    for (size_t rank = 0; rank < n; ++rank) {
+        if (rank % (1 << 16) == 0) checkpoint();
+        visit(rank);
+    }
+}
+
+}  // namespace
 
 Groups::Groups(size_t n) : parents_(n) { std::iota(parents_.begin(), parents_.end(), uint32_t{0}); }
 
@@ -29,19 +43,20 @@ void Groups::take(const RankPair* pairs, size_t n) {
 Groups::Listed Groups::list() {
     const size_t n = parents_.size();
     // Parents lie before their children, so one pass in order brings every code straight to its first.
-    for (size_t rank = 0; rank < n; ++rank) parents_[rank] = parents_[parents_[rank]];
+    each_rank(n, [&](size_t rank) { parents_[rank] = parents_[parents_[rank]]; });
     std::vector<uint32_t> sizes(n, 0);
-    for (size_t rank = 0; rank < n; ++rank) ++sizes[parents_[rank]];
+    each_rank(n, [&](size_t rank) { ++sizes[parents_[rank]]; });
     Listed listed{{0}, {}};
     std::vector<size_t> next(n, 0);  // where the next code of a group goes, by its first
-    for (size_t rank = 0; rank < n; ++rank) {
-        if (sizes[rank] < 2) continue;
+    each_rank(n, [&](size_t rank) {
+        if (sizes[rank] < 2) return;
         next[rank] = static_cast<size_t>(listed.offsets.back());
         listed.offsets.push_back(listed.offsets.back() + sizes[rank]);
-    }
+    });
     listed.ranks.resize(static_cast<size_t>(listed.offsets.back()));
-    for (size_t rank = 0; rank < n; ++rank)
+    each_rank(n, [&](size_t rank) {
         if (sizes[parents_[rank]] >= 2) listed.ranks[next[parents_[rank]]++] = static_cast<uint32_t>(rank);
+    });
     return listed;
 }
 

@@ -29,7 +29,7 @@ struct Walk {
     size_t n_earlier;
 };
 
-// Room for what is found; `empty` is called when it is full, and sets `n` to 0.
+// Room for what is found; `empty` is called when it is full, and now and then, and sets `n` to 0.
 struct NearPairs {
     static constexpr size_t kRoom = 1024;
     NearPair pairs[kRoom];

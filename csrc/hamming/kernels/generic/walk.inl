@@ -51,6 +51,8 @@ inline void meet(const Walk& walk, size_t a, const uint64_t* row, size_t row_str
 template <class Near>
 void walk_buckets(const Walk& walk, const uint32_t* differences, size_t n_differences, size_t begin, size_t end,
                   NearPairs& found) {
+    constexpr size_t kMost = size_t{1} << 24;  // pairs between two calls of `empty`, where a call that is to stop is left
+    size_t compared = 0;
     // Differences outside, buckets inside: both buckets of a pair then come in ascending order.
     for (size_t d = 0; d < n_differences; ++d)
         for (size_t v = begin; v < end; ++v) {
@@ -62,7 +64,12 @@ void walk_buckets(const Walk& walk, const uint32_t* differences, size_t n_differ
             if (first == last) continue;
             for (size_t a = first; a < last; ++a) {
                 const size_t from = other == v ? a + 1 : walk.starts[other];
-                if (from < other_end) meet<Near>(walk, a, walk.words + a, walk.stride, from, other_end, found);
+                if (from >= other_end) continue;
+                meet<Near>(walk, a, walk.words + a, walk.stride, from, other_end, found);
+                compared += other_end - from;
+                if (compared < kMost) continue;
+                found.empty(found);
+                compared = 0;
             }
         }
 }
