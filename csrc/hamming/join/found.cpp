@@ -13,7 +13,7 @@ namespace pyhash {
 namespace {
 
 constexpr size_t kMostBuckets = 64;
-constexpr size_t kLeastWidth = 1 << 14;  // ranks
+constexpr size_t kLeastWidth = 1 << 8;   // ranks
 constexpr size_t kFirstPiece = 256;      // pairs
 constexpr size_t kLastPiece = 1 << 16;
 // What a pair takes until it is written: here, and in the arrays of the answer.
