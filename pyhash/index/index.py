@@ -133,6 +133,8 @@ class Index(Holder):
     ) -> Ranges:
         """Find all codes within a distance of each query.
 
+        Ask thousands of queries with a small radius at once: they are then joined with the codes as `pairs` does it.
+
         Parameters
         ----------
         queries : array_like of uint8, (q, n_bytes) or (n_bytes,)

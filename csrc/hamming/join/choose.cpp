@@ -239,7 +239,8 @@ double choosing_ns(const Shape& shape, size_t n) {
     double ns = static_cast<double>(shape.n_bits() * kLookedAt) * few * kDeal;
     for (size_t k = 0; k < shape.widths.size(); ++k) {
         const size_t asked = std::min(n_differences(shape.widths[k], shape.reaches[k]), kAsked);
-        ns += static_cast<double>(n) * (kRead + kAsk * static_cast<double>(asked)) + std::ldexp(kCount, static_cast<int>(shape.widths[k]));
+        ns += static_cast<double>(n) * (kRead + kAsk * static_cast<double>(asked));
+        ns += std::ldexp(kCount, static_cast<int>(shape.widths[k]));
     }
     return ns;
 }

@@ -79,8 +79,8 @@ void join_task(const Kernel& kernel, const Task& task, const Target& target, con
             collectors[c].segment = s;
             collectors[c].after = same ? slots[c] + 1 : 0;
         }
-        scan_best(segment, allowed_of(other, s), same ? task.block : 0, segment.n_blocks(), probes.data(), probes.size(), find, slicer,
-                  collectors.data());
+        scan_best(segment, allowed_of(other, s), same ? task.block : 0, segment.n_blocks(), probes.data(), probes.size(), find,
+                  slicer, collectors.data());
     }
     buffer.flush();
 }

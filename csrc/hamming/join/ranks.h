@@ -27,7 +27,8 @@ public:
         if (ascend || !by_id || !possible()) return;
         std::vector<int64_t> by_place(size());
         for (size_t s = 0; s < target.segments.size(); ++s)
-            for (size_t slot = 0; slot < target.segments[s]->n_codes; ++slot) by_place[first_[s] + slot] = target.segments[s]->id(slot);
+            for (size_t slot = 0; slot < target.segments[s]->n_codes; ++slot)
+                by_place[first_[s] + slot] = target.segments[s]->id(slot);
         std::vector<uint32_t> places(size());
         std::iota(places.begin(), places.end(), uint32_t{0});
         sort_stoppable(places.begin(), places.end(), [&](uint32_t a, uint32_t b) { return by_place[a] < by_place[b]; });

@@ -56,12 +56,13 @@ bool within_by_keys(const Kernel& kernel, const Target& target, const Queries& q
     FoundByQuery found(results, codes);
     const JoinReport report = join_by_keys(kernel, rows, Ranks(rows), target, codes, metric, radius, threads, found, dearer);
     if (report.n_keys == 0) return false;
-    run_tasks(queries.n, threads, [&](size_t j) { sort_stoppable(results[j].begin(), results[j].end(), std::less<Candidate>()); });
+    run_tasks(queries.n, threads,
+              [&](size_t j) { sort_stoppable(results[j].begin(), results[j].end(), std::less<Candidate>()); });
     return true;
 }
 
-std::vector<std::vector<Candidate>> within_all(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
-                                               uint32_t radius, unsigned threads, double dearer) {
+std::vector<std::vector<Candidate>> within_all(const Kernel& kernel, const Target& target, const Queries& queries,
+                                               const Metric& metric, uint32_t radius, unsigned threads, double dearer) {
     std::vector<std::vector<Candidate>> results(queries.n);
     if (within_by_keys(kernel, target, queries, metric, radius, threads, dearer, results)) return results;
     const Plan plan = make_plan(kernel, target, queries, metric, threads);
