@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "hamming/join/buckets.h"
+#include "hamming/join/flat.h"
 #include "hamming/join/join.h"
 #include "test.h"
 
@@ -139,7 +140,7 @@ void queries_by_keys(const Kernel& kernel) {
         std::vector<int64_t> ids(few.size());
         for (size_t i = 0; i < ids.size(); ++i) ids[i] = 950 + 3 * static_cast<int64_t>(i);  // between those of the first
         third.set_ids(ids);
-        Rows queries = clustered_rows(random, full_or(100, 70), n_words, 11, 12);
+        Rows queries = clustered_rows(random, 150, n_words, 11, 12);  // fewer than codes: these are looked up
         for (size_t j = 0; j < queries.size(); ++j)  // near the codes, some of them equal
             if (!random.one_in(4)) std::copy_n(near.row(random.below(near.size())), n_words, queries.row(j));
         for (size_t j = 0; j < queries.size(); j += 3) flip_bits(random, queries.row(j), n_words, random.below(7));
@@ -164,6 +165,47 @@ void queries_by_keys(const Kernel& kernel) {
             for (size_t j = 0; j < more.size(); j += 2) std::copy_n(few.row(j % few.size()), n_words, more.row(j));
             Reference(kernel, database, more, plain).check_within(4, 2, kDearer);
         }
+    }
+}
+
+// A flat pass behind some keys leaves out the pairs that met in one.
+void flat_behind_keys(const Kernel& kernel) {
+    Random random(29);
+    const Store a = store_of(random, clustered_rows(random, 200, 2, 3, 20), true, true);
+    const Store b = store_of(random, clustered_rows(random, 150, 2, 3, 20), true, false);
+    const Database left{{&a}};
+    const Database right{{&b}};
+    const Key keys[] = {{{0, 5, 70, 71}, 0}, {{1, 2, 3, 90, 100, 127}, 1}};
+    EarlierKeys earlier;
+    for (const Key& key : keys) earlier.add(key, 2);
+    const auto met = [&](const uint64_t* x, const uint64_t* y) {
+        for (const Key& key : keys) {
+            unsigned differing = 0;
+            for (const uint32_t bit : key.bits) differing += (x[bit / 64] ^ y[bit / 64]) >> bit % 64 & 1;
+            if (differing <= key.reach) return true;
+        }
+        return false;
+    };
+    constexpr uint32_t kRadius = 40;
+    for (const bool one_set : {false, true}) {
+        const Store& other = one_set ? a : b;
+        size_t expected = 0;
+        size_t left_out = 0;
+        for (size_t i = 0; i < a.rows.size(); ++i)
+            for (size_t j = one_set ? i + 1 : 0; j < other.rows.size(); ++j) {
+                const uint64_t* x = a.rows.row(i);
+                const uint64_t* y = other.rows.row(j);
+                if (a.dead[i] || other.dead[j] || slow_distance(x, y, 2, {}) > kRadius) continue;
+                ++(met(x, y) ? left_out : expected);
+            }
+        const Ranks ranks(left.target);
+        const Ranks others(right.target);
+        FoundPairs found(ranks.size());
+        if (one_set)
+            flat_join(kernel, left.target, ranks, {}, kRadius, 2, earlier, found);
+        else
+            flat_join(kernel, left.target, ranks, right.target, others, {}, kRadius, 2, earlier, found);
+        CHECK_IN(found.size() == expected && expected != 0 && left_out != 0, "got", found.size(), "not", expected);
     }
 }
 
@@ -222,6 +264,7 @@ void test_join() {
     run_on_kernels("join/metrics", metrics);
     run_on_kernels("join/segments", segments);
     run_on_kernels("join/queries by keys", queries_by_keys);
+    run_on_kernels("join/flat behind keys", flat_behind_keys);
     run_on_kernels("join/unlike sets", unlike_sets);
     run_on_kernels("join/many", many);
 }
