@@ -186,7 +186,7 @@ void flat_behind_keys(const Kernel& kernel) {
         }
         return false;
     };
-    constexpr uint32_t kRadius = 40;
+    constexpr uint32_t kRadius = 64;
     for (const bool one_set : {false, true}) {
         const Store& other = one_set ? a : b;
         size_t expected = 0;
