@@ -234,15 +234,23 @@ class Gallery:
 
     # Filling it
 
-    def update(self, *, progress: Progress | None = None) -> Changes:
+    def update(self, *, prune: bool = False, progress: Progress | None = None) -> Changes:
         """Bring the gallery up to date with its folder and everything under it.
 
-        Encodes what is new or whose size or time of change differs, and drops what has gone. Names that start
-        with a dot and links to folders are left out. Finished images are stored every few seconds at most,
-        each time as one transaction on disk, so an interrupted run goes on where it stopped.
+        Encodes what is new or has changed. Where only a file's name, place or times are others, its content tells,
+        and it is not encoded again. Names that start with a dot and links to folders are left out; a file with
+        several names is one image. Finished images are stored every few seconds at most, each time as one transaction
+        on disk, so an interrupted run goes on where it stopped.
+
+        Drops images whose files are gone, unless they may only be out of sight: they lay on another disk than the
+        folder, which is not mounted now, or in a folder that is empty or cannot be listed. Where more than a
+        quarter of the images would go, none does.
 
         Parameters
         ----------
+        prune : bool
+            Drop every image whose file is not there, however many they are; only what lies in a folder that
+            cannot be listed stays.
         progress : callable, optional
             Called with (images done, images to encode), first with 0 done.
 
@@ -259,7 +267,9 @@ class Gallery:
             When its codes are of another encoder.
         """
         encoder, proved = self._encoders.to_index()
-        changes = update(self._file, self._snapshots, self.folder, encoder, progress, self._wished, proved=proved)
+        changes = update(
+            self._file, self._snapshots, self.folder, encoder, progress, self._wished, proved=proved, prune=prune
+        )
         if changes.added or changes.changed:
             self._listen(encoder)
         return changes
