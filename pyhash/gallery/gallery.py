@@ -34,6 +34,7 @@ from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
 from .holder import Encoders, stats_of
 from .labelling import labelling_of, split_levels
 from .names import Names
+from .place import refuse_other_folder
 from .results import GalleryStats, Match, OnError, PathLike, SearchOptions
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
@@ -75,8 +76,8 @@ class Gallery:
     Raises
     ------
     GalleryError
-        When there is neither folder nor gallery, when there is no gallery and `create` is false, or when its file
-        cannot be used.
+        When there is neither folder nor gallery, when there is no gallery and `create` is false, when its file
+        cannot be used, or when it is of another folder.
     GalleryMismatchError
         When its codes are of another encoder than the one given.
 
@@ -112,6 +113,7 @@ class Gallery:
         self._encoders = Encoders(self._file, self.folder, encoder)
         self._snapshots = Snapshots(self._file, self._empty_index)
         try:
+            refuse_other_folder(self._file, self.folder)
             if rebuild:
                 with self._file.writing(self._encoders.identity(), rebuild=True):
                     pass

@@ -133,8 +133,10 @@ class GalleryFile:
                 "WHERE id = (SELECT heads.network FROM heads JOIN settings ON key = 'head' AND value = heads.id)",
                 (writer.name, writer.fingerprint, writer.decoder),
             )
-            if stored.decoder is None and stored.fingerprint == writer.whole:
-                self._db.execute("UPDATE images SET reader = ?", (writer.decoder,))  # it was the same
+            if stored.decoder is None and writer.decoder is not None and stored.fingerprint == writer.whole:
+                self._db.execute(
+                    "UPDATE images SET reader = ? WHERE error IS NULL", (writer.decoder,)
+                )  # it was the same
         self._set("opened", None if writer.opened is None else json.dumps(writer.opened))
         self._set("encoder_head", writer.head)
         self._set("by_labels", int(writer.by_labels))
@@ -397,6 +399,15 @@ class GalleryFile:
             image = self._image(os.fsencode(path))
             if image is not None:
                 self._db.execute("INSERT INTO names VALUES (1, ?, ?)", (os.fsencode(other), image[0]))
+
+    def place(self) -> tuple[bytes | None, str | None]:
+        """The path and the device of the gallery's folder, where they were noted."""
+        path, device = self._db.execute("SELECT path, device FROM folders WHERE id = 1").fetchone()
+        return path, device
+
+    def note_place(self, path: bytes, device: str | None) -> None:
+        """Note which folder the gallery is of."""
+        self._db.execute("UPDATE folders SET path = ?, device = ? WHERE id = 1", (path, device))
 
     def mounts(self) -> list[str]:
         """Subfolders, each ending in a slash, on which other disks were mounted."""

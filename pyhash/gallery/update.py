@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from ..errors import GalleryError
 from ..heads import CollectionHead
-from ..images import FoundImage, Walk, walk
+from ..images import FoundImage, Walk, readers, walk
 from ..ranking import quantize
 from .adapt import Adapted, Plan, settle
 from .asking import digest_of
 from .collection import restored
 from .encoders import GalleryEncoder, embeds, identity_of, is_plain, levels_of, spread_of, stream_all
 from .kinship import Kinship
+from .place import Place
 from .recognising import Files, Recognised, files_of, inode_of, out_of_sight, recognise, to_digest, too_many
 from .records import Embedding, Identity, Known, Record
 from .snapshot import Snapshots
@@ -96,8 +97,9 @@ def update(
     with file.writing(identity, rebuild=renewed, proved=proved):
         known = file.known()  # another process may have changed it meanwhile
         told = recognise(files, known, digests)
-        dropped = _drop(file, folder, known, told.unseen, found.hidden, files, prune)
         _note(file, known, told, files)
+        dropped = _drop(file, folder, known, told.unseen, found.hidden, files, prune)
+        file.note_place(*Place.of(folder))
         if wished:
             file.wish(wishes)
         if not wishes.embeddings:
@@ -214,10 +216,10 @@ def _waits_since_found(row: Known) -> bool:
 
 def _why_again(row: Known, encoder: Identity, keeps: bool, renewed: bool) -> str | None:
     """Why an image has to be encoded again though its file has not changed."""
+    if row.error:
+        return None if row.reader == readers() else "waiting"  # it may be read by what is installed now
     if encoder.decoder is not None and row.reader not in (None, encoder.decoder):
         return "decoder"
-    if row.error:
-        return None
     if not row.has_code:
         return "network" if renewed else "waiting"
     if encoder.decoder is not None and row.reader is None:
@@ -309,7 +311,7 @@ def _encode(
                     reason,
                     embedding,
                     digest,
-                    identity.decoder,
+                    identity.decoder if reason is None else readers(),
                     None if encoded.look is None else (encoded.look.blocks.tobytes(), encoded.look.grey.tobytes()),
                     encoded.thumbnail,
                     image.ctime_ns,

@@ -108,6 +108,14 @@ class AgainstDict(RuleBasedStateMachine):
         (self.folder / path).unlink()
         del self.files[path]
 
+    @precondition(lambda self: self.files)
+    @rule(to=PATHS, data=st.data())
+    def move(self, to: str, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.files)))
+        (self.folder / to).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).replace(self.folder / to)
+        self.files[to] = self.files.pop(path)
+
     # The gallery
 
     @rule(which=GALLERIES, prune=st.booleans())
