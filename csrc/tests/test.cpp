@@ -246,8 +246,8 @@ std::vector<Pair> joined(const Kernel& kernel, const Target& target, const Targe
     const Ranks right(other != nullptr ? *other : target);
     FoundPairs found(left.size());
     const JoinReport done = other != nullptr
-                                ? join(kernel, target, left, *other, right, metric, radius, threads, found, dearer)
-                                : join(kernel, target, left, metric, radius, threads, found, dearer);
+                                ? join(kernel, target, left, *other, right, metric, radius, threads, found, kAnyRoom, dearer)
+                                : join(kernel, target, left, metric, radius, threads, found, kAnyRoom, dearer);
     if (report != nullptr) *report = done;
     const size_t n = found.size();
     std::vector<int64_t> i(n);

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "hamming/cpu/bits.h"
-#include "hamming/cpu/memory.h"
 #include "hamming/join/buckets.h"
 #include "hamming/join/choose.h"
 #include "hamming/join/flat.h"
@@ -65,10 +64,10 @@ Choice choose(const Target& target, size_t n, size_t n_rows, const Metric& metri
     return best;
 }
 
-bool have_room(size_t n, size_t n_words, const std::vector<Key>& keys) {
+bool fits(size_t room, size_t n, size_t n_words, const std::vector<Key>& keys) {
     size_t most = 0;
     for (const Key& key : keys) most = std::max(most, key.bits.size());
-    return Buckets::bytes(n, n_words, most) < available_memory() / 2;
+    return Buckets::bytes(n, n_words, most) < room / 2;
 }
 
 Walk walk_of(const Buckets& buckets, size_t n_words, const Metric& metric, uint32_t radius, const EarlierKeys& earlier) {
@@ -121,7 +120,7 @@ struct TwoSets {
 }  // namespace
 
 JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, const Metric& metric, uint32_t radius,
-                unsigned threads, PairTaker& taker, double dearer) {
+                unsigned threads, PairTaker& taker, size_t room, double dearer) {
     JoinReport report;
     EarlierKeys earlier;
     const size_t n_words = words_of(target);
@@ -129,7 +128,7 @@ JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, 
     const double flat = dearer * flat_ns(kernel, metric, n_words, radius, n * n / 2);
     Choice choice{{}, flat};
     if (ranks.size() >= kFewCodes || dearer != 1) choice = choose(target, ranks.size(), 0, metric, radius, flat);
-    if (!have_room(ranks.size(), n_words, choice.keys)) choice.keys.clear();
+    if (!fits(room, ranks.size(), n_words, choice.keys)) choice.keys.clear();
     double spent = 0;
     Buckets buckets;
     for (const Key& key : choice.keys) {
@@ -164,7 +163,7 @@ JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, 
 
 JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
                 const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
-                double dearer) {
+                size_t room, double dearer) {
     JoinReport report;
     // The smaller set is sorted, and the codes of the larger are looked up.
     const bool rows_are_left = left_ranks.size() > right_ranks.size();
@@ -177,7 +176,7 @@ JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_rank
     const double flat = dearer * flat_ns(kernel, metric, n_words, radius, pairs);
     Choice choice{{}, flat};
     if (pairs >= kFewPairs || dearer != 1) choice = choose(sorted, sorted_ranks.size(), row_ranks.size(), metric, radius, flat);
-    if (!have_room(sorted_ranks.size(), n_words, choice.keys)) choice.keys.clear();
+    if (!fits(room, sorted_ranks.size(), n_words, choice.keys)) choice.keys.clear();
     if (choice.keys.empty()) {
         report.flat = true;
         flat_join(kernel, left, left_ranks, right, right_ranks, metric, radius, threads, taker);

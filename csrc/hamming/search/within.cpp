@@ -12,13 +12,13 @@ namespace pyhash {
 namespace {
 
 std::vector<std::vector<Candidate>> within_flat(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
-                                                uint32_t radius, unsigned threads) {
+                                                uint32_t radius, unsigned threads, size_t room) {
     std::vector<std::vector<Candidate>> results(queries.n);
     const Plan plan = make_plan(kernel, target, queries, metric, threads);
     const std::vector<std::vector<Range>> lists = split(target, plan.parts);
     const FindFn find = kernel.finder(make_probe(metric, queries.words, queries.n_words));
     std::vector<std::vector<Candidate>> partial(plan.parts * queries.n);
-    Budget budget;
+    Budget budget(room);
 
     run_tasks(plan.n_tiles * plan.parts, plan.threads, [&](size_t task) {
         const size_t tile = task / plan.parts;
@@ -55,12 +55,12 @@ std::vector<std::vector<Candidate>> within_flat(const Kernel& kernel, const Targ
 }  // namespace
 
 std::vector<std::vector<Candidate>> within(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
-                                           uint32_t radius, unsigned threads) {
+                                           uint32_t radius, unsigned threads, size_t room) {
     if (queries.n == 0 || target.segments.empty()) return std::vector<std::vector<Candidate>>(queries.n);
     if (!has_ring(target, metric) || radius >= 64 * queries.n_words)
-        return within_flat(kernel, target, queries, metric, radius, threads);
+        return within_flat(kernel, target, queries, metric, radius, threads, room);
     std::vector<std::vector<Candidate>> results(queries.n);
-    Budget budget;
+    Budget budget(room);
     search_by_rings(
         kernel, target, queries, threads, [&](size_t) { return WithinCollector{{}, radius, &budget}; },
         [&](size_t j, WithinCollector& collector) {
@@ -68,7 +68,7 @@ std::vector<std::vector<Candidate>> within(const Kernel& kernel, const Target& t
             results[j] = std::move(collector.found);
         },
         [&](const Queries& rest, const std::vector<size_t>& numbers) {
-            std::vector<std::vector<Candidate>> found = within_flat(kernel, target, rest, metric, radius, threads);
+            std::vector<std::vector<Candidate>> found = within_flat(kernel, target, rest, metric, radius, threads, room);
             for (size_t i = 0; i < numbers.size(); ++i) results[numbers[i]] = std::move(found[i]);
         });
     return results;
