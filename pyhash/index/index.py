@@ -309,7 +309,7 @@ class Index(Holder):
         now = self._now
         room = room_of_groups(len(now), self._n_words)
         offsets, ids = kernel.groups(now.target(kernel).views, metric, radius, n_threads, room)
-        check_lists(len(offsets))
+        check_lists(len(offsets) - 1)
         ends = offsets.tolist()
         return [ids[begin:end] for begin, end in itertools.pairwise(ends)]
 

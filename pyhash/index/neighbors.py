@@ -219,7 +219,7 @@ class HammingNeighbors:
             An array of int64 a row, in (distance, place) order.
         """
         found = self._within(X, radius)
-        n = len(found.offsets)
+        n = len(found.offsets) - 1
         memory.ask(_LISTS * n, "X must have fewer rows", "lists of %d rows", n)
         indices = _apart(found.offsets, found.ids)
         return Neighbors(_apart(found.offsets, found.distances), indices) if return_distance else indices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -240,3 +241,41 @@ def test_small_calls_ask_nothing(kernel: str, monkeypatch: pytest.MonkeyPatch, t
     ranking.average(vectors, found)
     ranking.rescore(vectors, vectors, found.ids)
     pyhash.unpack(pyhash.pack(vectors), 16)
+
+
+def test_what_else_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of calls that ask more than once: what the limit above does not come to."""
+    asked: list[tuple[int, str]] = []
+    monkeypatch.setattr(memory, "ask", lambda n_bytes, remedy, what, *values: asked.append((n_bytes, what % values)))
+    monkeypatch.setattr(memory, "room", lambda most: asked.append((most, "room")))
+
+    def asks(call: Callable[[], object], *expected: tuple[int, str]) -> None:
+        asked.clear()
+        call()
+        assert not set(expected) - set(asked), asked
+
+    codes = random_codes(np.random.default_rng(0), 30, 64)
+    index = Index(64, structure="ring")
+    index.add(np.repeat(codes, 2, axis=0))
+    asks(lambda: index.groups(0), (60 * 48, "groups of 60 codes"), (60 * 16, "room"), (30 * 200, "lists of 30 groups"))
+    asks(lambda: index.codes([3, 4]), (2 * 48, "the places of 2 ids"))
+    near = pyhash.HammingNeighbors(1, 64).fit(codes)
+    asks(near.radius_neighbors, (900 * 28, "900 neighbors"), (30 * 240, "lists of 30 rows"))
+    if importlib.util.find_spec("scipy") is not None:
+        asks(lambda: near.radius_neighbors_graph(codes), (900 * 24, "900 edges"))
+    vectors = np.random.default_rng(0).standard_normal((30, 16)).astype(np.float32)
+    found = ranking.neighbours(vectors, vectors, 5)
+    asks(
+        lambda: ranking.neighbours(vectors, vectors, 5),
+        (30 * 5 * 40, "5 neighbours of each of 30 rows"),
+        (30 * 5 * (16 + 128), "5 neighbours of each of 30 rows"),
+    )
+    some = ranking.Neighbours(np.array([[7, 8]]), np.ones((1, 2), np.float32))
+    asks(
+        lambda: ranking.average(vectors[:1], some, collection=vectors, among=found, rounds=1),
+        (2 * 16 * 8, "2 neighbours of 16 numbers each"),
+    )
+    if pyhash.kernel() != "numba":
+        asks(index.optimize, (60 * (8 + 32), "a ring of 60 codes"))
+        index.save(tmp_path / "an.index")
+        asks(lambda: Index.open(tmp_path / "an.index"), (60 * 17, "the checks of a ring of 60 codes"))
