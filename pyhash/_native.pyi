@@ -61,6 +61,7 @@ class Kernel:
         radius: int,
         allowed: Sequence[Words] | None,
         threads: int,
+        room: int | None = None,
     ) -> tuple[Ids, Distances, Ids]: ...
     def pairs(
         self,
@@ -70,6 +71,7 @@ class Kernel:
         radius: int,
         threads: int,
         most: int | None = None,
+        room: int | None = None,
     ) -> tuple[Ids, Ids, Distances]: ...
     def groups(
         self,
@@ -77,6 +79,7 @@ class Kernel:
         metric: contract.Metric | None,
         radius: int,
         threads: int,
+        room: int | None = None,
     ) -> tuple[Ids, Ids]: ...
     def rerank(
         self,

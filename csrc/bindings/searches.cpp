@@ -130,13 +130,13 @@ py::tuple topk(const Kernel& kernel, const TargetView& view, const py::array& co
 }
 
 py::tuple within(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
-                 const Metric* metric, uint32_t radius, const Allowed& allowed, unsigned threads) {
+                 const Metric* metric, uint32_t radius, const Allowed& allowed, unsigned threads, std::optional<size_t> room) {
     const Queries q = as_queries(queries);
     const Target target = as_target(segments, allowed, q.n_words);
     const Metric& m = checked(metric, q.n_words);
     std::vector<std::vector<Candidate>> found;
     without_gil([&] {
-        found = ::pyhash::within(kernel, target, q, m, radius, threads);
+        found = ::pyhash::within(kernel, target, q, m, radius, threads, room.value_or(kAnyRoom));
     });
     Array<int64_t> offsets(static_cast<py::ssize_t>(q.n + 1));
     int64_t* o = offsets.mutable_data();
@@ -162,7 +162,7 @@ py::tuple within(const Kernel& kernel, const std::vector<SegmentView*>& segments
 
 py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments,
                 const std::optional<std::vector<SegmentView*>>& other, const Metric* metric, uint32_t radius, unsigned threads,
-                std::optional<size_t> most) {
+                std::optional<size_t> most, std::optional<size_t> room) {
     size_t n_words = 0;
     for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
     if (other)
@@ -178,11 +178,12 @@ py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments,
         right_ranks = std::make_unique<Ranks>(right);
         if (!left_ranks->possible() || !right_ranks->possible())
             throw std::invalid_argument("pairs are found among at most 2**32 codes");
-        found = std::make_unique<FoundPairs>(left_ranks->size(), most.value_or(std::numeric_limits<size_t>::max()));
+        const size_t bytes = room.value_or(kAnyRoom);
+        found = std::make_unique<FoundPairs>(left_ranks->size(), most.value_or(std::numeric_limits<size_t>::max()), bytes);
         if (other)
-            join(kernel, left, *left_ranks, right, *right_ranks, m, radius, threads, *found);
+            join(kernel, left, *left_ranks, right, *right_ranks, m, radius, threads, *found, bytes);
         else
-            join(kernel, left, *left_ranks, m, radius, threads, *found);
+            join(kernel, left, *left_ranks, m, radius, threads, *found, bytes);
     });
     const py::ssize_t n = static_cast<py::ssize_t>(found->size());
     Array<int64_t> i(n);
@@ -196,7 +197,7 @@ py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments,
 }
 
 py::tuple groups(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Metric* metric, uint32_t radius,
-                 unsigned threads) {
+                 unsigned threads, std::optional<size_t> room) {
     size_t n_words = 0;
     for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
     const Target target = as_target(segments, std::nullopt, n_words);
@@ -207,7 +208,7 @@ py::tuple groups(const Kernel& kernel, const std::vector<SegmentView*>& segments
         const Ranks ranks(target);
         if (!ranks.possible()) throw std::invalid_argument("groups are found among at most 2**32 codes");
         Groups found(ranks.size());
-        join(kernel, target, ranks, m, radius, threads, found);
+        join(kernel, target, ranks, m, radius, threads, found, room.value_or(kAnyRoom));
         listed = found.list();
         ids.reserve(listed.ranks.size());
         for (size_t i = 0; i < listed.ranks.size(); ++i) {
@@ -258,10 +259,11 @@ void bind_searches(py::module_& module, py::class_<Kernel>& kernel) {
         .def("topk", &topk, py::arg("target"), py::arg("queries"), py::arg("metric").none(true), py::arg("k"),
              py::arg("threads"))
         .def("within", &within, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true),
-             py::arg("radius"), py::arg("allowed").none(true), py::arg("threads"))
+             py::arg("radius"), py::arg("allowed").none(true), py::arg("threads"), py::arg("room").none(true) = py::none())
         .def("pairs", &pairs, py::arg("segments"), py::arg("other").none(true), py::arg("metric").none(true),
-             py::arg("radius"), py::arg("threads"), py::arg("most").none(true) = py::none())
-        .def("groups", &groups, py::arg("segments"), py::arg("metric").none(true), py::arg("radius"), py::arg("threads"))
+             py::arg("radius"), py::arg("threads"), py::arg("most").none(true) = py::none(), py::arg("room").none(true) = py::none())
+        .def("groups", &groups, py::arg("segments"), py::arg("metric").none(true), py::arg("radius"), py::arg("threads"),
+             py::arg("room").none(true) = py::none())
         .def("rerank", &rerank, py::arg("target"), py::arg("queries"), py::arg("slots"), py::arg("metric").none(true),
              py::arg("k"), py::arg("threads"))
         .def("hamming", &hamming, py::arg("a"), py::arg("b"), py::arg("threads"));

@@ -200,7 +200,7 @@ void Reference::check_topk(size_t k, unsigned threads) const {
 
 void Reference::check_within(uint32_t radius, unsigned threads, double dearer) const {
     const std::vector<std::vector<Candidate>> found =
-        within(kernel_, database_.target, queries_.queries(), metric_, radius, threads, dearer);
+        within(kernel_, database_.target, queries_.queries(), metric_, radius, threads, kAnyRoom, dearer);
     CHECK(found.size() == queries_.size());
     for (size_t j = 0; j < queries_.size(); ++j) {
         const std::vector<Candidate>& ranked = ranked_[j];
@@ -246,8 +246,8 @@ std::vector<Pair> joined(const Kernel& kernel, const Target& target, const Targe
     const Ranks right(other != nullptr ? *other : target);
     FoundPairs found(left.size());
     const JoinReport done = other != nullptr
-                                ? join(kernel, target, left, *other, right, metric, radius, threads, found, dearer)
-                                : join(kernel, target, left, metric, radius, threads, found, dearer);
+                                ? join(kernel, target, left, *other, right, metric, radius, threads, found, kAnyRoom, dearer)
+                                : join(kernel, target, left, metric, radius, threads, found, kAnyRoom, dearer);
     if (report != nullptr) *report = done;
     const size_t n = found.size();
     std::vector<int64_t> i(n);

@@ -64,6 +64,8 @@ class Kernel(Protocol):
 
     `threads` is 0 for as many as this process may run on; work too small to share runs on one. `metric` is None for the
     whole code. `allowed` is None, or for each segment one array of words, one a block; a clear bit hides the slot.
+    `room` is None, or how many bytes may be taken by a call whose answer is as long as it turns out; MemoryError where
+    they are not enough.
     """
 
     @property
@@ -119,6 +121,7 @@ class Kernel(Protocol):
         radius: int,
         allowed: Sequence[Words] | None,
         threads: int,
+        room: int | None = None,
     ) -> tuple[Ids, Distances, Ids]:
         """All with distance <= radius: offsets `(q + 1,)`, distances and ids in (distance, id) order a query."""
 
@@ -130,6 +133,7 @@ class Kernel(Protocol):
         radius: int,
         threads: int,
         most: int | None = None,
+        room: int | None = None,
     ) -> tuple[Ids, Ids, Distances]:
         """All pairs with distance <= radius, in (i, j) order: ids i < j of one set, or i of the first and j of `other`.
 
@@ -138,10 +142,17 @@ class Kernel(Protocol):
         ValueError
             When a set has more than 2**32 codes.
         MemoryError
-            When there are more than `most` pairs, or more than fit in memory.
+            When there are more than `most` pairs, or more than there is room for.
         """
 
-    def groups(self, segments: Sequence[Segment], metric: Metric | None, radius: int, threads: int) -> tuple[Ids, Ids]:
+    def groups(
+        self,
+        segments: Sequence[Segment],
+        metric: Metric | None,
+        radius: int,
+        threads: int,
+        room: int | None = None,
+    ) -> tuple[Ids, Ids]:
         """Codes linked by such pairs, directly or through others: offsets `(g + 1,)` and the ids of each group.
 
         Ids ascend within a group, groups come by their smallest id; a code without a partner is in none.

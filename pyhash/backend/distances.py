@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codes import check_rows, to_words
-from ..support import machine
+from ..support import memory
 from . import choose
-
-_LARGE_ANSWER = 1 << 24  # entries: from here on, ask whether they fit in memory
 
 
 def hamming(a: ArrayLike, b: ArrayLike, threads: int | None = None) -> NDArray[np.int32]:
@@ -43,11 +41,13 @@ def hamming(a: ArrayLike, b: ArrayLike, threads: int | None = None) -> NDArray[n
         )
     n_threads = choose.threads(threads)
     words = to_words(np.atleast_2d(left)), to_words(np.atleast_2d(right))
-    n_distances = len(words[0]) * len(words[1])
-    if n_distances >= _LARGE_ANSWER and 4 * n_distances > machine.available_memory():
-        raise MemoryError(
-            f"a and b must be smaller: {len(words[0])} x {len(words[1])} distances take {4 * n_distances / 1e9:,.0f} "
-            "GB, more than is left; pyhash.Index keeps only the near ones"
-        )
+    m, n = len(words[0]), len(words[1])
+    memory.ask(
+        4 * m * n + words[1].nbytes,  # which is laid out anew
+        "a and b must be smaller (pyhash.Index keeps only the near ones)",
+        "%d x %d distances",
+        m,
+        n,
+    )
     distances = choose.active().hamming(*words, n_threads)
     return distances[0 if left.ndim == 1 else slice(None), 0 if right.ndim == 1 else slice(None)]

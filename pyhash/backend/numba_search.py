@@ -6,6 +6,7 @@ Threads are Python's, made for one call, because those of Numba do not survive a
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -188,8 +189,8 @@ def _tasks(
 class _Budget:
     """Memory for results that nobody has counted beforehand: too many must be an error, not the end of the process."""
 
-    def __init__(self) -> None:
-        self._left = machine.available_memory() // 4  # they are copied, sorted and copied again
+    def __init__(self, room: int | None) -> None:
+        self._left = math.inf if room is None else room // 4  # they are copied, sorted and copied again
 
     def take(self, n_bytes: int) -> None:
         self._left -= n_bytes
@@ -326,13 +327,14 @@ class NumbaKernel:
         radius: int,
         allowed: Sequence[Words] | None,
         threads: int,
+        room: int | None = None,
     ) -> tuple[Ids, Distances, Ids]:
         """All with distance <= radius."""
         own, terms = _own(segments), _terms(metric)
         n_queries, n_words = queries.shape
         queries = _fixed(queries)
         masks = [_NO_WORDS] * len(own) if allowed is None else [_fixed(mask) for mask in allowed]
-        budget = _Budget()
+        budget = _Budget(room)
 
         def near(task: _Task) -> list[_Found]:
             first, end, ranges = task
@@ -360,6 +362,7 @@ class NumbaKernel:
         radius: int,
         threads: int,
         most: int | None = None,
+        room: int | None = None,
     ) -> tuple[Ids, Ids, Distances]:
         """All pairs with distance <= radius."""
         counted = 0
@@ -371,20 +374,25 @@ class NumbaKernel:
                 raise MemoryError
             return found
 
-        i, j, distances = _joined(self._join(segments, other, metric, radius, threads, _Budget(), keep))
+        i, j, distances = _joined(self._join(segments, other, metric, radius, threads, _Budget(room), keep))
         if most is not None and len(i) > most:  # threads may have counted beside one another
             raise MemoryError
         order = np.lexsort((j, i))
         return i[order], j[order], distances[order].astype(np.int32)
 
     def groups(
-        self, segments: Sequence[contract.Segment], metric: contract.Metric | None, radius: int, threads: int
+        self,
+        segments: Sequence[contract.Segment],
+        metric: contract.Metric | None,
+        radius: int,
+        threads: int,
+        room: int | None = None,
     ) -> tuple[Ids, Ids]:
         """Codes linked by pairs."""
         ids = np.sort(np.concatenate([s.slot_ids(np.arange(s.n_codes)) for s in _own(segments)] or [_NO_IDS]))
         parents = np.arange(len(ids))
         one_at_a_time = threading.Lock()
-        budget = _Budget()
+        budget = _Budget(room)
 
         def link(found: list[_Found]) -> None:
             with one_at_a_time:

@@ -32,6 +32,7 @@ class Exit(IntEnum):
     GALLERY = 3
     ENCODER = 4
     WORSE = 5
+    KEPT = 6
     FOUND = 7
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -40,11 +41,12 @@ class Exit(IntEnum):
 EXIT_CODES = """\b
 Exit codes of all commands:
   0    done
-  1    some images could not be read; the rest was done
+  1    some images could not be read, or wait to be encoded; the rest was done
   2    the command was called wrongly, or a file cannot be read or written
   3    the gallery is missing, damaged, locked, or of another encoder
   4    the encoder or network cannot be used, or a package is missing
   5    quantization costs more than --tolerance allows; nothing was written
+  6    images that are gone, or whose disk may be away, were kept (index --prune drops them)
   7    found what must not be there (dedupe --fail-if-found)
   130  interrupted; what was finished is kept
 """

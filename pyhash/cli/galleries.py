@@ -30,6 +30,8 @@ from .output import (
     print_wrote,
     progress_bar,
     skipped_as_json,
+    warn,
+    warn_of_waiting,
 )
 from .searching import print_matches
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @gallery_option
 @gallery_encoder_options
 @click.option("--rebuild", is_flag=True, help="Encode every image again, also when another encoder made the gallery.")
+@click.option("--prune", is_flag=True, help="Drop images that are not there, however many they are.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when any image could not be read.")
 @click.option(
     "--adapt/--no-adapt",
@@ -60,6 +63,7 @@ def index_command(
     file: str | None,
     load_encoder: Callable[[], Encoder | None],
     rebuild: bool,
+    prune: bool,
     strict: bool,
     adapt: bool | None,
     embeddings: bool | None,
@@ -68,9 +72,12 @@ def index_command(
 ) -> int:
     """Encode the images in FOLDER and its subfolders, or bring its gallery up to date.
 
-    Run it again whenever you like: only new and changed images are encoded, and those that have gone are
-    dropped. It can be interrupted at any moment and goes on where it stopped. Images that cannot be read
-    are listed and skipped, which is not an error unless you say --strict (or none at all can be read).
+    Run it again whenever you like: only new and changed images are encoded, not what was moved or renamed, and
+    those that have gone are dropped. It can be interrupted at any moment and goes on where it stopped. Images that
+    cannot be read are listed and skipped, which is not an error unless you say --strict (or none at all can be read).
+
+    What cannot be seen is kept, and the exit code is 6: images whose disk is away or whose folder is empty, and all
+    where more than a quarter would go. --prune drops them.
 
     From about a hundred images on their codes are fitted to them: what tells them apart, and which are alike. As the
     folder grows this is done anew.
@@ -84,7 +91,7 @@ def index_command(
     with Gallery(
         folder, load_encoder(), file, rebuild=rebuild, adapt=adapt, embeddings=embeddings, levels=bits
     ) as gallery:
-        changes = update(gallery)
+        changes = update(gallery, prune=prune)
         searchable = len(gallery)
         if as_json:
             print_json(
@@ -96,6 +103,10 @@ def index_command(
                     "changed": changes.changed,
                     "removed": changes.removed,
                     "unchanged": changes.unchanged,
+                    "moved": changes.moved,
+                    "names": changes.names,
+                    "kept": changes.kept,
+                    "withheld": changes.withheld,
                     "again": changes.again,
                     "adapted": None if changes.adapted is None else changes.adapted._asdict(),
                     "failed": skipped_as_json(changes.failed),
@@ -107,7 +118,13 @@ def index_command(
             if not searchable and not changes.failed:
                 click.echo(f"no images found in {printable(folder)}", err=True)
     print_skipped(changes.failed)
-    return Exit.UNREADABLE if changes.failed and (strict or not searchable) else Exit.DONE
+    if changes.kept:
+        warn(f"{many(changes.kept, 'image')} kept that cannot be seen: is a disk away? --prune drops them")
+    if changes.withheld:
+        warn(f"{many(changes.withheld, 'image')} gone, and none dropped as they are so many; --prune drops them")
+    if changes.failed and (strict or not searchable):
+        return Exit.UNREADABLE
+    return Exit.KEPT if changes.kept or changes.withheld else Exit.DONE
 
 
 @click.command("fit", short_help="Fit the codes of FOLDER's gallery to its images, with labels or without.")
@@ -200,7 +217,8 @@ def dedupe_command(
         tenth = gallery.default_radius
         radius = tenth if radius is None else radius
     if as_json:
-        print_json({"radius": radius, "groups": [[match._asdict() for match in group] for group in groups]})
+        shown = [[match._asdict() for match in group] for group in groups]
+        print_json({"radius": radius, "waiting": stats.waiting, "groups": shown})
     else:
         for group in groups:
             print_matches(group)
@@ -218,7 +236,7 @@ def dedupe_command(
             label="First",
             facts={
                 "Gallery": folder,
-                "Images": f"{stats.images:,}",
+                "Images": f"{stats.images:,}" + (f" ({stats.waiting:,} more wait)" if stats.waiting else ""),
                 "Groups": f"{len(groups):,}",
                 "Radius": many(radius, "bit"),
             },
@@ -229,13 +247,16 @@ def dedupe_command(
             overwrite=overwrite,
         )
         print_wrote(html)
-    return Exit.FOUND if groups and fail_if_found else Exit.DONE
+    warn_of_waiting(folder, stats.waiting)
+    if groups and fail_if_found:
+        return Exit.FOUND
+    return Exit.UNREADABLE if stats.waiting else Exit.DONE
 
 
-def update(gallery: Gallery) -> Changes:
+def update(gallery: Gallery, *, prune: bool = False) -> Changes:
     """Update behind a progress bar."""
     with progress_bar("looking for images", "encoding") as progress:
-        return gallery.update(progress=progress)
+        return gallery.update(prune=prune, progress=progress)
 
 
 def summary(changes: Changes, searchable: int) -> str:
@@ -243,9 +264,11 @@ def summary(changes: Changes, searchable: int) -> str:
     counts = {
         "added": changes.added,
         "changed": changes.changed,
+        "moved": changes.moved,
         "removed": changes.removed,
         "unchanged": changes.unchanged,
         "failed": len(changes.failed),
+        "other names of the same files": changes.names,
     }
     parts = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
     return f"{many(searchable, 'image')} can be searched" + (f" ({parts})" if parts else "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ..support import printable, require
+from ..support import many, printable, require
 from .errors import Unreadable
 
 
@@ -88,6 +88,18 @@ def print_skipped(failed: Iterable[Unreadable]) -> None:
 def skipped_as_json(failed: Iterable[Unreadable]) -> list[dict[str, str]]:
     """Return the images that could not be read as JSON shows them."""
     return [{"path": failure.path, "reason": failure.reason} for failure in failed]
+
+
+def warn(text: str) -> None:
+    """Say on stderr what was not done."""
+    click.echo(f"pyhash: {text}", err=True)
+
+
+def warn_of_waiting(folder: str, waiting: int) -> None:
+    """Say on stderr that an answer is not of the whole gallery."""
+    if waiting:
+        verb = "waits" if waiting == 1 else "wait"
+        warn(f"{many(waiting, 'image')} {verb} to be encoded and cannot be found yet: pyhash index {printable(folder)}")
 
 
 def print_wrote(path: str, *, quietly: bool = True) -> None:

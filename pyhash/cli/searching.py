@@ -25,7 +25,7 @@ from .options import (
     json_option,
     overwrite_option,
 )
-from .output import in_words, print_json, print_skipped, print_table, print_wrote
+from .output import in_words, print_json, print_skipped, print_table, print_wrote, warn_of_waiting
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -111,15 +111,17 @@ def search_command(
             results, failed = search_together(gallery, queries, without, k, options, exclude_self=exclude_self)
         else:
             results, failed = search(gallery, queries, k, options, exclude_self=exclude_self)
+        waiting = gallery.stats().waiting
         if as_json:
-            print_json(results_as_json(results))
+            print_json({**results_as_json(results), "waiting": waiting})
         else:
             print_results(results)
+        warn_of_waiting(folder, waiting)
         print_skipped(failed)
         if html is not None:
             write_search_sheet(html, gallery, results, k, options, overwrite=overwrite)
             print_wrote(html)
-    return Exit.UNREADABLE if failed else Exit.DONE
+    return Exit.UNREADABLE if failed or waiting else Exit.DONE
 
 
 class Result(NamedTuple):
@@ -234,7 +236,7 @@ def write_search_sheet(
 ) -> None:
     """Write results as an HTML sheet; `more` are titles, and other results of the same queries to stand beside."""
     options = options or SearchOptions()
-    levels = gallery.levels
+    levels, stats = gallery.levels, gallery.stats()
     level, weights = options.get("level"), options.get("weights") or dict.fromkeys(levels, 1)
     compared = {level: 1.0} if level else {name: weight for name, weight in weights.items() if weight}
     name = level or ("all" if len(set(weights.values())) == 1 else in_words(weights))
@@ -256,10 +258,10 @@ def write_search_sheet(
         label="Query",
         facts={
             "Gallery": gallery.folder,
-            "Images": f"{len(gallery):,}",
+            "Images": f"{stats.images:,}" + (f" ({stats.waiting:,} more wait)" if stats.waiting else ""),
             "Level": f"{name} ({many(sum(levels[part] for part in compared), 'bit')})",
             "Nearest": str(k),
-            "Encoder": str(gallery.stats().encoder),
+            "Encoder": str(stats.encoder),
         },
         folder=gallery.folder,
         far=sum(weight * levels[part] for part, weight in compared.items()) / 2,

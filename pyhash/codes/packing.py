@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..support import memory
 from .checks import MAX_BITS, as_array, check_bits, check_codes
 
 try:
@@ -51,6 +52,9 @@ def pack(features: ArrayLike, threshold: ArrayLike = 0.0) -> NDArray[np.uint8]:
     bits = rows.shape[1]
     if not 1 <= bits <= MAX_BITS:
         raise ValueError(f"features must have 1 to {MAX_BITS} columns, got {bits}")
+    n_bytes = len(rows) * ((bits + 7) // 8)
+    as_floats = 8 * rows.size if rows.dtype.kind in "iu" and rows.dtype.itemsize > 1 else 0
+    memory.ask(n_bytes + as_floats, "features must be fewer at a time", "%d codes of %d bits", len(rows), bits)
     rows = _comparable(rows)
     limits = _limits(threshold, bits, rows.dtype)
     codes = np.empty((len(rows), (bits + 7) // 8), dtype=np.uint8)
@@ -93,6 +97,8 @@ def unpack(codes: ArrayLike, bits: int) -> NDArray[np.uint8]:
     """
     bits = check_bits(bits)
     rows = check_codes(codes, bits, "codes")
+    n = rows.size // rows.shape[-1]
+    memory.ask(n * bits, "codes must be fewer at a time", "%d codes unpacked to %d bytes each", n, bits)
     if _pack is None:
         return np.unpackbits(rows, axis=-1, count=bits)
     unpacked = np.empty((*rows.shape[:-1], bits), dtype=np.uint8)
@@ -111,7 +117,9 @@ def to_words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
     if not n_bytes & 7:
         words = codes.view(_UINT64)
         return words if words.flags.aligned else words.copy()
-    words = np.zeros((n, (n_bytes + 7) >> 3), dtype=np.uint64)
+    n_words = (n_bytes + 7) >> 3
+    memory.ask(8 * n * n_words, "codes must be fewer at a time", "%d codes, padded to whole words,", n)
+    words = np.zeros((n, n_words), dtype=np.uint64)
     words.view(np.uint8)[:, :n_bytes] = codes
     return words
 

@@ -39,6 +39,7 @@ from ..backend import hamming
 from ..codes import Levels, LevelsLike, as_levels, check_int
 from ..labels import Labels, as_labels
 from ..ranking import Embeddings
+from ..support import memory
 from . import ties
 from .by_embedding import ByEmbedding
 from .report import GRADED, RESCORED, Protocol, Report, Score
@@ -48,6 +49,8 @@ Ints = NDArray[np.int64]
 _CHUNK_QUERIES = 1024  # queries whose histograms are held at once
 _CHUNK_CELLS = 1 << 22  # distances computed at once: 16 MiB of int32
 _CURVE_POINTS = 100
+_PASSES = 16  # arrays as large as the histograms of a ranking, while its metrics are computed
+_ORDERED = 64  # bytes a distance, while the nearest by code are ordered by embeddings
 
 
 def evaluate(
@@ -137,6 +140,7 @@ def evaluate(
     own = _own_rows(exclude_self, queries, database, labels)
     cuts = _cuts(ks, len(database) - (own is not None))
 
+    _ask(queries, database, levels, weights, labels, by_embedding)
     ranks = np.unique(np.geomspace(1, len(database), _CURVE_POINTS).round().astype(np.int64))
     tables = ties.Tables(len(database))
     query_parts = _by_level(queries, levels)
@@ -184,6 +188,27 @@ def evaluate(
         without_relevant=without,
         scores=tuple(score(*names, part) for names, part in sums.items()),
     )
+
+
+def _ask(
+    queries: NDArray[np.uint8],
+    database: NDArray[np.uint8],
+    levels: Levels,
+    rankings: Mapping[str, Mapping[str, int]],
+    labels: _Labels,
+    by_embedding: ByEmbedding | None,
+) -> None:
+    """Ask for the memory of what is held of the queries that are counted together, and of the codes by level."""
+    n_rows, n_codes = min(len(queries), _CHUNK_QUERIES), len(database)
+    widths = _widths({level: -(-bits // 8) for level, bits in levels.items()}, rankings, by_embedding)
+    kept, counted = sum(widths.values()) * (1 + len(labels.names)), _PASSES * max(widths.values())
+    cells = max(n_codes, min(_CHUNK_CELLS, n_rows * n_codes))
+    n_bytes = n_rows * 8 * (kept + counted) + n_rows * len(labels.groups) * (17 + len(labels.names))
+    n_bytes += (
+        cells * (4 * len(levels) + 8 + (0 if by_embedding is None else _ORDERED)) + 2 * database.nbytes + 48 * n_codes
+    )
+    cure = "database must be smaller" if by_embedding is None else "database or rescore must be smaller"
+    memory.ask(n_bytes, cure, "rankings of %d codes for %d queries at a time", n_codes, n_rows)
 
 
 def _rankings(levels: Levels, rankings: Mapping[str, Mapping[str, int]] | None) -> dict[str, dict[str, int]]:
@@ -302,6 +327,19 @@ def _by_level(codes: NDArray[np.uint8], levels: Levels) -> dict[str, NDArray[np.
     return {level: np.ascontiguousarray(codes[:, levels.byte_range(level)]) for level in levels}
 
 
+def _widths(
+    n_bytes: Mapping[str, int], rankings: Mapping[str, Mapping[str, int]], by_embedding: ByEmbedding | None
+) -> dict[str, int]:
+    """How many groups of ties each ranking has at most, where levels have so many bytes."""
+    widths = {
+        name: 1 + sum(8 * weight * n_bytes[level] for level, weight in weights.items())
+        for name, weights in rankings.items()
+    }
+    if by_embedding is not None:
+        widths[RESCORED] = by_embedding.n_candidates + 1 + 8 * sum(n_bytes.values())
+    return widths
+
+
 def _histograms(
     queries: dict[str, NDArray[np.uint8]],
     database: dict[str, NDArray[np.uint8]],
@@ -315,13 +353,7 @@ def _histograms(
 
     The codes come by level, those of the database in the order of `labels`.
     """
-    widths = {
-        name: 1 + sum(8 * weight * queries[level].shape[1] for level, weight in weights.items())
-        for name, weights in rankings.items()
-    }
-    if by_embedding is not None:
-        n_bits = 8 * sum(codes.shape[1] for codes in queries.values())
-        widths[RESCORED] = by_embedding.n_candidates + 1 + n_bits
+    widths = _widths({level: codes.shape[1] for level, codes in queries.items()}, rankings, by_embedding)
     found = {
         name: (
             np.zeros((len(rows), width), np.int64),

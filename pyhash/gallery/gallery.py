@@ -34,6 +34,7 @@ from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
 from .holder import Encoders, stats_of
 from .labelling import labelling_of, split_levels
 from .names import Names
+from .place import refuse_other_folder
 from .results import GalleryStats, Match, OnError, PathLike, SearchOptions
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
@@ -75,8 +76,8 @@ class Gallery:
     Raises
     ------
     GalleryError
-        When there is neither folder nor gallery, when there is no gallery and `create` is false, or when its file
-        cannot be used.
+        When there is neither folder nor gallery, when there is no gallery and `create` is false, when its file
+        cannot be used, or when it is of another folder.
     GalleryMismatchError
         When its codes are of another encoder than the one given.
 
@@ -112,6 +113,7 @@ class Gallery:
         self._encoders = Encoders(self._file, self.folder, encoder)
         self._snapshots = Snapshots(self._file, self._empty_index)
         try:
+            refuse_other_folder(self._file, self.folder)
             if rebuild:
                 with self._file.writing(self._encoders.identity(), rebuild=True):
                     pass
@@ -234,15 +236,23 @@ class Gallery:
 
     # Filling it
 
-    def update(self, *, progress: Progress | None = None) -> Changes:
+    def update(self, *, prune: bool = False, progress: Progress | None = None) -> Changes:
         """Bring the gallery up to date with its folder and everything under it.
 
-        Encodes what is new or whose size or time of change differs, and drops what has gone. Names that start
-        with a dot and links to folders are left out. Finished images are stored every few seconds at most,
-        each time as one transaction on disk, so an interrupted run goes on where it stopped.
+        Encodes what is new or has changed. Where only a file's name, place or times are others, its content tells,
+        and it is not encoded again. Names that start with a dot and links to folders are left out; a file with
+        several names is one image. Finished images are stored every few seconds at most, each time as one transaction
+        on disk, so an interrupted run goes on where it stopped.
+
+        Drops images whose files are gone, unless they may only be out of sight: they lay on another disk than the
+        folder, which is not mounted now, or in a folder that is empty or cannot be listed. Where more than a
+        quarter of the images would go, none does.
 
         Parameters
         ----------
+        prune : bool
+            Drop every image whose file is not there, however many they are; only what lies in a folder that
+            cannot be listed stays.
         progress : callable, optional
             Called with (images done, images to encode), first with 0 done.
 
@@ -259,7 +269,9 @@ class Gallery:
             When its codes are of another encoder.
         """
         encoder, proved = self._encoders.to_index()
-        changes = update(self._file, self._snapshots, self.folder, encoder, progress, self._wished, proved=proved)
+        changes = update(
+            self._file, self._snapshots, self.folder, encoder, progress, self._wished, proved=proved, prune=prune
+        )
         if changes.added or changes.changed:
             self._listen(encoder)
         return changes

@@ -72,6 +72,8 @@ class Record(NamedTuple):
     look: tuple[bytes, bytes] | None = None
     """Blocks of coefficients, and the image in grey, small."""
     thumbnail: bytes | None = None
+    ctime_ns: int | None = None
+    inode: int | None = None
 
 
 class Known(NamedTuple):
@@ -84,6 +86,9 @@ class Known(NamedTuple):
     has_code: bool
     has_embedding: bool
     reader: str | None
+    ctime_ns: int | None = None
+    inode: int | None = None
+    digest: bytes | None = None
 
 
 class Counts(NamedTuple):

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ from ..errors import GalleryError, GalleryMismatchError
 from ..support import held, locked, release
 from .kinship import Kinship, kinship
 from .opening import CHECKSUM_BITS, checksum, damaged, explained, explanation, open_file
-from .records import Counts, Difference, Identity, Known, Record, Rows, Wishes
+from .records import Counts, Difference, Embedding, Identity, Known, Record, Rows, Wishes
 from .vectors import VectorTables
 
 # Whether threads may ask one connection at once: SQLite was built for it, and the GIL guards Python's part of it.
@@ -133,8 +133,10 @@ class GalleryFile:
                 "WHERE id = (SELECT heads.network FROM heads JOIN settings ON key = 'head' AND value = heads.id)",
                 (writer.name, writer.fingerprint, writer.decoder),
             )
-            if stored.decoder is None and stored.fingerprint == writer.whole:
-                self._db.execute("UPDATE images SET reader = ?", (writer.decoder,))  # it was the same
+            if stored.decoder is None and writer.decoder is not None and stored.fingerprint == writer.whole:
+                self._db.execute(
+                    "UPDATE images SET reader = ? WHERE error IS NULL", (writer.decoder,)
+                )  # it was the same
         self._set("opened", None if writer.opened is None else json.dumps(writer.opened))
         self._set("encoder_head", writer.head)
         self._set("by_labels", int(writer.by_labels))
@@ -245,7 +247,7 @@ class GalleryFile:
         """Every stored image by its path."""
         found = self._db.execute(
             "SELECT images.path, images.id, size, mtime_ns, error, codes.row IS NOT NULL, embeddings.row IS NOT NULL, "
-            "reader FROM images LEFT JOIN rows ON rows.image = images.id AND part = 'whole' "
+            "reader, ctime_ns, inode, digest FROM images LEFT JOIN rows ON rows.image = images.id AND part = 'whole' "
             "LEFT JOIN codes ON codes.row = rows.id AND head = ? LEFT JOIN embeddings ON embeddings.row = rows.id",
             (self._setting("head"),),
         )
@@ -295,9 +297,46 @@ class GalleryFile:
         return Rows(np.array(ids, np.int64), np.frombuffer(b"".join(codes), np.uint8).reshape(-1, n_bytes), paths)
 
     def ids_of(self, paths: Iterable[str]) -> list[int | None]:
-        """The ids of paths inside the folder, None where there is no such image."""
-        found = [self._image(os.fsencode(path)) for path in paths]
-        return [None if image is None else image[0] for image in found]
+        """The ids of paths inside the folder, by whichever name; None where there is no such image."""
+        return [self._id_of(os.fsencode(path)) for path in paths]
+
+    def _id_of(self, path: bytes) -> int | None:
+        image = self._image(path)
+        if image is not None:
+            return image[0]
+        named = self._db.execute("SELECT image FROM names WHERE folder = 1 AND path = ?", (path,)).fetchone()
+        return None if named is None else cast(int, named[0])
+
+    def content(self, image: int) -> Record:
+        """What is stored of an image, to be stored of another of the same content."""
+        path, size, mtime_ns, ctime_ns, inode, error, digest, reader = self._db.execute(
+            "SELECT path, size, mtime_ns, ctime_ns, inode, error, digest, reader FROM images WHERE id = ?", (image,)
+        ).fetchone()
+        code = self._db.execute(
+            "SELECT code FROM codes JOIN rows ON rows.id = codes.row AND part = 'whole' WHERE image = ? AND head = ?",
+            (image, self._setting("head")),
+        ).fetchone()
+        embedding = self._db.execute(
+            "SELECT vector, norm FROM embeddings JOIN rows ON rows.id = embeddings.row AND part = 'whole' "
+            "WHERE image = ?",
+            (image,),
+        ).fetchone()
+        look = self._db.execute("SELECT blocks, grey FROM looks WHERE image = ?", (image,)).fetchone()
+        thumbnail = self._db.execute("SELECT thumbnail FROM thumbnails WHERE image = ?", (image,)).fetchone()
+        return Record(
+            os.fsdecode(path),
+            size,
+            mtime_ns,
+            None if code is None else code[0],
+            error,
+            None if embedding is None else Embedding(*embedding),
+            digest,
+            reader,
+            look,
+            None if thumbnail is None else thumbnail[0],
+            ctime_ns,
+            inode,
+        )
 
     def _image(self, path: bytes) -> tuple[int, int] | None:
         """The ids of an image and of its whole's row."""
@@ -320,8 +359,9 @@ class GalleryFile:
             known = self._image(path)
             image, row = self._insert(path) if known is None else known
             self._db.execute(
-                "UPDATE images SET size = ?, mtime_ns = ?, error = ?, digest = ?, reader = ? WHERE id = ?",
-                (record.size, record.mtime_ns, record.error, record.digest, record.reader, image),
+                "UPDATE images SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, error = ?, digest = ?, reader = ? "
+                "WHERE id = ?",
+                (*record[1:3], record.ctime_ns, record.inode, record.error, record.digest, record.reader, image),
             )
             self.vectors.forget_row(row)
             if record.code is not None:
@@ -332,6 +372,51 @@ class GalleryFile:
             self._put_views(image, record)
             touched.append(row)
         self.note(touched)
+
+    def wait(self, paths: Iterable[str]) -> None:
+        """Note images that wait to be encoded; those that are known stay as they are."""
+        for path in map(os.fsencode, paths):
+            if self._image(path) is None:
+                self._insert(path)
+
+    def touch(self, image: int, size: int, mtime_ns: int, ctime_ns: int | None, inode: int | None) -> None:
+        """Note how the file of an image can be told, whose content is the same."""
+        self._db.execute(
+            "UPDATE images SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ? WHERE id = ?",
+            (size, mtime_ns, ctime_ns, inode, image),
+        )
+
+    def rename(self, image: int, path: str) -> None:
+        """Note where an image lies now."""
+        now = os.fsencode(path)
+        self._db.execute("UPDATE images SET path = ?, checksum = ? WHERE id = ?", (now, checksum(image, now), image))
+        self.note([row for (row,) in self._db.execute("SELECT id FROM rows WHERE image = ?", (image,)).fetchall()])
+
+    def name(self, others: Mapping[str, str]) -> None:
+        """Note the other names of images: the path of each to the path that the image is kept under."""
+        self._db.execute("DELETE FROM names")
+        for other, path in others.items():
+            image = self._image(os.fsencode(path))
+            if image is not None:
+                self._db.execute("INSERT INTO names VALUES (1, ?, ?)", (os.fsencode(other), image[0]))
+
+    def place(self) -> tuple[bytes | None, str | None]:
+        """The path and the device of the gallery's folder, where they were noted."""
+        path, device = self._db.execute("SELECT path, device FROM folders WHERE id = 1").fetchone()
+        return path, device
+
+    def note_place(self, path: bytes, device: str | None) -> None:
+        """Note which folder the gallery is of."""
+        self._db.execute("UPDATE folders SET path = ?, device = ? WHERE id = 1", (path, device))
+
+    def mounts(self) -> list[str]:
+        """Subfolders, each ending in a slash, on which other disks were mounted."""
+        text = self._setting("mounts")
+        return [] if text is None else [os.fsdecode(path.encode("latin-1")) for path in json.loads(text)]
+
+    def note_mounts(self, mounts: Iterable[str]) -> None:
+        """Note on which subfolders other disks are mounted."""
+        self._set("mounts", json.dumps([os.fsencode(path).decode("latin-1") for path in mounts]))
 
     def _put_views(self, image: int, record: Record) -> None:
         for table in ("looks", "thumbnails"):

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from ..errors import GalleryError
 from ..heads import CollectionHead
-from ..images import FoundImage, Walk, walk
+from ..images import FoundImage, Walk, readers, walk
 from ..ranking import quantize
 from .adapt import Adapted, Plan, settle
 from .asking import digest_of
 from .collection import restored
 from .encoders import GalleryEncoder, embeds, identity_of, is_plain, levels_of, spread_of, stream_all
 from .kinship import Kinship
+from .place import Place
+from .recognising import Files, Recognised, files_of, inode_of, out_of_sight, recognise, to_digest, too_many
 from .records import Embedding, Identity, Known, Record
 from .snapshot import Snapshots
 from .store import GalleryFile
@@ -39,7 +41,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Changes:
-    """What `Gallery.update` found; the images in the folder are added + changed + unchanged + failed."""
+    """What `Gallery.update` found; the images in the folder are added + changed + moved + unchanged + failed."""
 
     added: int
     changed: int
@@ -52,6 +54,14 @@ class Changes:
     ``"network"``, the ``"decoder"`` that makes pixels of files, or that their ``"embeddings"`` were not kept."""
     adapted: Adapted | None = None
     """How the gallery adapted to its images; None where there was nothing to do."""
+    moved: int = 0
+    """Images that were moved or renamed: recognised by their content, and not encoded again."""
+    names: int = 0
+    """Other names (links, hard links) of images of the folder; each image is one, whatever its names."""
+    kept: int = 0
+    """Images that can be searched though their files are out of sight: a disk is away, a folder cannot be listed."""
+    withheld: int = 0
+    """Images whose files are gone and that were not dropped: they are too many to be dropped without ``prune``."""
 
 
 def update(
@@ -63,6 +73,7 @@ def update(
     wished: Mapping[str, Any],
     *,
     proved: bool = False,
+    prune: bool = False,
 ) -> Changes:
     """Do what `Gallery.update` promises; fields of `Wishes` that are `wished` now are noted.
 
@@ -71,21 +82,24 @@ def update(
     identity = identity_of(encoder, folder)
     found = _look(folder)
     failed = [Failure(error.path, error.reason) for error in found.failed]
-    present = {image.path for image in found.images}
     with file.reading():
         wishes, kin, stored = file.wishes()._replace(**wished), file.kinship(identity), file.identity() or identity
+        known = file.known()
     can = embeds(encoder)
     if wishes.levels is not None and not (can and wishes.embeddings) and wishes.levels != stored.levels:
         raise GalleryError(
             f"the codes cannot have the levels {wishes.levels}: that takes a head fitted on embeddings, which the "
             f"encoder {encoder.name!r} does not give or which are not kept; leave levels (--bits) out"
         )
+    files = files_of(found.images, folder, known)
+    digests = {image.path: digest_of(join(folder, image.path)) for image in to_digest(files, known)}
     renewed = not proved and kin in (Kinship.HEAD, Kinship.RENEWED)
     with file.writing(identity, rebuild=renewed, proved=proved):
-        known = file.known()
-        # What lies under a subfolder that could not be listed is out of sight, not gone.
-        gone = [row.id for path, row in known.items() if path not in present and not path.startswith(found.hidden)]
-        file.remove(gone)
+        known = file.known()  # another process may have changed it meanwhile
+        told = recognise(files, known, digests)
+        _note(file, known, told, files)
+        dropped = _drop(file, folder, known, told.unseen, found.hidden, files, prune)
+        file.note_place(*Place.of(folder))
         if wished:
             file.wish(wishes)
         if not wishes.embeddings:
@@ -94,40 +108,118 @@ def update(
     if is_plain(encoder) and not any(row.has_embedding for row in known.values()):
         # A gallery of codes alone, of a network of the user's own, goes on as it is.
         keeps = keeps and not any(row.has_code for row in known.values())
-    todo, unchanged = [], 0
+    todo, unchanged, moved = [*told.new, *told.changed], 0, 0
     again = dict.fromkeys(("network", "decoder", "embeddings"), 0)
-    for image in found.images:
-        row = known.get(image.path)
-        why = _why_again(row, identity, keeps, renewed) if row is not None and same_file(image, row) else "changed"
+    as_before = [(image.path, image) for image in (*told.same, *told.touched)]
+    for path, image in (*as_before, *told.moved):
+        row = known[path]
+        why = _why_again(row, identity, keeps, renewed)
         if why is not None:
             todo.append(image)
             if why in again:
                 again[why] += 1
-        elif row is not None and row.has_code:
-            unchanged += 1
-        elif row is not None:
+        elif not row.has_code:
             failed.append(Failure(join(folder, image.path), str(row.error)))
-    added, changed = _encode(file, folder, encoder, todo, known.keys(), failed, progress, keeps)
+        elif path == image.path:
+            unchanged += 1
+        else:
+            moved += 1
+    places = {image.path: place for place, image in enumerate(found.images)}
+    todo.sort(key=lambda image: places[image.path])
+    before = {path for path, row in known.items() if not _waits_since_found(row)} | {i.path for _, i in told.moved}
+    added, changed = _encode(file, folder, encoder, todo, before, failed, progress, keeps)
+    for _, image in told.copies:
+        if image.path in before:
+            changed += 1
+        else:
+            added += 1
     adapted = None
     if keeps:
         levels = wishes.levels or levels_of(encoder)
         allowed = wishes.adapt and not identity.by_labels
         adapted = settle(file, snapshots, Plan(levels, spread_of(encoder), wishes.levels is not None, allowed))
-    counts = {why: count for why, count in again.items() if count}
-    return Changes(added, changed, len(gone), unchanged, sorted(failed), counts, adapted)
+    return Changes(
+        added,
+        changed,
+        dropped.removed,
+        unchanged,
+        sorted(failed),
+        {why: count for why, count in again.items() if count},
+        adapted,
+        moved,
+        len(files.others),
+        dropped.kept,
+        dropped.withheld,
+    )
 
 
-def same_file(image: FoundImage, row: Known) -> bool:
-    """Whether a file is the one that was looked at."""
-    return (image.size, image.mtime_ns) == (row.size, row.mtime_ns)
+class _Dropped(NamedTuple):
+    removed: int
+    kept: int
+    withheld: int
+
+
+def _drop(
+    file: GalleryFile,
+    folder: str,
+    known: Mapping[str, Known],
+    unseen: list[str],
+    hidden: tuple[str, ...],
+    files: Files,
+    prune: bool,
+) -> _Dropped:
+    """Drop images that are gone, as far as that is certain or wanted."""
+    doubles = [known[path].id for path in files.others if path in known]
+    away = {path for path in unseen if path.startswith(hidden)}
+    mounts = sorted({*files.mounts, *file.mounts()})
+    if not prune:
+        away |= out_of_sight(unseen, folder, mounts)
+    kept = [path for path in unseen if path in away]
+    file.note_mounts(mount for mount in mounts if mount in files.mounts or any(p.startswith(mount) for p in kept))
+    gone = [path for path in unseen if path not in away]
+    lost = sum(known[path].has_code for path in gone)
+    withheld = 0 if prune or not too_many(lost, sum(row.has_code for row in known.values())) else len(gone)
+    if withheld:
+        gone = []
+    file.remove([*doubles, *(known[path].id for path in gone)])
+    removed = sum(not _waits_since_found(known[path]) for path in gone)
+    return _Dropped(removed, sum(known[path].has_code for path in kept), withheld)
+
+
+def _note(file: GalleryFile, known: Mapping[str, Known], told: Recognised, files: Files) -> None:
+    """Store what is known of files without encoding them."""
+    for path, image in told.moved:
+        file.rename(known[path].id, image.path)
+        file.touch(known[path].id, *_times(image))
+    unnoted = (image for image in told.same if known[image.path].inode is None and inode_of(image) is not None)
+    for image in (*told.touched, *unnoted):
+        file.touch(known[image.path].id, *_times(image))
+    contents = [(file.content(original), image) for original, image in told.copies]
+    file.put(
+        content._replace(
+            path=image.path, size=image.size, mtime_ns=image.mtime_ns, ctime_ns=image.ctime_ns, inode=inode_of(image)
+        )
+        for content, image in contents
+    )
+    file.wait(image.path for image in told.new)
+    file.name(files.others)
+
+
+def _times(image: FoundImage) -> tuple[int, int, int | None, int | None]:
+    return image.size, image.mtime_ns, image.ctime_ns, inode_of(image)
+
+
+def _waits_since_found(row: Known) -> bool:
+    """Whether an image was found and nothing more."""
+    return not row.has_code and row.error is None and (row.size, row.mtime_ns) == (0, 0)
 
 
 def _why_again(row: Known, encoder: Identity, keeps: bool, renewed: bool) -> str | None:
     """Why an image has to be encoded again though its file has not changed."""
+    if row.error:
+        return None if row.reader == readers() else "waiting"  # it may be read by what is installed now
     if encoder.decoder is not None and row.reader not in (None, encoder.decoder):
         return "decoder"
-    if row.error:
-        return None
     if not row.has_code:
         return "network" if renewed else "waiting"
     if encoder.decoder is not None and row.reader is None:
@@ -209,7 +301,7 @@ def _encode(
                 if encoded.embedding is not None:
                     embedding = stored_embedding(encoded.embedding)
                 counts[image.path in known] += 1
-            digest = digest_of(join(folder, image.path)) if embedding is not None else None
+            digest = digest_of(join(folder, image.path))
             pending.append(
                 Record(
                     image.path,
@@ -219,9 +311,11 @@ def _encode(
                     reason,
                     embedding,
                     digest,
-                    identity.decoder,
+                    identity.decoder if reason is None else readers(),
                     None if encoded.look is None else (encoded.look.blocks.tobytes(), encoded.look.grey.tobytes()),
                     encoded.thumbnail,
+                    image.ctime_ns,
+                    inode_of(image),
                 )
             )
             if len(pending) >= _COMMIT_IMAGES or time.monotonic() - committed >= _COMMIT_SECONDS:

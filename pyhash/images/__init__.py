@@ -9,6 +9,7 @@ from .folder import SUFFIXES, FoundImage, Walk, walk
 from .geometry import CROPS, Crop, check_fill, check_fraction, inner
 from .identity import decoder_identity
 from .looks import Look, look_codes, look_of, turned
+from .readers import readers
 
 __all__ = [
     "CROPS",
@@ -34,6 +35,7 @@ __all__ = [
     "look_of",
     "name_of",
     "opened",
+    "readers",
     "turned",
     "walk",
 ]

@@ -29,6 +29,11 @@ class FoundImage(NamedTuple):
     size: int
     """Bytes."""
     mtime_ns: int
+    ctime_ns: int | None = None
+    """When name, place, rights or content last changed; None on Windows, where it is the time of creation."""
+    inode: int = 0
+    device: int = 0
+    """With the inode what tells a file, by whichever name; 0 where the system has none."""
 
 
 @dataclass(frozen=True)
@@ -113,5 +118,8 @@ def _look(entry: os.DirEntry[str], prefix: str) -> FoundImage | ImageError | Non
         reason = "a link to a file that does not exist" if broken else error.strerror or str(error)
         return ImageError(entry.path, reason)
     if stat.S_ISREG(status.st_mode):
-        return FoundImage(prefix + entry.name, status.st_size, status.st_mtime_ns)
+        ctime_ns = None if os.name == "nt" else status.st_ctime_ns
+        return FoundImage(
+            prefix + entry.name, status.st_size, status.st_mtime_ns, ctime_ns, status.st_ino, status.st_dev
+        )
     return None if stat.S_ISDIR(status.st_mode) else ImageError(entry.path, "not a regular file")

@@ -6,24 +6,66 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codes import as_array, check_int
-from ..support import machine
+from ..support import machine, memory
+from .chunks import Words
 from .segment import Ids
 
 MAX_ID = 2**63 - 1
 
+# Bytes, at most
+_ENTRY = 12  # of an answer's distance and id
+_CANDIDATE = 16  # of what is found and may be an answer
+_HELD = 40  # of such a one in lists that grow and are put together
+_LINK = 48  # of a code, while groups are found and listed
+_GROUP = 200  # of a group's array, beside its ids
 
-def check_room(k: int, n_queries: int) -> None:
-    """Raise MemoryError when answers of k entries cannot fit."""
-    if 48 * k * n_queries > machine.available_memory():
-        gigabytes = 12 * k * n_queries / 1e9
-        raise MemoryError(
-            f"k must be smaller: {k} answers to each of {n_queries} queries take {gigabytes:,.0f} GB, more than is left"
-        )
+_TILE = 512  # queries, at most, that a thread answers at a time
+
+
+def check_room(k: int, n_queries: int, n_codes: int, threads: int) -> None:
+    """Raise MemoryError when answers of k entries cannot fit: those, and what threads hold until they are found."""
+    threads = threads or machine.cpus()
+    # Many queries are shared among the threads; of fewer, each has a list for every part of the codes (search/plan.h).
+    parts = min(threads, -(-4 * threads // -(-n_queries // _TILE)))
+    lists = parts * n_queries if parts > 1 else threads * _TILE
+    candidates = min(lists * (2 * k + 32), min(lists, n_queries) * n_codes)
+    memory.ask(
+        _ENTRY * k * n_queries + _HELD * candidates,
+        "k must be smaller",
+        "%d answers to each of %d queries",
+        k,
+        n_queries,
+    )
+
+
+def room_within(n_codes: int, n_queries: int) -> int | None:
+    """Return the room for what lies within a radius of each query."""
+    return memory.room(_CANDIDATE * n_codes * n_queries)
+
+
+def room_of_pairs(n_codes: int, n_others: int | None) -> int | None:
+    """Return the room for the pairs of codes with one another, or with those of another index."""
+    most = n_codes * (n_codes - 1) // 2 if n_others is None else n_codes * n_others
+    return memory.room(2 * _CANDIDATE * most)
+
+
+def room_of_groups(n_codes: int, n_words: int) -> int | None:
+    """Ask for the memory of groups; return the room for what only makes it quicker, the sorted codes."""
+    memory.ask(_LINK * n_codes, "there must be fewer codes", "groups of %d codes", n_codes)
+    return memory.room(8 * n_codes * (n_words + 1))
+
+
+def check_lists(n_groups: int) -> None:
+    """Raise MemoryError when the arrays of so many groups cannot fit."""
+    memory.ask(
+        _GROUP * n_groups, "radius must be smaller, or there must be fewer codes", "lists of %d groups", n_groups
+    )
 
 
 def too_many(radius: int) -> MemoryError:
     """Return the error for a radius that brings more than memory holds."""
-    return MemoryError(f"radius must be smaller: more lies within {radius} than fits in memory")
+    available = memory.size(machine.available_memory())
+    return MemoryError(f"radius must be smaller: what lies within {radius} needs more than the {available} available")
 
 
 def check_ids(ids: ArrayLike, name: str) -> Ids:
@@ -56,13 +98,15 @@ def check_where(where: ArrayLike, n_codes: int) -> NDArray[np.bool_] | Ids:
     return allowed
 
 
-def check_unique(ids: Ids) -> NDArray[np.intp] | None:
-    """Return the order in which ids ascend, None where they do as they are; ValueError when one is there twice."""
+def in_order(ids: Ids, words: Words) -> tuple[Ids, Words]:
+    """Return ids in ascending order, and their codes with them; ValueError when an id is there twice."""
     if np.all(ids[1:] > ids[:-1]):
-        return None
+        return ids, words
+    n, n_words = words.shape
+    memory.ask(8 * n * (n_words + 4), "codes must be fewer at a time", "%d codes in the order of their ids", n)
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(repeated):
         raise ValueError(f"ids must be unique, got {int(repeated[0])} more than once")
-    return order
+    return ordered, words[order]

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ..backend import Ring
 from ..codes import Levels, words_per_code
 from ..errors import CorruptIndexError
-from ..support import files
+from ..support import files, memory
 from .chunks import BLOCK, Chunks, aligned_bytes, blocks_of
 from .segment import Segment
 from .snapshot import Snapshot
@@ -134,6 +134,8 @@ def _clean_blocks(segment: Segment) -> list[Array]:
 
 def dump(meta: Mapping[str, Any], sections: Sequence[Section]) -> bytes:
     """Return the file's content as bytes."""
+    n_bytes = sum(section.nbytes for section in sections)
+    memory.ask(n_bytes, "save must be used instead", "the bytes of an index file")
     return b"".join(_parts(meta, sections))
 
 
@@ -162,6 +164,7 @@ class Reader:
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> Reader:
         """Read from bytes; they are copied."""
         source = np.frombuffer(data, np.uint8)
+        memory.ask(len(source), "data must be less", "the codes of an index file")
         content = aligned_bytes(len(source))
         content[:] = source
         return cls(content, "data")
@@ -175,7 +178,9 @@ class Reader:
         if mmap:
             return cls(np.memmap(path, np.uint8, "r").view(np.ndarray), str(path))
         with open(path, "rb") as file:
-            content = aligned_bytes(os.fstat(file.fileno()).st_size)
+            size = os.fstat(file.fileno()).st_size
+            memory.ask(size, "mmap must be True", "the codes of %s", path)
+            content = aligned_bytes(size)
             if file.readinto(_bytes_of(content)) != len(content):
                 raise CorruptIndexError(f"{path}: the file shrank while it was read")
         return cls(content, str(path))

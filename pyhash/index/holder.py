@@ -13,8 +13,9 @@ from .. import backend
 from ..backend import PAD_ID, Kernel, Metric
 from ..backend import metric as measure
 from ..codes import Levels, check_codes, check_int, from_words, to_words, words_per_code
+from ..support import memory
 from . import file as _file
-from .checks import MAX_ID, check_ids, check_unique
+from .checks import MAX_ID, check_ids, in_order
 from .chunks import Words
 from .rings import Rings, Structure
 from .search import ascending
@@ -126,7 +127,12 @@ class Holder:
         MissingIdError
             When an id is not in the index; it is a KeyError.
         """
-        rows = from_words(self._now.rows(check_ids(ids, "ids"), self._n_words), self._n_bytes)
+        wanted = check_ids(ids, "ids")
+        n = len(wanted)
+        # As words, once where they lie and once in the order asked for; places; and bytes where words are padded.
+        n_bytes = n * (16 * self._n_words + 64 + self._n_bytes)
+        memory.ask(n_bytes, "ids must be fewer at a time", "%d codes", n)
+        rows = from_words(self._now.rows(wanted, self._n_words), self._n_bytes)
         return rows[0] if np.ndim(ids) == 0 else rows
 
     def stats(self) -> IndexStats:
@@ -177,8 +183,7 @@ class Holder:
             raise ValueError(f"ids must have one entry a code: {n}, got {len(given)}")
         if np.any(given == PAD_ID):
             raise ValueError("ids must not contain -1, which marks padding in answers")
-        order = check_unique(given)
-        ordered, words = (given, words) if order is None else (given[order], words[order])
+        ordered, words = in_order(given, words)
 
         def change(now: Snapshot) -> tuple[Snapshot, None]:
             taken = now.taken(ordered)
@@ -218,8 +223,7 @@ class Holder:
         words = to_words(np.atleast_2d(check_codes(codes, self._bits, "codes")))
         if len(words) != len(wanted):
             raise ValueError(f"codes must have one row an id: {len(wanted)}, got {len(words)}")
-        order = check_unique(wanted)
-        wanted, words = (wanted, words) if order is None else (wanted[order], words[order])
+        wanted, words = in_order(wanted, words)
         self._change(lambda now: (now.updated(words, wanted), None))
 
     def remove(self, ids: ArrayLike) -> None:

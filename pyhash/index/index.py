@@ -14,7 +14,7 @@ from ..backend import MAX_DISTANCE, Kernel, Metric
 from ..backend import metric as measure
 from ..codes import check_codes, check_int, to_words
 from ..errors import CorruptIndexError
-from .checks import check_room, check_where, too_many
+from .checks import check_lists, check_room, check_where, room_of_groups, room_of_pairs, room_within, too_many
 from .holder import Holder
 from .joins import in_blocks
 from .results import Hits, Pairs, Ranges
@@ -24,7 +24,7 @@ from .snapshot import Snapshot, Target
 __all__ = ["CorruptIndexError", "Index"]
 
 _MAX_K = 2**31 - 1
-_LARGE_ANSWER = 1 << 24  # entries: from here on, ask whether they fit in memory
+_LARGE_ANSWER = 1 << 14  # entries: from here on, think of whether they fit in memory
 _MAX_METRICS = 64  # kept: a service may weigh every query in its own way
 
 
@@ -98,6 +98,11 @@ class Index(Holder):
         distances : ndarray of int32, (q, k), or (k,) for a single query
         ids : ndarray of int64, likewise
             In (distance, id) order. Where fewer than k are found: distance 2**31 - 1 and id -1.
+
+        Raises
+        ------
+        MemoryError
+            When there are more answers than fit in memory.
         """
         rows = check_codes(queries, self._bits, "queries")
         k = check_int(k, "k", 1, _MAX_K)
@@ -105,7 +110,7 @@ class Index(Holder):
         kernel = backend.active()
         n_queries = len(rows) if rows.ndim == 2 else 1
         if k * n_queries >= _LARGE_ANSWER:
-            check_room(k, n_queries)
+            check_room(k, n_queries, len(self), n_threads)
         metric = None if level is None and weights is None else self._metric(kernel, level, weights)
         if cascade is not None:
             coarse, n_candidates = self._check_cascade(kernel, cascade)
@@ -151,6 +156,11 @@ class Index(Holder):
         distances : ndarray of int32, (m,)
         ids : ndarray of int64, (m,)
             In (distance, id) order within a query.
+
+        Raises
+        ------
+        MemoryError
+            When there are more answers than fit in memory.
         """
         rows = check_codes(queries, self._bits, "queries")
         words = to_words(rows[None] if rows.ndim == 1 else rows)
@@ -160,8 +170,9 @@ class Index(Holder):
         metric = self._metric(kernel, level, weights)
         now = self._current(kernel, len(words), n_threads) if metric is None and where is None else self._now
         target = self._target(kernel, now, where, len(words))
+        room = room_within(len(now), len(words))
         try:
-            return Ranges(*kernel.within(target.views, words, metric, radius, target.allowed, n_threads))
+            return Ranges(*kernel.within(target.views, words, metric, radius, target.allowed, n_threads, room))
         except MemoryError:
             raise too_many(radius) from None
 
@@ -249,7 +260,8 @@ class Index(Holder):
         own = now.target(kernel).views
         others = None if right is None else right.target(kernel).views
         try:
-            return Pairs(*kernel.pairs(own, others, metric, radius, n_threads))
+            room = room_of_pairs(len(now), None if right is None else len(right))
+            return Pairs(*kernel.pairs(own, others, metric, radius, n_threads, room=room))
         except MemoryError:
             raise too_many(radius) from None
 
@@ -263,7 +275,7 @@ class Index(Holder):
     ) -> list[NDArray[np.int64]]:
         """Find groups of codes that hang together by pairs within a radius, directly or through others.
 
-        The pairs are those of `pairs`, but none is kept: it takes 4 bytes a code, however many pairs there are.
+        The pairs are those of `pairs`, but none is kept: it takes some bytes a code, however many pairs there are.
 
         Parameters
         ----------
@@ -278,6 +290,11 @@ class Index(Holder):
             The ids of each group, ascending; groups in the order of their smallest id. A code without a partner is in
             none.
 
+        Raises
+        ------
+        MemoryError
+            When that does not fit in memory.
+
         Examples
         --------
         >>> import numpy as np, pyhash
@@ -291,7 +308,10 @@ class Index(Holder):
         n_threads = backend.threads(threads)
         kernel = backend.active()
         metric = self._metric(kernel, level, weights)
-        offsets, ids = kernel.groups(self._now.target(kernel).views, metric, radius, n_threads)
+        now = self._now
+        room = room_of_groups(len(now), self._n_words)
+        offsets, ids = kernel.groups(now.target(kernel).views, metric, radius, n_threads, room)
+        check_lists(len(offsets) - 1)
         ends = offsets.tolist()
         return [ids[begin:end] for begin, end in itertools.pairwise(ends)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..backend import Kernel, Metric
-from .checks import too_many
+from .checks import room_of_pairs, too_many
 from .results import Pairs
 from .segment import Segment
 from .snapshot import Snapshot
@@ -38,10 +38,13 @@ def in_blocks(
         try:
             if whole:
                 others = None if other is None else everyone
-                found = Pairs(*kernel.pairs(now.target(kernel).views, others, metric, radius, threads, most))
+                own = now.target(kernel).views
+                room = room_of_pairs(len(now), None if other is None else len(other))
+                found = Pairs(*kernel.pairs(own, others, metric, radius, threads, most, room))
             else:
                 part = Segment.of_rows(now.rows(some, n_words), some).view(kernel)
-                found = Pairs(*kernel.pairs([part], everyone, metric, radius, threads, most))
+                room = room_of_pairs(len(some), len(right))
+                found = Pairs(*kernel.pairs([part], everyone, metric, radius, threads, most, room))
         except MemoryError:
             if len(some) == 1:
                 raise too_many(radius) from None

@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codes import as_array, check_codes, check_int, check_rows, pack
-from ..support import require
+from ..support import memory, require
 from .index import Index
 from .results import Ranges
 
 Mode = Literal["connectivity", "distance"]
+
+# Bytes, at most
+_NEIGHBOR = 28  # of a distance and an index, and without those of a row itself
+_LISTS = 240  # of a row's two arrays, beside what they hold
+_EDGE = 24  # of a graph, beside its neighbor
 
 
 class Neighbors(NamedTuple):
@@ -174,7 +179,9 @@ class HammingNeighbors:
         if k > there:
             others = " besides a row itself" if X is None else ""
             raise ValueError(f"n_neighbors must be at most {there}, the rows fitted{others}, got {k}")
-        distances, indices = self.index_.search(queries, k + (X is None), threads=self._threads())
+        n, taken = len(queries), k + (X is None)
+        memory.ask(_NEIGHBOR * n * taken, "n_neighbors must be smaller", "%d neighbors of each of %d rows", taken, n)
+        distances, indices = self.index_.search(queries, taken, threads=self._threads())
         if X is None:
             # Where so many rows are equal that one is not in its own list, it is the last of the list that is too many.
             own = indices == np.arange(len(indices))[:, None]
@@ -212,6 +219,8 @@ class HammingNeighbors:
             An array of int64 a row, in (distance, place) order.
         """
         found = self._within(X, radius)
+        n = len(found.offsets) - 1
+        memory.ask(_LISTS * n, "X must have fewer rows", "lists of %d rows", n)
         indices = _apart(found.offsets, found.ids)
         return Neighbors(_apart(found.offsets, found.distances), indices) if return_distance else indices
 
@@ -252,6 +261,7 @@ class HammingNeighbors:
         found = self.index_.range_search(queries, radius, threads=self._threads())
         if X is not None:
             return found
+        memory.ask(_NEIGHBOR * len(found.ids), "radius must be smaller", "%d neighbors", len(found.ids))
         rows = np.repeat(np.arange(len(queries)), np.diff(found.offsets))
         others = found.ids != rows  # each row has found itself, once
         return Ranges(found.offsets - np.arange(len(found.offsets)), found.distances[others], found.ids[others])
@@ -259,6 +269,7 @@ class HammingNeighbors:
     def _graph(self, offsets: NDArray[np.int64], distances: NDArray[Any], indices: NDArray[Any], mode: Mode) -> Any:
         if mode not in ("connectivity", "distance"):
             raise ValueError(f"mode must be 'connectivity' or 'distance', got {mode!r}")
+        memory.ask(_EDGE * len(indices), "X must have fewer rows", "%d edges", len(indices))
         edges = np.ones(len(indices)) if mode == "connectivity" else distances.astype(np.float64)
         shape = len(offsets) - 1, self.n_samples_fit_
         return require("scipy.sparse", "graph").csr_matrix((edges, indices, offsets), shape=shape)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import PAD_ID, Kernel, Metric
+from ..support import memory
 from .chunks import BLOCK, Slots
 from .segment import Ids, Segment
 from .snapshot import Snapshot, Target
@@ -20,6 +21,7 @@ def only(kernel: Kernel, now: Snapshot, where: NDArray[np.bool_] | Ids, n_querie
 
     Few allowed codes are gathered into small segments of their own; many are marked in a bit mask.
     """
+    memory.ask(48 * len(where) + len(now), "where must be shorter", "the places of %d codes", len(where))
     segments = [segment.for_kernel(kernel) for segment in now.segments]
     if where.dtype == np.bool_ and len(segments) == 1 and segments[0].removed is None and segments[0].ring is None:
         slots = [np.flatnonzero(where)]
@@ -58,6 +60,15 @@ def cascaded(
     """Find candidates by one metric and order them by another; as `Kernel.topk` answers."""
     n_candidates = max(1, min(n_candidates, sum(map(len, target.segments))))
     step = max(1, _MAX_CANDIDATES // n_candidates)
+    memory.ask(
+        # A candidate's distance, id and slot, and those while they are found; answers, part by part and together.
+        80 * n_candidates * min(step, len(queries)) + 24 * k * len(queries),
+        "cascade's number of candidates must be smaller",
+        "%d candidates and %d answers to each of %d queries",
+        n_candidates,
+        k,
+        len(queries),
+    )
     parts = []
     for begin in range(0, max(1, len(queries)), step):
         some = queries[begin : begin + step]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..backend import Kernel, Ring
 from ..backend import Segment as View
 from ..errors import CorruptIndexError
+from ..support import memory
 from .chunks import BLOCK, Chunks, Slots, Words, blocks_of, resized
 
 Ids = NDArray[np.int64]
@@ -62,6 +63,7 @@ class Segment:
     def of_rows(cls, words: Words, ids: Ids) -> Segment:
         """Store rows of words, at least one; `ids` strictly ascend."""
         first, last, n = int(ids[0]), int(ids[-1]), len(ids)
+        _ask(n, words.shape[1], n)
         # Strictly ascending, so between the first and the last nothing can be missing where there are just as many.
         return cls(Chunks.of_rows(words), n, first, None if last - first == n - 1 else ids.copy())
 
@@ -216,10 +218,12 @@ class Segment:
         It shares the memory: only slots that no segment shows are written.
         """
         n, end = self.n_codes, self.n_codes + len(words)
+        own = self.ids
+        apart = own is None and int(ids[-1]) - self.first_id != end - 1
+        _ask(len(words), self.chunks.n_words, n + end if apart else end if own is not None and len(own) < end else 0)
         self.chunks.reserve(end)
         self.chunks.write(n, words)
-        own = self.ids
-        if own is None and int(ids[-1]) - self.first_id != end - 1:
+        if apart:
             own = np.arange(self.first_id, self.first_id + n, dtype=np.int64)
         if own is not None:
             if len(own) < end:
@@ -254,6 +258,12 @@ class Segment:
 
     def with_ring(self, kernel: Kernel, n_clusters: int, threads: int) -> Segment:
         """Return the codes of this segment (flat, nothing removed) in the order of a ring."""
+        memory.ask(
+            self.n_codes * (8 * self.chunks.n_words + 32),
+            "there must be fewer codes",
+            "a ring of %d codes",
+            self.n_codes,
+        )
         ring = kernel.build_ring(self.view(kernel), n_clusters, threads)
         chunks = Chunks(self.chunks.n_words)
         chunks.reserve(self.n_codes)
@@ -269,6 +279,10 @@ class Segment:
 
 def merged(segments: Sequence[Segment], words: Words | None = None, ids: Ids | None = None) -> Segment:
     """Return one flat segment with the codes of all of them, without gaps, and these rows; there is at least one."""
+    n = sum(segment.n_codes for segment in segments) + (0 if ids is None else len(ids))
+    copies = 2 if len(segments) == 1 and ids is None else 4  # parts, together, in order, and stored
+    n_bytes = copies * n * (8 * segments[0].chunks.n_words + 8)
+    memory.ask(n_bytes, "there must be fewer codes", "%d codes on their way into one segment", n)
     parts = [segment.live() for segment in segments]
     if words is not None and ids is not None:
         parts.append((ids, words))
@@ -279,6 +293,11 @@ def merged(segments: Sequence[Segment], words: Words | None = None, ids: Ids | N
         order = all_ids.argsort(kind="stable")  # merges sorted parts in one pass
         all_ids, rows = all_ids[order], rows[order]
     return Segment.of_rows(rows, all_ids)
+
+
+def _ask(n_codes: int, n_words: int, n_ids: int) -> None:
+    """Ask for the memory of codes that are to be stored, and of so many ids."""
+    memory.ask(8 * (n_codes * n_words + n_ids), "codes must be fewer at a time", "%d codes and their ids", n_codes)
 
 
 def _bad_order() -> CorruptIndexError:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..backend import PAD_ID, Ring
 from ..codes import to_words
+from ..support import memory
 from .chunks import BLOCK, Words
 from .segment import Segment
 from .snapshot import Snapshot
@@ -53,6 +54,7 @@ def _of_ids(segment: Segment) -> str | None:
 def _of_ring(segment: Segment, ring: Ring) -> str | None:
     """Every code must lie as far from the centre of its cluster as its place says: searches rest on that."""
     n, clusters = segment.n_codes, len(ring.least)
+    memory.ask(17 * n, "mmap must be True", "the checks of a ring of %d codes", n)
     seen = np.zeros(n, dtype=np.bool_)
     if ring.order.max(initial=0) >= n:
         return "its ring refers to codes beyond the end"

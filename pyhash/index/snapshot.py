@@ -17,6 +17,7 @@ from ..backend import Kernel
 from ..backend import Segment as View
 from ..backend import Target as KernelTarget
 from ..errors import MissingIdError
+from ..support import memory
 from .chunks import Slots, Words
 from .segment import Ids, Segment, merged
 
@@ -64,6 +65,8 @@ class Snapshot:
 
     def ids(self) -> Ids:
         """Return all ids, ascending: a copy."""
+        n = sum([segment.n_codes for segment in self.segments])
+        memory.ask(24 * n, "there must be fewer codes", "the ids of %d codes", n)
         if len(self.segments) == 1:
             return self.segments[0].live_ids().copy()
         return np.sort(np.concatenate([segment.live_ids() for segment in self.segments] or [np.empty(0, np.int64)]))
@@ -80,6 +83,7 @@ class Snapshot:
         MissingIdError
             When an id is in no segment.
         """
+        memory.ask(48 * len(ids), "ids must be fewer at a time", "the places of %d ids", len(ids))
         located = []
         found = 0
         for number, segment in enumerate(self.segments):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .. import backend
 from ..codes import check_int, check_rows
 from ..index import Index
-from ..support import machine
+from ..support import machine, memory
 from .neighbours import Neighbours, check_places, neighbours
 from .vectors import Directions, Embeddings, Quantized, as_floats, as_quantized, lengths, taken
 
@@ -91,11 +91,11 @@ def average(
             raise ValueError("among is for a collection, and none was given")
         near = _check(neighbours, "neighbours", n, n)
         rows.measure()
-        current: _Rows = rows
-        averages = rows.take(slice(None)) if rounds == 0 else np.empty(rows.shape, np.float32)
-        for _ in range(rounds):
-            averages = _mixed(current, current, near, n_threads)
-            current = _Known(averages)
+        if rounds == 0:
+            return rows.take(slice(None))
+        averages = _mixed(rows, rows, near, n_threads)
+        for _ in range(rounds - 1):
+            averages = _mixed(_Known(averages), _Known(averages), near, n_threads)
         return averages
     pool = Directions(collection, "collection")
     if pool.shape[1] != rows.shape[1]:
@@ -194,6 +194,8 @@ def _by_place(codes: NDArray[np.uint8] | Index, n: int) -> Index:
 def _after(pool: Directions, of_pool: Neighbours | None, places: Ids, rounds: int, threads: int) -> Floats:
     """Return what these rows of the collection are after so many rounds, computing no more than that needs."""
     if rounds == 0 or of_pool is None:
+        n, width = len(places), pool.shape[1]
+        memory.ask(8 * n * width, "vectors must have fewer rows", "%d neighbours of %d numbers each", n, width)
         return pool.take(places)
     needed = np.union1d(places, of_pool.ids[places])
     needed = needed[needed >= 0]
@@ -214,6 +216,7 @@ def _mixed(own: _Rows, pool: _Rows, near: Neighbours, threads: int) -> Floats:
     """Return ``unit(own + sum of weight * pool[id])``, added in the order of the neighbours."""
     n, k = near.ids.shape
     width = own.take(slice(0, 0)).shape[1]
+    memory.ask(4 * n * (width + 3 * k), "vectors must have fewer rows", "averages of %d rows of %d numbers", n, width)
     mixed = np.empty((n, width), dtype=np.float32)
     weights = np.where(near.ids < 0, np.float32(0), near.weights)
     ids = np.maximum(near.ids, 0)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codes import check_int
+from ..support import memory
 from .averages import average
 from .neighbours import neighbours
 from .vectors import Directions, Embeddings, quantize
@@ -78,6 +79,12 @@ def neighbourhoods_help(
     if n < _FEWEST_ROWS or dim < 2:
         return Help(False, np.nan, np.nan, np.nan)
     rng = np.random.default_rng(check_int(seed, "seed", 0))
+    memory.ask(
+        40 * dim * dim + 16 * min(n, _MOST_ROWS) * dim,
+        "embeddings must have fewer columns",
+        "the principal components of %d columns",
+        dim,
+    )
     drawn = np.sort(rng.permutation(n)[:_MOST_ROWS])
     components = _principal(rows.take(drawn))
     held = np.zeros(len(drawn), dtype=np.bool_)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import backend
 from ..codes import as_array, check_int
+from ..support import memory
 from .cosines import listed, nearest
 from .vectors import Embeddings, as_quantized
 
@@ -73,10 +74,15 @@ def neighbours(
         raise ValueError(f"power must be at least 0, got {power!r}")
     left_out = None if without is None else check_places(without, "without", (len(some.vectors),), n)
     n_threads = backend.threads(threads)
+    # Similarities, places and weights, and what those are made of.
+    memory.ask(
+        40 * k * len(some.vectors), "k must be smaller", "%d neighbours of each of %d rows", k, len(some.vectors)
+    )
     if candidates is None:
         similarities, ids = nearest(some.vectors, all_rows.vectors, k, left_out, n_threads)
     else:
         places = check_places(candidates, "candidates", (len(some.vectors), None), n)
+        ask_for_candidates(places)
         places = np.sort(places, axis=1)
         places[:, 1:][places[:, 1:] == places[:, :-1]] = -1
         if left_out is not None:
@@ -91,6 +97,14 @@ def neighbours(
     weights = (np.maximum(similarities, 0) ** power).astype(np.float32)
     weights[similarities <= 0] = 0
     return Neighbours(ids, weights)
+
+
+def ask_for_candidates(places: Ids, cosines: int = 1) -> None:
+    """Ask for the memory in which candidates are put in order, by so many cosines."""
+    n_bytes = (72 + 8 * cosines) * places.size
+    memory.ask(
+        n_bytes, "candidates must be fewer at a time", "%d candidates of each of %d queries", *places.shape[::-1]
+    )
 
 
 def check_same_width(a: NDArray[np.generic], b: NDArray[np.generic], a_name: str, b_name: str) -> None:

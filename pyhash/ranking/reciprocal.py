@@ -7,8 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import backend
 from ..codes import check_int
+from ..support import memory
 from .cosines import Ids, Int8s, listed, nearest
-from .neighbours import check_places, check_same_width
+from .neighbours import ask_for_candidates, check_places, check_same_width
 from .rescoring import Rescored, ordered
 from .vectors import Embeddings, as_quantized, as_rows
 
@@ -64,6 +65,16 @@ def k_reciprocal(
     candidates = as_rows(ids, "ids")
     places = check_places(candidates, "ids", (len(some.vectors), None), len(rows.vectors))
     n_threads = backend.threads(threads)
+    n = len(rows.vectors)
+    n_sets, largest = min(n, k2 * (places.size + len(some.vectors))), min(n, (k1 + 1) * (k1 // 2 + 2))
+    memory.ask(
+        16 * n * max(k1 + 1, k2) + 32 * n_sets * largest,
+        "k1 or the collection must be smaller",
+        "neighbours of %d rows and %d sets of them",
+        n,
+        n_sets,
+    )
+    ask_for_candidates(places)
     sets = _Sets(rows.vectors, k1, k2, n_threads)
     cosines = listed(some.vectors, rows.vectors, places, n_threads)
     near_similarities, near = nearest(some.vectors, rows.vectors, max(k1, k2), None, n_threads)

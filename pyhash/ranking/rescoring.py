@@ -12,7 +12,7 @@ from .. import backend
 from ..codes import LevelsLike, as_levels, check_codes
 from ..index import Index
 from .cosines import listed
-from .neighbours import check_places, check_same_width
+from .neighbours import ask_for_candidates, check_places, check_same_width
 from .vectors import Embeddings, Quantized, as_floats, as_quantized, as_rows
 
 Ids = NDArray[np.int64]
@@ -92,6 +92,8 @@ def rescore(
         some = as_quantized(as_rows(asked[name], "queries"), f"queries{label}")
         check_same_width(some.vectors, rows.vectors, f"queries{label}", f"embeddings{label}")
         places = check_places(candidates, "ids", (len(some.vectors), None), len(rows.vectors))
+        if not cosines:
+            ask_for_candidates(places, len(parts))
         cosines[name] = listed(some.vectors, rows.vectors, places, n_threads)
     total = sum(parts.values())
     mixed = np.zeros(places.shape)
@@ -152,6 +154,7 @@ def rescore_codes(
     candidates, single = as_rows(ids, "ids"), np.ndim(ids) == 1
     if isinstance(codes, Index):
         given = check_places(candidates, "ids", (len(logits), None), 2**63 - 1)
+        ask_for_candidates(given)
         known, places = np.unique(given, return_inverse=True)
         none = int(np.searchsorted(known, 0))  # how many of -1 there are: none or one
         rows, places = codes.codes(known[none:]), places.reshape(given.shape) - none
@@ -162,6 +165,7 @@ def rescore_codes(
         given = places = check_places(candidates, "ids", (len(logits), None), len(rows))
     parts = {"code": 1.0} if shares is None else _shares(shares, list(cut))
     n_threads = backend.threads(threads)
+    ask_for_candidates(places)
     mixed = np.zeros(places.shape)
     for name, share in parts.items():
         if shares is None:

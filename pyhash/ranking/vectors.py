@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codes import as_array
+from ..support import memory
 
 Floats = NDArray[np.float32]
 _Number = TypeVar("_Number", bound=np.generic)
@@ -59,6 +60,7 @@ def quantize(rows: ArrayLike) -> Quantized:
            [   0,    0]], dtype=int8), norms=array([5., 0.], dtype=float32))
     """
     floats = as_floats(rows, "rows")
+    memory.ask(floats.size, "rows must be fewer at a time", "%d x %d numbers as int8", *floats.shape)
     vectors, norms = np.empty(floats.shape, dtype=np.int8), np.empty(len(floats), dtype=np.float32)
     for part in blocks(*floats.shape):
         block = floats[part]
@@ -85,6 +87,8 @@ def as_floats(rows: ArrayLike, name: str) -> Floats:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be an array of floats, got {array.dtype}")
     _check_shape(array.shape, name)
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        memory.ask(4 * array.size, f"{name} must be fewer at a time", "%d x %d numbers as float32", *array.shape)
     with np.errstate(over="ignore"):
         floats = np.ascontiguousarray(array, dtype=np.float32)
     for part in blocks(*floats.shape):

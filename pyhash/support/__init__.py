@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import files, machine
+from . import files, machine, memory
 from .blas import one_blas_thread
 from .extras import DISTRIBUTION, require
 from .lock import held, hold_through_fork, locked, release
@@ -16,6 +16,7 @@ __all__ = [
     "locked",
     "machine",
     "many",
+    "memory",
     "one_blas_thread",
     "printable",
     "release",

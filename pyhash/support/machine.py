@@ -83,7 +83,7 @@ def _groups(controller: str, proc: Path, cgroups: Path) -> Iterator[Path]:
             roots = [cgroups / controllers, cgroups / controller]
         else:
             continue
-        for root in roots:
+        for root in dict.fromkeys(roots):
             inside = root / path.lstrip("/")
             if not inside.is_dir():  # a container sees its own group as the root
                 inside = root

@@ -31,11 +31,11 @@ def test_more_distances_than_memory_are_an_error_before_they_are_measured(kernel
 
     monkeypatch.setattr(type(backend.active()), "hamming", measured, raising=False)
     codes = np.zeros((6000, 1), np.uint8)
-    monkeypatch.setattr("pyhash.support.machine.available_memory", lambda: 4 * 6000 * 6000 - 1)
+    monkeypatch.setattr("pyhash.support.machine.available_memory", lambda: 4 * 6000 * 6000 + 8 * 6000 - 1)
     with pytest.raises(MemoryError, match="6000 x 6000 distances"):
         pyhash.hamming(codes, codes)
     monkeypatch.undo()
-    monkeypatch.setattr("pyhash.support.machine.available_memory", lambda: 4 * 6000 * 6000)
+    monkeypatch.setattr("pyhash.support.machine.available_memory", lambda: 4 * 6000 * 6000 + 8 * 6000)
     assert not pyhash.hamming(codes, codes).any()
 
 

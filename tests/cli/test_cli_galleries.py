@@ -45,6 +45,10 @@ class TestIndex:
             "changed": 0,
             "removed": 0,
             "unchanged": 0,
+            "moved": 0,
+            "names": 0,
+            "kept": 0,
+            "withheld": 0,
             "again": {},
             "adapted": None,
         }
@@ -121,7 +125,7 @@ class TestSearch:
         run("index", folder)
         queries = [os.fspath(folder / "b.png"), os.fspath(folder / "sub" / "c.png")]
         answer = json.loads(run("search", folder, *queries, "-k", "3", "--json").stdout)
-        assert list(answer) == ["results"]
+        assert list(answer) == ["results", "waiting"]
         assert [result["query"] for result in answer["results"]] == queries
         for result in answer["results"]:
             assert list(result) == ["query", "ranked_by", "matches"]
@@ -149,7 +153,7 @@ class TestSearch:
         assert "gone.png" in result.stderr
         assert "bad.jpg" in result.stderr
         result = run("search", folder, folder / "gone.png", "--json", code=1)
-        assert json.loads(result.stdout) == {"results": []}
+        assert json.loads(result.stdout) == {"results": [], "waiting": 0}
 
     def test_exclude_self(self, folder: Path) -> None:
         run("index", folder)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -47,6 +47,14 @@ class ReadingEncoder:
                 yield Encoded(source, error=ImageError(source, "empty"))
 
 
+class Row(NamedTuple):
+    """What the gallery is to know of an image."""
+
+    content: bytes
+    time: int
+    state: Literal["coded", "failed", "waiting", "found"]  # waiting: it was looked at before
+
+
 class AgainstDict(RuleBasedStateMachine):
     """The model: the files as they are, with a time each, and as they were when the gallery last looked."""
 
@@ -62,8 +70,7 @@ class AgainstDict(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.encoder = ReadingEncoder()
         self.files: dict[str, tuple[bytes, int]] = {}
-        self.stored: dict[str, tuple[bytes, int]] = {}
-        self.waiting: set[str] = set()
+        self.stored: dict[str, Row] = {}
         self.updated = False
         self.ids: dict[str, int] = {}
         self.retired: set[int] = set()
@@ -78,7 +85,10 @@ class AgainstDict(RuleBasedStateMachine):
             self.patch.undo()
 
     def codes(self) -> dict[str, bytes]:
-        return {path: code for path, (code, _) in self.stored.items() if code and path not in self.waiting}
+        return {path: row.content for path, row in self.stored.items() if row.state == "coded"}
+
+    def waiting(self) -> set[str]:
+        return {path for path, row in self.stored.items() if row.state in ("waiting", "found")}
 
     # The folder
 
@@ -98,45 +108,104 @@ class AgainstDict(RuleBasedStateMachine):
         (self.folder / path).unlink()
         del self.files[path]
 
+    @precondition(lambda self: self.files)
+    @rule(to=PATHS, data=st.data())
+    def move(self, to: str, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.files)))
+        (self.folder / to).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).replace(self.folder / to)
+        self.files[to] = self.files.pop(path)
+
     # The gallery
 
-    @rule(which=GALLERIES)
-    def update(self, which: int) -> None:
-        todo = {path for path, file in self.files.items() if self.stored.get(path) != file} | self.waiting
-        todo &= self.files.keys()
+    @rule(which=GALLERIES, prune=st.booleans())
+    def update(self, which: int, prune: bool) -> None:
+        expected, todo = self.planned(prune)
         self.encoder.seen.clear()
-        changes = self.galleries[which].update()
-        assert {os.path.relpath(path, self.folder) for path in self.encoder.seen} == todo
-        good = [path for path in todo if self.files[path][0]]
-        assert changes.changed == len([path for path in good if path in self.stored])
-        assert changes.added == len(good) - changes.changed
-        assert changes.removed == len(self.stored.keys() - self.files.keys())
+        changes = self.galleries[which].update(prune=prune)
+        assert [os.path.relpath(path, self.folder) for path in self.encoder.seen] == todo
+        assert {name: getattr(changes, name) for name in expected} == expected
         bad = sorted(os.fspath(self.folder / path) for path, (code, _) in self.files.items() if not code)
         assert [failure.path for failure in changes.failed] == bad
-        assert changes.unchanged == len(self.files) - len(bad) - len(good)
-        self.look(todo)
+        assert changes.added + changes.changed + changes.moved + changes.unchanged + len(bad) == len(self.files)
+        self.encoded(todo)
 
-    @rule(which=GALLERIES, stop=st.integers(1, 4))
-    def interrupted_update(self, which: int, stop: int) -> None:
+    @rule(which=GALLERIES, stop=st.integers(1, 4), prune=st.booleans())
+    def interrupted_update(self, which: int, stop: int, prune: bool) -> None:
         def interrupt(done: int, total: int) -> None:
             if done == stop:
                 raise KeyboardInterrupt
 
+        _, todo = self.planned(prune)
         self.encoder.seen.clear()
         try:
-            self.galleries[which].update(progress=interrupt)
+            self.galleries[which].update(progress=interrupt, prune=prune)
         except KeyboardInterrupt:
             assert len(self.encoder.seen) == stop
-        self.look({os.path.relpath(path, self.folder) for path in self.encoder.seen})
+        self.encoded(todo[:stop])
 
-    def look(self, seen: set[str]) -> None:
-        """Note that the gallery has looked for what has gone, and at these."""
+    def planned(self, prune: bool) -> tuple[dict[str, int], list[str]]:
+        """Do to the model what an update does before it encodes; return what it is to count, and what to encode."""
         self.updated = True
-        for path in self.stored.keys() - self.files.keys():
+        rows, contents = dict(self.stored), self.codes()
+        unseen = [path for path in rows if path not in self.files]
+        before = {path for path, row in rows.items() if row.state != "found"}
+        counts = dict.fromkeys(("added", "changed", "removed", "unchanged", "moved", "names", "kept", "withheld"), 0)
+        todo, strangers = [], []
+        in_order = sorted(self.files, key=os.path.split)
+        for path in in_order:
+            row, (content, time) = rows.get(path), self.files[path]
+            if row is None or row.state == "found" or row.content != content:
+                strangers.append(path)
+                continue
+            self.stored[path] = row._replace(time=time)
+            if row.state == "waiting":
+                todo.append(path)
+            counts["unchanged"] += row.state == "coded"
+        for path in strangers:
+            content, time = self.files[path]
+            alike = [p for p, row in rows.items() if row.state != "found" and row.content == content]
+            source = next((p for p in alike if p in unseen and path not in rows), None)
+            if source is not None:
+                unseen.remove(source)
+                before.add(path)
+                self.stored[path] = self.stored.pop(source)._replace(time=time)
+                self.ids[path] = self.ids.pop(source)
+                if rows[source].state == "waiting":
+                    todo.append(path)
+                counts["moved"] += rows[source].state == "coded"
+            elif any(p in contents for p in alike):
+                self.stored[path] = Row(content, time, "coded")
+                counts["changed" if path in before else "added"] += 1
+            else:
+                todo.append(path)
+                self.stored.setdefault(path, Row(b"", 0, "found"))
+        away = [] if prune else [path for path in unseen if self.is_away(path)]
+        gone = [path for path in unseen if path not in away]
+        counts["kept"] = sum(path in contents for path in away)
+        lost = sum(path in contents for path in gone)
+        if not prune and lost and (lost == len(contents) or (lost > 1 and lost > len(contents) / 4)):
+            counts["withheld"], gone = len(gone), []
+        for path in gone:
+            counts["removed"] += rows[path].state != "found"
             del self.stored[path]
             self.retired.add(self.ids.pop(path))
-        self.stored |= {path: self.files[path] for path in seen}
-        self.waiting = (self.waiting - seen) & self.stored.keys()
+        for path in todo:
+            if self.files[path][0]:
+                counts["changed" if path in before else "added"] += 1
+        self.stored = dict(sorted(self.stored.items(), key=lambda item: self.ids.get(item[0], 10**9)))
+        return counts, sorted(todo, key=os.path.split)
+
+    def is_away(self, path: str) -> bool:
+        """Whether a folder that the path lies in is there and empty."""
+        parents = [self.folder / parent for parent in Path(path).parents]
+        return any(parent.is_dir() and not {*os.listdir(parent)} - {".pyhash"} for parent in parents)
+
+    def encoded(self, paths: list[str]) -> None:
+        """Note that the gallery has looked at these."""
+        for path in paths:
+            content, time = self.files[path]
+            self.stored[path] = Row(content, time, "coded" if content else "failed")
 
     @rule(which=GALLERIES)
     def reopen(self, which: int) -> None:
@@ -148,7 +217,9 @@ class AgainstDict(RuleBasedStateMachine):
         self.galleries[which].close()
         self.galleries[which] = Gallery(self.folder, self.encoder, rebuild=True)
         self.updated = True
-        self.waiting = set(self.stored)
+        self.stored = {
+            path: row if row.state == "found" else row._replace(state="waiting") for path, row in self.stored.items()
+        }
 
     # What it answers
 
@@ -162,7 +233,7 @@ class AgainstDict(RuleBasedStateMachine):
     def search(self, which: int, code: bytes, k: int, level: str | None, data: st.DataObject) -> None:
         gallery, codes = self.galleries[which], self.codes()
         query = np.frombuffer(code, np.uint8)[None]
-        if not codes and (not self.updated or self.waiting):
+        if not codes and (not self.updated or self.waiting()):
             with pytest.raises(GalleryError, match="has no codes yet"):
                 gallery.search_codes(query, k)
             return
@@ -215,7 +286,7 @@ class AgainstDict(RuleBasedStateMachine):
             assert len(gallery) == len(gallery.index) == len(codes)
             assert sorted(gallery) == sorted(os.fspath(self.folder / path) for path in codes)
             stats = gallery.stats()
-            assert stats.waiting == len(self.waiting)
+            assert stats.waiting == len(self.waiting())
             assert stats.images + stats.failed + stats.waiting == len(self.stored)
             for path, code in codes.items():
                 assert gallery[path].tobytes() == code

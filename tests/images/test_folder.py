@@ -38,7 +38,10 @@ def test_size_and_time_are_those_of_the_file_that_a_link_leads_to(tmp_path: Path
     touch(tmp_path, "elsewhere/1.jpg", "set/2.jpg")
     (tmp_path / "set/link.jpg").symlink_to(tmp_path / "elsewhere/1.jpg")
     os.utime(tmp_path / "elsewhere/1.jpg", ns=(1, 10**18))
-    assert walk(tmp_path / "set").images[1] == FoundImage("link.jpg", 5, 10**18)
+    status = (tmp_path / "elsewhere/1.jpg").stat()
+    ctime = None if os.name == "nt" else status.st_ctime_ns
+    expected = FoundImage("link.jpg", 5, 10**18, ctime, status.st_ino, status.st_dev)
+    assert walk(tmp_path / "set").images[1] == expected
 
 
 def test_hidden_names_and_links_to_folders_are_left_out(tmp_path: Path) -> None:

@@ -57,6 +57,14 @@ def test_one_query_gives_one_answer(kernel):
     assert (one.ids[0], one.similarities[0]) == (0, 1)
 
 
+def test_a_tie_goes_to_the_more_similar_by_its_own():
+    queries = {"own": np.array([1.0, 0.0]), "kind": np.array([1.0, 0.0])}
+    rows = {"own": np.array([[0.0, 1.0], [1.0, 0.0]]), "kind": np.array([[1.0, 0.0], [0.0, 1.0]])}
+    found = rescore(queries, rows, [0, 1])
+    assert found.similarities.tolist() == [0.5, 0.5]
+    assert found.ids.tolist() == [1, 0]
+
+
 def test_names_that_share_nothing_are_not_needed_to_fit():
     rows = np.random.default_rng(0).standard_normal((9, 4))
     by_one = rescore(rows[0], rows, np.arange(9))

@@ -1,12 +1,13 @@
-// How much memory there is.
+// What calls may take of the memory, and what they give back.
 #pragma once
 
 #include <cstddef>
+#include <limits>
 
 namespace pyhash {
 
-// Bytes of memory that can be had without driving others out; a very large number where the system does not say.
-size_t available_memory();
+// Bytes that a call may take where nobody sets a limit: how much there is the caller knows (pyhash/support/memory.py).
+constexpr size_t kAnyRoom = std::numeric_limits<size_t>::max();
 
 // Gives memory that was freed back to the system, where the allocator keeps it otherwise. It takes milliseconds.
 void give_back_memory();

@@ -20,27 +20,17 @@ constexpr size_t kLastPiece = 1 << 16;
 constexpr size_t kBytesPerPair = sizeof(RankPair) + 2 * sizeof(int64_t) + sizeof(int32_t);
 constexpr size_t kPairsPerCheckpoint = 1 << 14;
 constexpr size_t kGivenBackAtOnce = size_t{1} << 25;  // bytes
-constexpr size_t kUnasked = size_t{1} << 24;  // bytes: so much is there, and to ask takes longer than most joins
 
 }  // namespace
 
-FoundPairs::FoundPairs(size_t n_left, size_t most)
+FoundPairs::FoundPairs(size_t n_left, size_t most, size_t room)
     : n_left_(n_left),
-      most_(most),
+      most_(std::min(most, room / kBytesPerPair)),
       width_(std::max(kLeastWidth, (n_left + kMostBuckets - 1) / kMostBuckets)),
-      buckets_((n_left + width_ - 1) / width_),
-      limit_(kUnasked) {}
+      buckets_((n_left + width_ - 1) / width_) {}
 
 void FoundPairs::take(const RankPair* pairs, size_t n) {
-    {
-        std::lock_guard<std::mutex> lock(asking_);
-        asked_ += n * kBytesPerPair;
-        if (asked_ / kBytesPerPair > most_) throw std::bad_alloc();
-        if (asked_ > limit_) {
-            if (limit_ == kUnasked) limit_ = std::max(kUnasked, available_memory());
-            if (asked_ > limit_) throw std::bad_alloc();
-        }
-    }
+    if (taken_.fetch_add(n) + n > most_) throw std::bad_alloc();
     std::vector<RankPair> sorted;
     std::vector<size_t> starts(buckets_.size() + 1, 0);
     if (buckets_.size() > 1) {

@@ -1,6 +1,7 @@
 // Pairs as they are found by several threads, and what becomes of them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <vector>
 
+#include "hamming/cpu/memory.h"
 #include "hamming/join/ranks.h"
 
 namespace pyhash {
@@ -28,8 +30,8 @@ public:
 // Keeps them: apart by ranges of i, so that a range can be put in order alone and its memory given back.
 class FoundPairs : public PairTaker {
 public:
-    // Of pairs whose i is below n_left; more than `most` are a std::bad_alloc, as is what does not fit in memory.
-    explicit FoundPairs(size_t n_left, size_t most = std::numeric_limits<size_t>::max());
+    // Of pairs whose i is below n_left; more than `most` are a std::bad_alloc, as are those that take more than `room` bytes.
+    explicit FoundPairs(size_t n_left, size_t most = std::numeric_limits<size_t>::max(), size_t room = kAnyRoom);
 
     void take(const RankPair* pairs, size_t n) override;
 
@@ -51,9 +53,7 @@ private:
     size_t most_;
     size_t width_;  // ranks a bucket
     std::vector<Bucket> buckets_;
-    std::mutex asking_;
-    size_t asked_ = 0;  // bytes that were asked for
-    size_t limit_;
+    std::atomic<size_t> taken_{0};  // pairs
 };
 
 // Gathers pairs of one thread, so that they are handed over many at a time.

@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "hamming/cpu/bits.h"
-#include "hamming/cpu/memory.h"
 #include "hamming/join/buckets.h"
 #include "hamming/join/choose.h"
 #include "hamming/join/flat.h"
@@ -50,10 +49,10 @@ std::vector<Choosable> choosable(const Metric& metric, size_t n_words) {
     return sets;
 }
 
-bool have_room(size_t n, size_t n_words, const std::vector<Key>& keys) {
+bool fits(size_t room, size_t n, size_t n_words, const std::vector<Key>& keys) {
     size_t most = 0;
     for (const Key& key : keys) most = std::max(most, key.bits.size());
-    return Buckets::bytes(n, n_words, most) < available_memory() / 2;
+    return Buckets::bytes(n, n_words, most) < room / 2;
 }
 
 // What the keys from this one on cost: this one's share is counted, that of the others estimated.
@@ -111,7 +110,7 @@ struct TwoSets {
 }  // namespace
 
 JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, const Metric& metric, uint32_t radius,
-                unsigned threads, PairTaker& taker, double dearer) {
+                unsigned threads, PairTaker& taker, size_t room, double dearer) {
     JoinReport report;
     EarlierKeys earlier;
     const size_t n_words = words_of(target);
@@ -120,7 +119,7 @@ JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, 
     const Joined joined{target, n, nullptr, 0, n_words};
     Choice choice;
     if (ranks.size() >= kFewCodes || dearer != 1) choice = choose_keys(joined, choosable(metric, n_words), radius, flat);
-    if (!have_room(ranks.size(), n_words, choice.keys)) choice.keys.clear();
+    if (!fits(room, ranks.size(), n_words, choice.keys)) choice.keys.clear();
     Buckets buckets;
     for (const Key& key : choice.keys) {
         const std::vector<uint32_t> masks = differences(static_cast<unsigned>(key.bits.size()), key.reach);
@@ -153,8 +152,9 @@ JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, 
 
 JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
                 const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
-                double dearer) {
-    JoinReport report = join_by_keys(kernel, left, left_ranks, right, right_ranks, metric, radius, threads, taker, dearer);
+                size_t room, double dearer) {
+    JoinReport report = join_by_keys(kernel, left, left_ranks, right, right_ranks, metric, radius, threads, taker, room,
+                                     dearer);
     if (report.n_keys == 0) {
         report.flat = true;
         flat_join(kernel, left, left_ranks, right, right_ranks, metric, radius, threads, {}, taker);
@@ -164,7 +164,7 @@ JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_rank
 
 JoinReport join_by_keys(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
                         const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
-                        double dearer) {
+                        size_t room, double dearer) {
     JoinReport report;
     // The smaller set is sorted, and the codes of the larger are looked up.
     const bool rows_are_left = left_ranks.size() > right_ranks.size();
@@ -179,7 +179,7 @@ JoinReport join_by_keys(const Kernel& kernel, const Target& left, const Ranks& l
     const double flat = dearer * flat_ns(kernel, metric, n_words, radius, n * n_rows);
     const Joined joined{sorted, n, &rows, n_rows, n_words};
     const Choice choice = choose_keys(joined, choosable(metric, n_words), radius, flat);
-    if (!have_room(sorted_ranks.size(), n_words, choice.keys)) return report;
+    if (!fits(room, sorted_ranks.size(), n_words, choice.keys)) return report;
     EarlierKeys earlier;
     Buckets buckets;
     for (const Key& key : choice.keys) {

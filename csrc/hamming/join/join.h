@@ -46,19 +46,19 @@ struct JoinReport {
     uint64_t compared = 0;  // pairs that met in a key, estimated where a key reaches far
 };
 
-// Hands out all pairs i < j of one target within the radius. `dearer` is for tests: a flat pass is taken to cost so many times
-// what it does, and few codes are joined by keys, too.
+// Hands out all pairs i < j of one target within the radius. Codes are sorted where that takes less than half of `room` bytes.
+// `dearer` is for tests: a flat pass is taken to cost so many times what it does, and few codes are joined by keys, too.
 JoinReport join(const Kernel& kernel, const Target& target, const Ranks& ranks, const Metric& metric, uint32_t radius,
-                unsigned threads, PairTaker& taker, double dearer = 1);
+                unsigned threads, PairTaker& taker, size_t room = kAnyRoom, double dearer = 1);
 
 // Hands out all pairs of a code of `left`, i, and one of `right`, j, within the radius.
 JoinReport join(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
                 const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
-                double dearer = 1);
+                size_t room = kAnyRoom, double dearer = 1);
 
 // The same where keys make it cheaper; where they do not, nothing is handed out, and no key was walked.
 JoinReport join_by_keys(const Kernel& kernel, const Target& left, const Ranks& left_ranks, const Target& right,
                         const Ranks& right_ranks, const Metric& metric, uint32_t radius, unsigned threads, PairTaker& taker,
-                        double dearer = 1);
+                        size_t room = kAnyRoom, double dearer = 1);
 
 }  // namespace pyhash

@@ -5,11 +5,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <new>
 #include <vector>
 
-#include "hamming/cpu/memory.h"
 #include "hamming/search/search.h"
 #include "hamming/search/segment.h"
 #include "hamming/search/topk.h"
@@ -25,19 +23,16 @@ struct TopKCollector {
 // Memory for results whose number nobody knows beforehand: a radius too large must be an error, not the end of the process.
 class Budget {
 public:
+    // Vectors grow by copying, and the caller gets arrays of its own.
+    explicit Budget(size_t room) : limit_(room / 4) {}
+
     void add(size_t bytes) {
-        const size_t before = bytes_.fetch_add(bytes);
-        if (before + bytes <= kUnasked) return;
-        // Vectors grow by copying, and the caller gets arrays of its own.
-        if (before <= kUnasked) limit_ = available_memory() / 4;
-        if (before + bytes > limit_) throw std::bad_alloc();
+        if (bytes_.fetch_add(bytes) + bytes > limit_) throw std::bad_alloc();
     }
 
 private:
-    static constexpr size_t kUnasked = size_t{1} << 24;  // so much is there, and to ask takes longer than most searches
-
     std::atomic<size_t> bytes_{0};
-    std::atomic<size_t> limit_{std::numeric_limits<size_t>::max()};
+    const size_t limit_;
 };
 
 template <class Result>

@@ -50,8 +50,9 @@ Plan make_plan(const Kernel& kernel, const Target& target, const Queries& querie
     plan.slicer = slicer_for(kernel, metric, queries.n_words, queries.n);
     plan.query_tile = std::min(plan.slicer != nullptr ? kSlicedQueryTile : kQueryTile, queries.n);
     plan.n_tiles = (queries.n + plan.query_tile - 1) / plan.query_tile;
-    // Few queries: each passes over the parts of the database side by side.
-    plan.parts = plan.n_tiles >= 4 * plan.threads ? 1 : plan.threads;
+    // Few queries: each passes over the parts of the database side by side. No more parts than give each thread some work, for a
+    // query's candidates are held for each.
+    plan.parts = std::min<size_t>(plan.threads, (4 * plan.threads + plan.n_tiles - 1) / std::max<size_t>(plan.n_tiles, 1));
     return plan;
 }
 

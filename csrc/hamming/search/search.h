@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "hamming/cpu/memory.h"
 #include "hamming/search/scan.h"
 #include "hamming/search/segment.h"
 #include "hamming/search/topk.h"
@@ -30,9 +31,10 @@ struct Target {
 void topk(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, size_t k, unsigned threads,
           int32_t* distances, int64_t* ids);
 
-// All with distance <= radius, one list a query in (distance, id) order. `dearer` is as in join/join.h, for tests.
+// All with distance <= radius, one list a query in (distance, id) order; std::bad_alloc when that takes more than `room` bytes.
+// `dearer` is as in join/join.h, for tests.
 std::vector<std::vector<Candidate>> within(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
-                                           uint32_t radius, unsigned threads, double dearer = 1);
+                                           uint32_t radius, unsigned threads, size_t room = kAnyRoom, double dearer = 1);
 
 // Measures given candidates again: `slots` (queries, n_slots), counted through the segments in order, -1 where there is none,
 // one named twice counted once. The answer is as topk's. Throws std::invalid_argument for a slot that is not there.

@@ -23,7 +23,8 @@ constexpr size_t kFewQueries = 64;  // below, no key pays
 // Keeps pairs of a query and a code as what was found for the query.
 class FoundByQuery : public PairTaker {
 public:
-    FoundByQuery(std::vector<std::vector<Candidate>>& found, const Ranks& codes) : found_(&found), codes_(&codes) {}
+    FoundByQuery(std::vector<std::vector<Candidate>>& found, const Ranks& codes, size_t room)
+        : found_(&found), codes_(&codes), budget_(room) {}
 
     void take(const RankPair* pairs, size_t n) override {
         for (const RankPair* pair = pairs; pair != pairs + n; ++pair) {
@@ -42,7 +43,7 @@ private:
 
 // A join of queries and codes, where that is cheaper than to pass every query over all of them; if not, false.
 bool within_by_keys(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric, uint32_t radius,
-                    unsigned threads, double dearer, std::vector<std::vector<Candidate>>& results) {
+                    unsigned threads, size_t room, double dearer, std::vector<std::vector<Candidate>>& results) {
     if (queries.n < kFewQueries || queries.n > std::numeric_limits<uint32_t>::max()) return false;
     const Ranks codes(target, false);
     if (!codes.possible()) return false;
@@ -53,8 +54,9 @@ bool within_by_keys(const Kernel& kernel, const Target& target, const Queries& q
     segment.n_words = queries.n_words;
     segment.blocks_per_chunk = segment.n_blocks();
     const Target rows{{&segment}, {}};
-    FoundByQuery found(results, codes);
-    const JoinReport report = join_by_keys(kernel, rows, Ranks(rows), target, codes, metric, radius, threads, found, dearer);
+    FoundByQuery found(results, codes, room);
+    const JoinReport report = join_by_keys(kernel, rows, Ranks(rows), target, codes, metric, radius, threads, found, room,
+                                           dearer);
     if (report.n_keys == 0) return false;
     run_tasks(queries.n, threads,
               [&](size_t j) { sort_stoppable(results[j].begin(), results[j].end(), std::less<Candidate>()); });
@@ -62,14 +64,15 @@ bool within_by_keys(const Kernel& kernel, const Target& target, const Queries& q
 }
 
 std::vector<std::vector<Candidate>> within_all(const Kernel& kernel, const Target& target, const Queries& queries,
-                                               const Metric& metric, uint32_t radius, unsigned threads, double dearer) {
+                                               const Metric& metric, uint32_t radius, unsigned threads, size_t room,
+                                               double dearer) {
     std::vector<std::vector<Candidate>> results(queries.n);
-    if (within_by_keys(kernel, target, queries, metric, radius, threads, dearer, results)) return results;
+    if (within_by_keys(kernel, target, queries, metric, radius, threads, room, dearer, results)) return results;
     const Plan plan = make_plan(kernel, target, queries, metric, threads);
     const std::vector<std::vector<Range>> lists = split(target, plan.parts);
     const FindFn find = kernel.finder(make_probe(metric, queries.words, queries.n_words));
     std::vector<std::vector<Candidate>> partial(plan.parts * queries.n);
-    Budget budget;
+    Budget budget(room);
 
     run_tasks(plan.n_tiles * plan.parts, plan.threads, [&](size_t task) {
         const size_t tile = task / plan.parts;
@@ -106,12 +109,12 @@ std::vector<std::vector<Candidate>> within_all(const Kernel& kernel, const Targe
 }  // namespace
 
 std::vector<std::vector<Candidate>> within(const Kernel& kernel, const Target& target, const Queries& queries, const Metric& metric,
-                                           uint32_t radius, unsigned threads, double dearer) {
+                                           uint32_t radius, unsigned threads, size_t room, double dearer) {
     if (queries.n == 0 || target.segments.empty()) return std::vector<std::vector<Candidate>>(queries.n);
     if (!has_ring(target, metric) || radius >= 64 * queries.n_words)
-        return within_all(kernel, target, queries, metric, radius, threads, dearer);
+        return within_all(kernel, target, queries, metric, radius, threads, room, dearer);
     std::vector<std::vector<Candidate>> results(queries.n);
-    Budget budget;
+    Budget budget(room);
     search_by_rings(
         kernel, target, queries, threads, [&](size_t) { return WithinCollector{{}, radius, &budget}; },
         [&](size_t j, WithinCollector& collector) {
@@ -119,7 +122,7 @@ std::vector<std::vector<Candidate>> within(const Kernel& kernel, const Target& t
             results[j] = std::move(collector.found);
         },
         [&](const Queries& rest, const std::vector<size_t>& numbers) {
-            std::vector<std::vector<Candidate>> found = within_all(kernel, target, rest, metric, radius, threads, dearer);
+            std::vector<std::vector<Candidate>> found = within_all(kernel, target, rest, metric, radius, threads, room, dearer);
             for (size_t i = 0; i < numbers.size(); ++i) results[numbers[i]] = std::move(found[i]);
         });
     return results;

@@ -1,0 +1,202 @@
+"""Which file of a folder is which image of its gallery, and which images are gone: by names, times and contents.
+
+A file is the one that was looked at when its size, its times and its inode are the same. Where a time or the inode is
+another and the size is not, the content decides, by its digest. So does it where a file is new: an image that was moved
+or renamed keeps its row, and of a copy everything is known.
+
+What is not seen is not always gone: a disk may be away. What lay on another disk than the folder itself, or in a
+folder that is there and empty (as a mount point without its disk is), keeps its rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from ..images import FoundImage
+from .records import Known
+
+_MOST_LOST = 0.25
+"""Of the images that can be searched: a run that would drop more of them drops none, unless it is told to."""
+
+
+class Files(NamedTuple):
+    """The images of a folder, one a file."""
+
+    images: list[FoundImage]
+    """By one of their names: the one that they are known by, else the first that is no link to another."""
+    others: dict[str, str]
+    """Their other names (links, hard links), each with the name in `images`."""
+    mounts: list[str]
+    """Subfolders, each ending in a slash, on which another disk is mounted."""
+
+
+class Recognised(NamedTuple):
+    """What files are, by what is known."""
+
+    same: list[FoundImage]
+    """As they were, under the path that they were known by."""
+    touched: list[FoundImage]
+    """Likewise, but for times or inode."""
+    moved: list[tuple[str, FoundImage]]
+    """Known under the first path, which is there no more."""
+    copies: list[tuple[int, FoundImage]]
+    """Their content is that of the image of this id."""
+    changed: list[FoundImage]
+    new: list[FoundImage]
+    unseen: list[str]
+    """Paths of images that were not found, by any name."""
+
+
+def files_of(images: Iterable[FoundImage], folder: str, known: Mapping[str, Known]) -> Files:
+    """Put the names of one file together."""
+    groups: dict[object, list[FoundImage]] = {}
+    for image in images:
+        groups.setdefault((image.device, image.inode) if image.inode else image.path, []).append(image)
+    chosen, others = [], {}
+    for group in groups.values():
+        one = min(group, key=lambda image: _preference(image, known)) if len(group) > 1 else group[0]
+        if len(group) > 1 and one.path not in known:
+            one = next((image for image in group if not os.path.islink(_joined(folder, image.path))), one)
+        chosen.append(one)
+        others.update({image.path: one.path for image in group if image is not one})
+    return Files(chosen, others, _mounts(chosen, folder))
+
+
+def _preference(image: FoundImage, known: Mapping[str, Known]) -> tuple[bool, int]:
+    row = known.get(image.path)
+    return row is None, 0 if row is None else row.id
+
+
+def _mounts(images: Iterable[FoundImage], folder: str) -> list[str]:
+    """The topmost folders, of those that hold these images, that lie on another disk than the folder does."""
+    own = _device(folder)
+    devices: dict[str, int | None] = {}
+    mounts = set()
+    for image in images:
+        if image.device == own:
+            continue
+        for parent in _parents(image.path):
+            if parent not in devices:
+                devices[parent] = _device(_joined(folder, parent))
+            if devices[parent] != own:  # nobody's is the folder of a link to a file on another disk
+                mounts.add(parent)
+                break
+    return sorted(mounts)
+
+
+def to_digest(files: Files, known: Mapping[str, Known]) -> Iterator[FoundImage]:
+    """The files whose content has to be looked at to tell what they are."""
+    sizes = {row.size for row in known.values() if row.digest is not None}
+    for image in files.images:
+        row = known.get(image.path)
+        if image.size in sizes and (row is None or not _is_same(image, row)):
+            yield image
+
+
+def recognise(files: Files, known: Mapping[str, Known], digests: Mapping[str, bytes | None]) -> Recognised:
+    """Tell files by what is known, and by the digests of those of `to_digest`."""
+    found = Recognised([], [], [], [], [], [], [])
+    here = {image.path for image in files.images}
+    unseen = {path for path in known if path not in here and path not in files.others}
+    by_digest = defaultdict(list)
+    for path, row in known.items():
+        if row.digest is not None:
+            by_digest[row.digest].append(path)
+    strangers = []
+    for image in files.images:
+        was, digest = known.get(image.path), digests.get(image.path)
+        if was is not None and _is_same(image, was):
+            found.same.append(image)
+        elif was is not None and digest is not None and digest == was.digest and was.mtime_ns >= 0:
+            found.touched.append(image)
+        else:
+            strangers.append(image)
+    for image in strangers:
+        digest = digests.get(image.path)
+        alike = by_digest[digest] if digest is not None else []
+        before = next((path for path in alike if path in unseen), None) if image.path not in known else None
+        original = next((path for path in alike if known[path].has_code), None)
+        if before is not None:
+            unseen.remove(before)
+            found.moved.append((before, image))
+        elif original is not None:
+            found.copies.append((known[original].id, image))
+        elif image.path in known:
+            found.changed.append(image)
+        else:
+            found.new.append(image)
+    found.unseen.extend(sorted(unseen))
+    return found
+
+
+def _is_same(image: FoundImage, row: Known) -> bool:
+    if (image.size, image.mtime_ns) != (row.size, row.mtime_ns):
+        return False
+    # What an earlier version did not note says nothing.
+    ctime = row.ctime_ns is None or image.ctime_ns is None or row.ctime_ns == image.ctime_ns
+    return ctime and (row.inode is None or inode_of(image) is None or row.inode == inode_of(image))
+
+
+def inode_of(image: FoundImage) -> int | None:
+    """The inode as it is stored: 64 bits with a sign."""
+    if not image.inode:
+        return None
+    return (image.inode & (1 << 64) - 1) - (1 << 64 if image.inode & 1 << 63 else 0)
+
+
+def out_of_sight(paths: Iterable[str], folder: str, mounts: Iterable[str]) -> set[str]:
+    """Which of these paths, not found, may lie on a disk that is away."""
+    own = _device(folder)
+    away = tuple(mount for mount in mounts if _device(_joined(folder, mount)) in (None, own))
+    empty: dict[str, bool] = {}
+
+    def is_away(path: str) -> bool:
+        if away and path.startswith(away):
+            return True
+        for parent in ("", *_parents(path)):
+            if parent not in empty:
+                empty[parent] = _is_empty(_joined(folder, parent))
+            if empty[parent]:
+                return True
+        return False
+
+    return {path for path in paths if is_away(path)}
+
+
+def too_many(lost: int, searchable: int) -> bool:
+    """Whether so many of the images that can be searched are not to be dropped unless asked for.
+
+    One may always go, unless it is all.
+    """
+    return lost > 0 and (lost == searchable or (lost > 1 and lost > _MOST_LOST * searchable))
+
+
+def _is_empty(folder: str) -> bool:
+    """Whether a folder is there and nothing is in it, a gallery aside."""
+    try:
+        with os.scandir(folder) as entries:
+            return all(entry.name == ".pyhash" for entry in entries)
+    except OSError:
+        return False
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The folders that a path lies in, the topmost first, each ending in a slash."""
+    end = path.find("/")
+    while end >= 0:
+        yield path[: end + 1]
+        end = path.find("/", end + 1)
+
+
+def _device(folder: str) -> int | None:
+    try:
+        return os.stat(folder).st_dev
+    except OSError:
+        return None
+
+
+def _joined(folder: str, path: str) -> str:
+    return os.path.join(folder, *path.split("/"))
