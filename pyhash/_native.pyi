@@ -55,18 +55,17 @@ class Kernel:
     ) -> tuple[Distances, Ids]: ...
     def within(
         self,
-        segments: Sequence[contract.Segment],
-        queries: Words,
+        target: contract.Target,
+        queries: Codes,
         metric: contract.Metric | None,
         radius: int,
-        allowed: Sequence[Words] | None,
         threads: int,
         room: int | None = None,
     ) -> tuple[Ids, Distances, Ids]: ...
     def pairs(
         self,
-        segments: Sequence[contract.Segment],
-        other: Sequence[contract.Segment] | None,
+        target: contract.Target,
+        other: contract.Target | None,
         metric: contract.Metric | None,
         radius: int,
         threads: int,
@@ -75,7 +74,7 @@ class Kernel:
     ) -> tuple[Ids, Ids, Distances]: ...
     def groups(
         self,
-        segments: Sequence[contract.Segment],
+        target: contract.Target,
         metric: contract.Metric | None,
         radius: int,
         threads: int,

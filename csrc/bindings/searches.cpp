@@ -21,24 +21,6 @@ Metric make_metric(const Kernel&, const Array<uint32_t>& words, const Array<uint
 
 using Allowed = std::optional<std::vector<Array<uint64_t>>>;
 
-Target as_target(const std::vector<SegmentView*>& views, const Allowed& allowed, size_t n_words) {
-    Target target;
-    for (const SegmentView* view : views) {
-        require(view->segment.n_codes == 0 || view->segment.n_words == n_words, "queries and codes must be of one width");
-        target.segments.push_back(&view->segment);
-    }
-    if (allowed) {
-        require(allowed->size() == views.size(), "allowed must have one array a segment");
-        for (size_t s = 0; s < views.size(); ++s) {
-            const Array<uint64_t>& mask = (*allowed)[s];
-            require(mask.ndim() == 1 && static_cast<size_t>(mask.size()) >= views[s]->segment.n_blocks(),
-                    "allowed must have one word a block");
-            target.allowed.push_back(mask.data());
-        }
-    }
-    return target;
-}
-
 // What a kernel searches, and the Python objects that own its memory.
 struct TargetView {
     Target target;
@@ -48,15 +30,26 @@ struct TargetView {
 
 TargetView* make_target(const Kernel&, const py::sequence& segments, const Allowed& allowed) {
     auto made = std::make_unique<TargetView>();
-    std::vector<SegmentView*> views;
     for (const py::handle& segment : segments) {
         if (!py::isinstance<SegmentView>(segment)) throw py::type_error("segments must be those of this kernel");
-        views.push_back(segment.cast<SegmentView*>());
+        const Segment& own = segment.cast<const SegmentView&>().segment;
+        if (own.n_codes != 0) {
+            require(made->n_words == 0 || made->n_words == own.n_words, "codes of all segments must be of one width");
+            made->n_words = own.n_words;
+        }
+        made->target.segments.push_back(&own);
         made->owners.push_back(py::reinterpret_borrow<py::object>(segment));
-        if (views.back()->segment.n_codes != 0) made->n_words = views.back()->segment.n_words;
     }
-    made->target = as_target(views, allowed, made->n_words);
-    if (allowed) made->owners.insert(made->owners.end(), allowed->begin(), allowed->end());
+    if (allowed) {
+        require(allowed->size() == made->owners.size(), "allowed must have one array a segment");
+        for (size_t s = 0; s < allowed->size(); ++s) {
+            const Array<uint64_t>& mask = (*allowed)[s];
+            require(mask.ndim() == 1 && static_cast<size_t>(mask.size()) >= made->target.segments[s]->n_blocks(),
+                    "allowed must have one word a block");
+            made->target.allowed.push_back(mask.data());
+            made->owners.push_back(mask);
+        }
+    }
     return made.release();
 }
 
@@ -96,19 +89,15 @@ private:
     std::vector<uint64_t> words_;
 };
 
-const Metric& checked(const Metric* metric, size_t n_words) {
-    static const Metric plain;
-    if (metric == nullptr) return plain;
-    for (const Term& term : metric->terms) require(term.word < n_words, "a term's word must be below n_words");
-    return *metric;
-}
-
 // A metric, or None. pybind11 looks for other modules' types before it takes None for a pointer, which costs as much as a short
 // search.
 const Metric& checked(const py::object& metric, size_t n_words) {
-    if (metric.is_none()) return checked(nullptr, n_words);
+    static const Metric plain;
+    if (metric.is_none()) return plain;
     if (!py::isinstance<Metric>(metric)) throw py::type_error("metric must be one of this kernel");
-    return checked(metric.cast<const Metric*>(), n_words);
+    const Metric& own = metric.cast<const Metric&>();
+    for (const Term& term : own.terms) require(term.word < n_words, "a term's word must be below n_words");
+    return own;
 }
 
 // Words of blocks: a search of fewer takes as long as it takes to let another thread have the GIL.
@@ -129,14 +118,14 @@ py::tuple topk(const Kernel& kernel, const TargetView& view, const py::array& co
     return py::make_tuple(std::move(distances), std::move(ids));
 }
 
-py::tuple within(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Array<uint64_t>& queries,
-                 const Metric* metric, uint32_t radius, const Allowed& allowed, unsigned threads, std::optional<size_t> room) {
-    const Queries q = as_queries(queries);
-    const Target target = as_target(segments, allowed, q.n_words);
+py::tuple within(const Kernel& kernel, const TargetView& view, const py::array& codes, const py::object& metric, uint32_t radius,
+                 unsigned threads, std::optional<size_t> room) {
+    const Packed packed(codes, view);
+    const Queries& q = packed.queries();
     const Metric& m = checked(metric, q.n_words);
     std::vector<std::vector<Candidate>> found;
     without_gil([&] {
-        found = ::pyhash::within(kernel, target, q, m, radius, threads, room.value_or(kAnyRoom));
+        found = ::pyhash::within(kernel, view.target, q, m, radius, threads, room.value_or(kAnyRoom));
     });
     Array<int64_t> offsets(static_cast<py::ssize_t>(q.n + 1));
     int64_t* o = offsets.mutable_data();
@@ -160,15 +149,13 @@ py::tuple within(const Kernel& kernel, const std::vector<SegmentView*>& segments
     return py::make_tuple(std::move(offsets), std::move(distances), std::move(ids));
 }
 
-py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments,
-                const std::optional<std::vector<SegmentView*>>& other, const Metric* metric, uint32_t radius, unsigned threads,
-                std::optional<size_t> most, std::optional<size_t> room) {
-    size_t n_words = 0;
-    for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
-    if (other)
-        for (const SegmentView* view : *other) n_words = std::max(n_words, view->segment.n_words);
-    const Target left = as_target(segments, std::nullopt, n_words);
-    const Target right = other ? as_target(*other, std::nullopt, n_words) : Target();
+py::tuple pairs(const Kernel& kernel, const TargetView& view, const TargetView* other, const py::object& metric, uint32_t radius,
+                unsigned threads, std::optional<size_t> most, std::optional<size_t> room) {
+    const size_t n_words = std::max(view.n_words, other != nullptr ? other->n_words : 0);
+    require(view.n_words == 0 || other == nullptr || other->n_words == 0 || view.n_words == other->n_words,
+            "codes of both must be of one width");
+    const Target& left = view.target;
+    const Target right = other != nullptr ? other->target : Target();
     const Metric& m = checked(metric, n_words);
     std::unique_ptr<Ranks> left_ranks;
     std::unique_ptr<Ranks> right_ranks;
@@ -196,12 +183,10 @@ py::tuple pairs(const Kernel& kernel, const std::vector<SegmentView*>& segments,
     return py::make_tuple(std::move(i), std::move(j), std::move(distances));
 }
 
-py::tuple groups(const Kernel& kernel, const std::vector<SegmentView*>& segments, const Metric* metric, uint32_t radius,
-                 unsigned threads, std::optional<size_t> room) {
-    size_t n_words = 0;
-    for (const SegmentView* view : segments) n_words = std::max(n_words, view->segment.n_words);
-    const Target target = as_target(segments, std::nullopt, n_words);
-    const Metric& m = checked(metric, n_words);
+py::tuple groups(const Kernel& kernel, const TargetView& view, const py::object& metric, uint32_t radius, unsigned threads,
+                 std::optional<size_t> room) {
+    const Target& target = view.target;
+    const Metric& m = checked(metric, view.n_words);
     Groups::Listed listed;
     std::vector<int64_t> ids;
     without_gil([&] {
@@ -258,11 +243,11 @@ void bind_searches(py::module_& module, py::class_<Kernel>& kernel) {
         .def("metric", &make_metric, py::arg("words"), py::arg("masks"), py::arg("weights"))
         .def("topk", &topk, py::arg("target"), py::arg("queries"), py::arg("metric").none(true), py::arg("k"),
              py::arg("threads"))
-        .def("within", &within, py::arg("segments"), py::arg("queries"), py::arg("metric").none(true),
-             py::arg("radius"), py::arg("allowed").none(true), py::arg("threads"), py::arg("room").none(true) = py::none())
-        .def("pairs", &pairs, py::arg("segments"), py::arg("other").none(true), py::arg("metric").none(true),
+        .def("within", &within, py::arg("target"), py::arg("queries"), py::arg("metric").none(true), py::arg("radius"),
+             py::arg("threads"), py::arg("room").none(true) = py::none())
+        .def("pairs", &pairs, py::arg("target"), py::arg("other").none(true), py::arg("metric").none(true),
              py::arg("radius"), py::arg("threads"), py::arg("most").none(true) = py::none(), py::arg("room").none(true) = py::none())
-        .def("groups", &groups, py::arg("segments"), py::arg("metric").none(true), py::arg("radius"), py::arg("threads"),
+        .def("groups", &groups, py::arg("target"), py::arg("metric").none(true), py::arg("radius"), py::arg("threads"),
              py::arg("room").none(true) = py::none())
         .def("rerank", &rerank, py::arg("target"), py::arg("queries"), py::arg("slots"), py::arg("metric").none(true),
              py::arg("k"), py::arg("threads"))

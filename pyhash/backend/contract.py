@@ -63,7 +63,7 @@ class Kernel(Protocol):
     """Who computes distances, in one way. Segments and metrics serve every kernel of the Python type that made them.
 
     `threads` is 0 for as many as this process may run on; work too small to share runs on one. `metric` is None for the
-    whole code. `allowed` is None, or for each segment one array of words, one a block; a clear bit hides the slot.
+    whole code.
     `room` is None, or how many bytes may be taken by a call whose answer is as long as it turns out; MemoryError where
     they are not enough.
     """
@@ -100,7 +100,10 @@ class Kernel(Protocol):
         """
 
     def target(self, segments: Sequence[Segment], allowed: Sequence[Words] | None = None) -> Target:
-        """Put together what is searched; made once for many searches."""
+        """Put together what is searched; made once for many searches.
+
+        allowed: None, or for each segment one array of words, one a block; a clear bit hides the slot. Joins hide none.
+        """
 
     def metric(self, words: NDArray[np.uint32], masks: Words, weights: NDArray[np.uint32]) -> Metric:
         """Describe a metric by terms of equal length; the caller has checked that no distance reaches 2**31 - 1."""
@@ -115,11 +118,10 @@ class Kernel(Protocol):
 
     def within(
         self,
-        segments: Sequence[Segment],
-        queries: Words,
+        target: Target,
+        queries: Codes,
         metric: Metric | None,
         radius: int,
-        allowed: Sequence[Words] | None,
         threads: int,
         room: int | None = None,
     ) -> tuple[Ids, Distances, Ids]:
@@ -127,8 +129,8 @@ class Kernel(Protocol):
 
     def pairs(
         self,
-        segments: Sequence[Segment],
-        other: Sequence[Segment] | None,
+        target: Target,
+        other: Target | None,
         metric: Metric | None,
         radius: int,
         threads: int,
@@ -147,7 +149,7 @@ class Kernel(Protocol):
 
     def groups(
         self,
-        segments: Sequence[Segment],
+        target: Target,
         metric: Metric | None,
         radius: int,
         threads: int,

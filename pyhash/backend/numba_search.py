@@ -321,19 +321,17 @@ class NumbaKernel:
 
     def within(
         self,
-        segments: Sequence[contract.Segment],
-        queries: Words,
+        target: contract.Target,
+        queries: Codes,
         metric: contract.Metric | None,
         radius: int,
-        allowed: Sequence[Words] | None,
         threads: int,
         room: int | None = None,
     ) -> tuple[Ids, Distances, Ids]:
         """All with distance <= radius."""
-        own, terms = _own(segments), _terms(metric)
-        n_queries, n_words = queries.shape
-        queries = _fixed(queries)
-        masks = [_NO_WORDS] * len(own) if allowed is None else [_fixed(mask) for mask in allowed]
+        own, masks, terms = _target(target).segments, _target(target).masks, _terms(metric)
+        words = _fixed(to_words(np.atleast_2d(queries)))
+        n_queries, n_words = words.shape
         budget = _Budget(room)
 
         def near(task: _Task) -> list[_Found]:
@@ -343,7 +341,7 @@ class NumbaKernel:
                 (rows + first, distances, own[s].slot_ids(slots))
                 for s, begin, stop in ranges
                 for rows, slots, distances in _collect(
-                    own[s], begin, stop, queries[first:end], after, terms, radius, masks[s], budget
+                    own[s], begin, stop, words[first:end], after, terms, radius, masks[s], budget
                 )
             ]
 
@@ -356,8 +354,8 @@ class NumbaKernel:
 
     def pairs(
         self,
-        segments: Sequence[contract.Segment],
-        other: Sequence[contract.Segment] | None,
+        target: contract.Target,
+        other: contract.Target | None,
         metric: contract.Metric | None,
         radius: int,
         threads: int,
@@ -374,7 +372,7 @@ class NumbaKernel:
                 raise MemoryError
             return found
 
-        i, j, distances = _joined(self._join(segments, other, metric, radius, threads, _Budget(room), keep))
+        i, j, distances = _joined(self._join(target, other, metric, radius, threads, _Budget(room), keep))
         if most is not None and len(i) > most:  # threads may have counted beside one another
             raise MemoryError
         order = np.lexsort((j, i))
@@ -382,14 +380,14 @@ class NumbaKernel:
 
     def groups(
         self,
-        segments: Sequence[contract.Segment],
+        target: contract.Target,
         metric: contract.Metric | None,
         radius: int,
         threads: int,
         room: int | None = None,
     ) -> tuple[Ids, Ids]:
         """Codes linked by pairs."""
-        ids = np.sort(np.concatenate([s.slot_ids(np.arange(s.n_codes)) for s in _own(segments)] or [_NO_IDS]))
+        ids = np.sort(np.concatenate([s.slot_ids(np.arange(s.n_codes)) for s in _target(target).segments] or [_NO_IDS]))
         parents = np.arange(len(ids))
         one_at_a_time = threading.Lock()
         budget = _Budget(room)
@@ -400,7 +398,7 @@ class NumbaKernel:
                     numba_kernels.link(parents, np.searchsorted(ids, i), np.searchsorted(ids, j))
                     budget.take(-_FOUND_BYTES * len(i))
 
-        self._join(segments, None, metric, radius, threads, budget, link)
+        self._join(target, None, metric, radius, threads, budget, link)
         while not np.array_equal(parents, parents[parents]):
             parents = parents[parents]
         sizes = np.bincount(parents, minlength=len(ids))
@@ -411,8 +409,8 @@ class NumbaKernel:
 
     def _join(
         self,
-        segments: Sequence[contract.Segment],
-        other: Sequence[contract.Segment] | None,
+        target: contract.Target,
+        other: contract.Target | None,
         metric: contract.Metric | None,
         radius: int,
         threads: int,
@@ -420,8 +418,8 @@ class NumbaKernel:
         keep: Callable[[list[_Found]], _Result],
     ) -> list[_Result]:
         """Compare all with all; return what `keep` makes of the pairs of each task."""
-        own = _own(segments)
-        targets = own if other is None else _own(other)
+        own = _target(target).segments
+        targets = own if other is None else _target(other).segments
         terms = _terms(metric)
         blocks_per_tile = _TILE_ROWS // LANES
 
@@ -432,17 +430,17 @@ class NumbaKernel:
             ids = segment.slot_ids(slots)
             found = []
             for target_number in range(number if other is None else 0, len(targets)):
-                target = targets[target_number]
+                there = targets[target_number]
                 same = other is None and target_number == number
                 after = slots if same else np.full(len(slots), -1, dtype=np.int64)
                 first = begin if same else 0
                 for i, j, distances in _collect(
-                    target, first, target.n_blocks, rows, after, terms, radius, _NO_WORDS, budget
+                    there, first, there.n_blocks, rows, after, terms, radius, _NO_WORDS, budget
                 ):
-                    here, there = ids[i], target.slot_ids(j)
+                    a, b = ids[i], there.slot_ids(j)
                     if other is None:
-                        here, there = np.minimum(here, there), np.maximum(here, there)
-                    found.append((here, there, distances))
+                        a, b = np.minimum(a, b), np.maximum(a, b)
+                    found.append((a, b, distances))
             return keep(found)
 
         tasks = [(s, b) for s, segment in enumerate(own) for b in range(0, segment.n_blocks, blocks_per_tile)]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import backend
 from ..backend import MAX_DISTANCE, Kernel, Metric
 from ..backend import metric as measure
-from ..codes import check_codes, check_int, to_words
+from ..codes import check_codes, check_int
 from ..errors import CorruptIndexError
 from .checks import check_lists, check_room, check_where, room_of_groups, room_of_pairs, room_within, too_many
 from .holder import Holder
@@ -163,16 +163,16 @@ class Index(Holder):
             When there are more answers than fit in memory.
         """
         rows = check_codes(queries, self._bits, "queries")
-        words = to_words(rows[None] if rows.ndim == 1 else rows)
+        n_queries = len(rows) if rows.ndim == 2 else 1
         radius = min(check_int(radius, "radius", 0), MAX_DISTANCE)
         n_threads = backend.threads(threads)
         kernel = backend.active()
         metric = self._metric(kernel, level, weights)
-        now = self._current(kernel, len(words), n_threads) if metric is None and where is None else self._now
-        target = self._target(kernel, now, where, len(words))
-        room = room_within(len(now), len(words))
+        now = self._current(kernel, n_queries, n_threads) if metric is None and where is None else self._now
+        target = self._target(kernel, now, where, n_queries)
+        room = room_within(len(now), n_queries)
         try:
-            return Ranges(*kernel.within(target.views, words, metric, radius, target.allowed, n_threads, room))
+            return Ranges(*kernel.within(target.own, rows, metric, radius, n_threads, room))
         except MemoryError:
             raise too_many(radius) from None
 
@@ -257,8 +257,8 @@ class Index(Holder):
         now, right = self._now, None if other is None else other._now
         if blocks:
             return in_blocks(kernel, now, right, self._n_words, metric, radius, n_threads)
-        own = now.target(kernel).views
-        others = None if right is None else right.target(kernel).views
+        own = now.target(kernel).own
+        others = None if right is None else right.target(kernel).own
         try:
             room = room_of_pairs(len(now), None if right is None else len(right))
             return Pairs(*kernel.pairs(own, others, metric, radius, n_threads, room=room))
@@ -310,7 +310,7 @@ class Index(Holder):
         metric = self._metric(kernel, level, weights)
         now = self._now
         room = room_of_groups(len(now), self._n_words)
-        offsets, ids = kernel.groups(now.target(kernel).views, metric, radius, n_threads, room)
+        offsets, ids = kernel.groups(now.target(kernel).own, metric, radius, n_threads, room)
         check_lists(len(offsets) - 1)
         ends = offsets.tolist()
         return [ids[begin:end] for begin, end in itertools.pairwise(ends)]

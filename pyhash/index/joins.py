@@ -30,7 +30,7 @@ def in_blocks(
     right = now if other is None else other
     most = max(_PAIRS, right.n_codes)
     ids = now.ids()
-    everyone = right.target(kernel).views
+    everyone = right.target(kernel).own
     done, step = 0, len(ids)
     while done < len(ids):
         whole = step >= len(ids)
@@ -38,13 +38,13 @@ def in_blocks(
         try:
             if whole:
                 others = None if other is None else everyone
-                own = now.target(kernel).views
+                own = now.target(kernel).own
                 room = room_of_pairs(len(now), None if other is None else len(other))
                 found = Pairs(*kernel.pairs(own, others, metric, radius, threads, most, room))
             else:
-                part = Segment.of_rows(now.rows(some, n_words), some).view(kernel)
+                part = kernel.target([Segment.of_rows(now.rows(some, n_words), some).view(kernel)])
                 room = room_of_pairs(len(some), len(right))
-                found = Pairs(*kernel.pairs([part], everyone, metric, radius, threads, most, room))
+                found = Pairs(*kernel.pairs(part, everyone, metric, radius, threads, most, room))
         except MemoryError:
             if len(some) == 1:
                 raise too_many(radius) from None

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import Kernel
-from ..backend import Segment as View
 from ..backend import Target as KernelTarget
 from ..errors import MissingIdError
 from ..support import memory
@@ -25,18 +24,15 @@ _SMALL_SEGMENT = 512  # codes: segments up to this size are merged at once
 
 
 class Target(NamedTuple):
-    """Segments, and what a kernel sees of them: all, or the slots that are marked, a word a block."""
+    """Segments, and what a kernel sees of them."""
 
     segments: Sequence[Segment]
-    views: list[View]
-    allowed: list[Words] | None
     own: KernelTarget
 
     @classmethod
     def of(cls, kernel: Kernel, segments: Sequence[Segment], allowed: list[Words] | None = None) -> Target:
-        """Show segments to a kernel."""
-        views = [segment.view(kernel) for segment in segments]
-        return cls(segments, views, allowed, kernel.target(views, allowed))
+        """Show segments to a kernel: all, or the slots that are marked, a word a block."""
+        return cls(segments, kernel.target([segment.view(kernel) for segment in segments], allowed))
 
 
 class Snapshot:

@@ -14,7 +14,6 @@ from tuning import tune
 
 import pyhash
 from pyhash import backend
-from pyhash.codes import to_words
 
 WIDTHS = [*range(1, 10), 16, 125]  # words
 SIZES = [0, 1, 63, 64, 65, 127, 128, 129, 511, 512, 513, 1000]
@@ -139,9 +138,9 @@ def test_nothing_to_search_or_to_search_for(active):
     check(active, [Stored(rows[:0]), Stored(rows, 100), Stored(rows[:0])], queries, (3,), (64,))
     distances, ids = active.topk(active.target([]), queries, None, 3, 0)
     assert (distances.tolist(), ids.tolist()) == ([[2**31 - 1] * 3] * 2, [[-1] * 3] * 2)
-    offsets, distances, ids = active.within([], to_words(queries), None, 3, None, 0)
+    offsets, distances, ids = active.within(active.target([]), queries, None, 3, 0)
     assert (offsets.tolist(), len(distances), len(ids)) == ([0, 0, 0], 0, 0)
-    assert [len(part) for part in active.pairs([], None, None, 3, 0)] == [0, 0, 0]
+    assert [len(part) for part in active.pairs(active.target([]), None, None, 3, 0)] == [0, 0, 0]
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -179,14 +178,14 @@ def pair_case(n_words, n, n_segments, dead):
 def test_pairs(active, n_segments, dead):
     for n_words, n in [(1, 0), (1, 1), (1, 64), (1, 65), (1, 600), (2, 129), (3, 200), (9, 130)]:
         stored, expected = pair_case(n_words, n, n_segments, dead)
-        segments = [s.segment(active) for s in stored]
+        target = active.target([s.segment(active) for s in stored])
         for radius, answer in expected.items():
             for threads in (1, 3):
-                assert_same(active.pairs(segments, None, None, radius, threads), answer, f"{n} codes, radius {radius}")
+                assert_same(active.pairs(target, None, None, radius, threads), answer, f"{n} codes, radius {radius}")
 
 
 def test_pairs_of_all_with_all(active):
     rows = np.random.default_rng(14).integers(0, 256, (150, 8), dtype=np.uint8)
-    answer = active.pairs([Stored(rows, 3).segment(active)], None, None, LARGEST, 0)
+    answer = active.pairs(active.target([Stored(rows, 3).segment(active)]), None, None, LARGEST, 0)
     assert_same(answer, oracle.pairs(rows, np.arange(3, 153), 64), "all pairs")
     assert len(answer[0]) == 150 * 149 // 2

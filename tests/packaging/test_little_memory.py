@@ -210,8 +210,8 @@ def test_answers_of_any_length_stop_at_the_limit_of_a_container(kernel: str, lim
 def test_a_join_that_has_no_room_to_sort_codes_answers_all_the_same(kernel: str) -> None:
     index = Index(64)
     index.add(np.repeat(random_codes(np.random.default_rng(0), 2500, 64), 2, axis=0))
-    view = index._now.segments[0].view(pyhash.backend.active())
-    offsets, ids = pyhash.backend.active().groups([view], None, 2, 0, 1 << 16)
+    active = pyhash.backend.active()
+    offsets, ids = active.groups(index._now.target(active).own, None, 2, 0, 1 << 16)
     assert ids.tolist() == list(range(5000))
     assert np.array_equal(np.diff(offsets), np.full(2500, 2))
 

@@ -83,7 +83,7 @@ def check(kernel, stored, queries, ks, radii, parts=None, threads=(1,), expected
     if any(s.allowed is not None for s in stored):
         allowed = [s.marks(np.ones(len(s.rows), bool) if s.allowed is None else s.allowed) for s in stored]
     metric = metric_of(kernel, parts, n_words)
-    words, target = to_words(queries), kernel.target(segments, allowed)
+    target = kernel.target(segments, allowed)
     for k in ks:
         expected = oracle.topk(rows, ids, queries, k, parts, shown)
         for n_threads in threads:
@@ -93,7 +93,7 @@ def check(kernel, stored, queries, ks, radii, parts=None, threads=(1,), expected
         expected = oracle.within(rows, ids, queries, radius, parts, shown)
         for n_threads in threads:
             note = f"{len(rows)} codes, {n_words} words, radius={radius}, {parts}, {n_threads} threads"
-            assert_same(kernel.within(segments, words, metric, radius, allowed, n_threads), expected, note)
+            assert_same(kernel.within(target, queries, metric, radius, n_threads), expected, note)
 
 
 def clustered(rng, n, n_bytes, flips=6):
