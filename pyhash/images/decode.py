@@ -1,8 +1,8 @@
 """Images in: decode, turn upright, make RGB, crop, resize. A file with a fault becomes an `ImageError`.
 
-Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, JPEG 2000 and AVIF, the first frame of each, in every depth
-and colour mode that has a meaning as a photograph. What a colour profile says is converted to sRGB; without one, the
-numbers are taken as sRGB.
+Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, JPEG 2000, AVIF and (extra ``heif``) HEIF, the first frame of
+each, in every depth and colour mode that has a meaning as a photograph. What a colour profile says is converted to
+sRGB; without one, the numbers are taken as sRGB.
 """
 
 from __future__ import annotations
@@ -277,5 +277,5 @@ def _reason(error: Exception) -> str:
         return error.strerror[0].lower() + error.strerror[1:]
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
-    text = str(error) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
     return "truncated: the file ends too early" if "truncated" in text.lower() else f"damaged: {text}"

@@ -13,12 +13,12 @@ __all__ = ["SUFFIXES", "FoundImage", "Walk", "walk"]
 
 # fmt: off
 SUFFIXES = frozenset({
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })
 # fmt: on
 """File names that end in one of these, in any case, are images. What a file holds may be something else: phones
-call JPEG images HEIC, too, and a HEIF image that cannot be read is named when it is opened."""
+call JPEG images HEIC, too, and a HEIF image is named when it is opened and the package for it is missing."""
 
 
 class FoundImage(NamedTuple):

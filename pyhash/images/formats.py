@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
 from typing import IO, TYPE_CHECKING, Any
 
+from ..support import DISTRIBUTION
 from . import png, tiff
 from .depth import load_deep
 from .jpeg import Jpeg
@@ -119,7 +121,13 @@ def _plugin(stream: IO[bytes]) -> Any:
         raise Refused("empty, 0 bytes long")
     names = [name for start, at_8, name in FORMATS if head.startswith(start) and head[8:].startswith(at_8)]
     if not names and head[4:8] == b"ftyp":
-        names = [_of_brands(head)]
+        brands = _brands(head)
+        if brands & {b"avif", b"avis"}:
+            names = [_AVIF]
+        elif brands & _HEIF_BRANDS:
+            return _heif_class()
+        else:
+            raise _not_read("a video")
     if not names:
         for start, what in _OTHERS:
             if head.startswith(start):
@@ -132,13 +140,18 @@ def _plugin(stream: IO[bytes]) -> Any:
         raise Refused(f"{class_name.removesuffix('ImageFile')}, which this version of Pillow cannot read") from None
 
 
-def _of_brands(head: bytes) -> str:
-    """Return who decodes a file of the family of MP4, by its major brand and those it is compatible with."""
+def _brands(head: bytes) -> set[bytes]:
+    """Return of what kinds a file of the family of MP4 is: its major brand and those it is compatible with."""
     end = min(int.from_bytes(head[:4]), len(head))
-    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
-    if brands & {b"avif", b"avis"}:
-        return _AVIF
-    raise _not_read("a HEIF image" if brands & _HEIF_BRANDS else "a video")
+    return {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
+
+
+def _heif_class() -> Any:
+    """Return the class that decodes HEIF as Pillow's own decode other formats; it is in a package of its own."""
+    for package in ("pi_heif", "pillow_heif"):  # the second is the first with encoders
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(package).HeifImageFile
+    raise Refused(f"a HEIF image, for which a package is missing: pip install '{DISTRIBUTION}[heif]'")
 
 
 def _not_read(what: str) -> Refused:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +33,6 @@ def family(*brands: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (family(b"heic", b"mif1", b"heic"), "a HEIF image"),
-        (family(b"mif1", b"heic", b"miaf"), "a HEIF image"),
-        (family(b"msf1", b"hevc"), "a HEIF image"),
         (family(b"isom", b"mp41"), "a video"),
         (family(b"qt  "), "a video"),
         (b"\xff\x0a" + bytes(60), "a JPEG XL image"),
@@ -56,3 +55,49 @@ def test_avif_by_any_of_its_brands(kind: str, major: bytes) -> None:
     data = encoded(Image.fromarray(photo()), kind, quality=85)
     assert data[8:12] == b"avif"
     np.testing.assert_array_equal(load(data[:8] + major + data[12:]), load(data))
+
+
+# HEIF
+
+# 42 x 26 pixels of ramps, as `ramps` has them.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAXxtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9jAA"
+    "AAAERAAAEAAQAAAAABoAABAAAAAAAAAScAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/GlwcnAA"
+    "AADcaXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQApQgEBA3AAAAMAkA"
+    "AAAwAAAwAeoCCBBZbqrprm4CGgwIAAAAyAAAADAIRiAAEABkQBwXPBiQAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAA"
+    "AChjbGFwAAAAKgAAAAEAAAAaAAAAAf///+oAAAAC////2gAAAAIAAAAQcGl4aQAAAAADCAgIAAAAGGlwbWEAAAAAAAAAAQABBYECAwWEAAABL2"
+    "1kYXQAAAEjKAGvDsgiTVSKV4Xzcw141e8dD3Jy+1G/l8+tLt8n0Lw7VuzEk70OFsrs59RzUsrZoyBNxzzCziGPL7N+E+2sHo/WDzUGvcCl2tef"
+    "tltk/s6Q3X7OP5CAvbWHHXY/JcOyWQmWpQBq1L//qaAhT1S+w9H/NKJfBB6SG7WcZIQITygW/6dueIgydGIYi2gUvwXmgdAmfa2K31nBaB1mUu"
+    "3BttPoVmcVM31XFflRMxfeql5Bift4k3QY+cvz98G4HMe16Yyc9ik1eLagafvyl6MpzqQMcsAPOHPruBpqZjvGBcPxUADE2/UqYufv+gZs/Wls"
+    "k5ss/eujRHnh6bxcmrx/jQX6gmjXb6DTm3IKIp2x8FsrZjf2c0D+9u6zqmuLRDGklT/A"
+)
+
+
+def ramps() -> np.ndarray:
+    y, x = np.mgrid[:26, :42]
+    return np.stack([x * 6, y * 9, np.where((x < 21) & (y < 13), 255, 30)], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("major", [b"heic", b"mif1"])
+def test_heif_is_read_where_its_package_is_installed(major: bytes) -> None:
+    pytest.importorskip("pi_heif")
+    pixels = load(HEIC[:8] + major + HEIC[12:])
+    assert pixels.shape == (26, 42, 3)
+    assert np.abs(pixels.astype(int) - ramps()).mean() < 6
+    assert load(HEIC, size=8).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("length", [30, 300, 600, len(HEIC) - 1])
+def test_heif_that_is_cut_is_damaged(length: int) -> None:
+    pytest.importorskip("pi_heif")
+    with pytest.raises(ImageError, match=r"damaged|truncated"):
+        load(HEIC[:length])
+
+
+@pytest.mark.parametrize("brands", [(b"heic", b"mif1", b"heic"), (b"mif1", b"heic", b"miaf"), (b"msf1", b"hevc")])
+def test_heif_names_its_package_where_that_is_missing(monkeypatch: pytest.MonkeyPatch, brands: list[bytes]) -> None:
+    for package in ("pi_heif", "pillow_heif"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImageError) as caught:
+        load(family(*brands))
+    assert caught.value.reason == "a HEIF image, for which a package is missing: pip install 'pyhash-retrieval[heif]'"
