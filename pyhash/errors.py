@@ -16,6 +16,7 @@ __all__ = [
     "ImageError",
     "LabelError",
     "MissingIdError",
+    "PatternError",
     "PyhashError",
     "QuantizationError",
 ]
@@ -46,6 +47,10 @@ class ImageError(PyhashError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class PatternError(PyhashError, ValueError):
+    """A pattern of what is to be left out is wrong, or the file that holds it cannot be read."""
 
 
 class LabelError(PyhashError, ValueError):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
-from ..errors import ImageError
+from ..errors import ImageError, PatternError
+from .exclude import IGNORE_FILE, Patterns, check_patterns, is_left_out, patterns_of, read_patterns
+from .kinds import PassedOver
 
-__all__ = ["SUFFIXES", "FoundImage", "Walk", "walk"]
+__all__ = ["SUFFIXES", "FoundImage", "Walk", "is_empty", "walk"]
 
 # fmt: off
 SUFFIXES = frozenset({
@@ -48,23 +52,54 @@ class Walk:
         What looks like an image and is none that can be read, and subfolders that could not be listed. Its paths are
         joined with the folder.
     hidden : tuple of str
-        Of the subfolders that could not be listed the paths inside the folder, each ending in a slash. What lies under
-        them is out of sight, not gone.
+        The paths inside the folder of what could not be seen, which is out of sight, not gone: subfolders that could
+        not be listed, ending in a slash, with all that lies under them; files that could not be looked at, and links
+        that lead nowhere.
+    excluded : frozenset of str
+        The paths inside the folder of what was left out though it is there: subfolders, ending in a slash, with all
+        that lies under them, and files that look like images.
+    passed_over : dict of str to int
+        Files that are not read, by kind, as their names tell it: ``"camera RAW"``, ``"JPEG XL"``, ``"Photoshop"``,
+        ``"SVG"``, ``"other image"``, ``"video"``, ``"film of a live photograph"``, ``"other"``.
+    links : int
+        Links to folders, which were not followed.
     """
 
     images: list[FoundImage]
     failed: list[ImageError]
     hidden: tuple[str, ...]
+    excluded: frozenset[str] = frozenset()
+    passed_over: dict[str, int] = field(default_factory=dict)
+    links: int = 0
+
+    def excludes(self, path: str) -> bool:
+        """Whether this path inside the folder was left out, by itself or with a folder around it."""
+        return any(around in self.excluded for around in _with_folders(path))
+
+    def hides(self, path: str) -> bool:
+        """Whether this path inside the folder could not be seen."""
+        return any(around in self._unseen for around in _with_folders(path))
+
+    @cached_property
+    def _unseen(self) -> frozenset[str]:
+        return frozenset(self.hidden)
 
 
-def walk(folder: str | os.PathLike[str]) -> Walk:
+def walk(folder: str | os.PathLike[str], exclude: Iterable[str] = ()) -> Walk:
     """Find the images of a folder and everything under it.
 
-    Names that start with a dot are left out, and links to folders are not followed; links to files are.
+    Left out are names that start with a dot, folders that systems make for themselves (``@eaDir``, ``$RECYCLE.BIN`` and
+    their like), and what patterns exclude: those of the caller, and those of files ``.pyhashignore``, which may lie in
+    any of the folders and hold a pattern a line for what lies beside and below. Patterns are written as in
+    ``.gitignore``: the caller's decide before those of files, deeper files before others, and later lines before
+    earlier ones; ``!NAME`` takes back what is left out, a system's folder too, but not what lies in a folder that is
+    left out itself. Links to folders are not followed; links to files are.
 
     Parameters
     ----------
     folder : path
+    exclude : sequence of str
+        Patterns for paths inside the folder.
 
     Returns
     -------
@@ -74,52 +109,121 @@ def walk(folder: str | os.PathLike[str]) -> Walk:
     ------
     OSError
         When the folder itself cannot be listed.
+    PatternError
+        When a pattern of the caller, or of the folder's own ``.pyhashignore``, is wrong.
     """
     root = os.fspath(folder)
-    images: list[FoundImage] = []
-    failed: list[ImageError] = []
-    hidden: list[str] = []
-    todo = [""]
+    given = patterns_of(check_patterns(exclude))
+    found = _Found()
+    todo: list[tuple[str, tuple[Patterns, ...]]] = [("", ())]
     while todo:
-        prefix = todo.pop()
+        prefix, rules = todo.pop()
         inside = os.path.join(root, *prefix.split("/")) if prefix else root
         try:
             with os.scandir(inside) as listing:
-                entries = sorted((e for e in listing if not e.name.startswith(".")), key=lambda e: e.name)
-        except OSError as error:
+                entries = sorted(listing, key=lambda e: e.name)
+            if any(entry.name == IGNORE_FILE for entry in entries):
+                rules = (read_patterns(os.path.join(inside, IGNORE_FILE), prefix), *rules)
+        except (OSError, PatternError) as error:
             if not prefix:
                 raise
-            failed.append(ImageError(inside, f"cannot list this folder: {error.strerror}"))
-            hidden.append(prefix)
+            why = error if isinstance(error, PatternError) else f"cannot list this folder: {error.strerror}"
+            found.lose(inside, str(why), prefix)
             continue
-        subfolders = []
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):  # links to folders are not followed, so there are no loops
-                subfolders.append(f"{prefix}{entry.name}/")
-                continue
-            found = _look(entry, prefix)
-            if isinstance(found, FoundImage):
-                images.append(found)
-            elif found is not None:
-                failed.append(found)
-        todo += reversed(subfolders)
-    return Walk(images, failed, tuple(hidden))
+        kept = (entry for entry in entries if not entry.name.startswith("."))
+        todo += [(below, rules) for below in reversed(found.look(kept, prefix, (given, *rules)))]
+    return found.walk()
 
 
-def _look(entry: os.DirEntry[str], prefix: str) -> FoundImage | ImageError | None:
-    """Return a file as an image, or why it is none that can be read; None for what its name does not call an image."""
-    suffix = os.path.splitext(entry.name)[1].lower()
-    if suffix not in SUFFIXES:
-        return None
+def is_empty(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is there and lists nothing at all, as where a disk would be mounted."""
     try:
+        with os.scandir(folder) as listing:
+            return next(listing, None) is None
+    except OSError:
+        return False
+
+
+class _Found:
+    """What a walk has found so far."""
+
+    def __init__(self) -> None:
+        self._images: list[FoundImage] = []
+        self._failed: list[ImageError] = []
+        self._hidden: list[str] = []
+        self._excluded: list[str] = []
+        self._passed_over = PassedOver()
+        self._links = 0
+
+    def walk(self) -> Walk:
+        """All of it."""
+        excluded, passed_over = frozenset(self._excluded), self._passed_over.counts()
+        return Walk(self._images, self._failed, tuple(self._hidden), excluded, passed_over, self._links)
+
+    def lose(self, file: str, reason: str, path: str) -> None:
+        """Note what could not be seen."""
+        self._failed.append(ImageError(file, reason))
+        self._hidden.append(path)
+
+    def look(self, entries: Iterable[os.DirEntry[str]], prefix: str, rules: tuple[Patterns, ...]) -> list[str]:
+        """Look at what one folder lists; return its subfolders."""
+        subfolders: list[str] = []
+        images: list[str] = []
+        others: list[str] = []
+        for entry in entries:
+            path = prefix + entry.name
+            looks_like_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+            try:
+                if _is_folder(entry):
+                    below = f"{path}/"
+                    (self._excluded if is_left_out(below, rules) else subfolders).append(below)
+                elif is_left_out(path, rules):
+                    self._excluded += [path] * looks_like_image
+                elif _leads_to_folder(entry):
+                    self._links += 1
+                elif looks_like_image:
+                    images.append(entry.name)
+                    self._look_at_image(entry, path)
+                else:
+                    others.append(entry.name)
+            except OSError as error:
+                if entry.is_symlink() and isinstance(error, FileNotFoundError):
+                    self.lose(entry.path, "a link to a file that does not exist", path)
+                elif not isinstance(error, FileNotFoundError):  # else it went while we looked
+                    self.lose(entry.path, error.strerror or str(error), path)
+        self._passed_over.add(others, images)
+        return subfolders
+
+    def _look_at_image(self, entry: os.DirEntry[str], path: str) -> None:
         status = entry.stat()
-    except OSError as error:
-        broken = isinstance(error, FileNotFoundError) and entry.is_symlink()
-        reason = "a link to a file that does not exist" if broken else error.strerror or str(error)
-        return ImageError(entry.path, reason)
-    if stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):
+            self._failed.append(ImageError(entry.path, "not a regular file"))
+            return
         ctime_ns = None if os.name == "nt" else status.st_ctime_ns
-        return FoundImage(
-            prefix + entry.name, status.st_size, status.st_mtime_ns, ctime_ns, status.st_ino, status.st_dev
+        self._images.append(
+            FoundImage(path, status.st_size, status.st_mtime_ns, ctime_ns, status.st_ino, status.st_dev)
         )
-    return None if stat.S_ISDIR(status.st_mode) else ImageError(entry.path, "not a regular file")
+
+
+def _with_folders(path: str) -> Iterator[str]:
+    """Yield a path, and the folders around it with a slash at their end."""
+    yield path
+    at = path.find("/")
+    while at >= 0:
+        yield path[: at + 1]
+        at = path.find("/", at + 1)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder to go into: links to folders are not followed, so there are no loops."""
+    return entry.is_dir(follow_symlinks=False) and not _is_junction(entry)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    return (entry.is_symlink() or _is_junction(entry)) and entry.is_dir()
+
+
+def _is_junction(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one of Windows' own links to folders, as far as this Python tells."""
+    asked = getattr(entry, "is_junction", None)
+    return asked is not None and asked()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pyhash.images import SUFFIXES, FoundImage, walk
+from pyhash.images import KINDS, SUFFIXES, FoundImage, is_empty, walk
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -52,6 +58,8 @@ def test_hidden_names_and_links_to_folders_are_left_out(tmp_path: Path) -> None:
     found = walk(tmp_path)
     assert [image.path for image in found.images] == ["a/3.jpg"]
     assert found.failed == []
+    assert found.links == 2
+    assert not found.passed_over
 
 
 def test_what_is_no_image_is_named_with_its_reason(tmp_path: Path) -> None:
@@ -65,6 +73,9 @@ def test_what_is_no_image_is_named_with_its_reason(tmp_path: Path) -> None:
         "pipe.jpg": "not a regular file",
         os.path.join("sub", "broken.png"): "a link to a file that does not exist",
     }
+    assert found.hidden == ("sub/broken.png",)  # its target may be on a disk that is away
+    assert found.hides("sub/broken.png")
+    assert not found.hides("sub/broken.png.jpg")
 
 
 def test_a_subfolder_that_cannot_be_listed_is_out_of_sight_not_empty(
@@ -82,6 +93,8 @@ def test_a_subfolder_that_cannot_be_listed_is_out_of_sight_not_empty(
     found = walk(tmp_path)
     assert [image.path for image in found.images] == ["a/1.jpg", "z/3.jpg"]
     assert found.hidden == ("locked/",)
+    assert found.hides("locked/deep/4.jpg")
+    assert not found.hides("locked.jpg")
     assert [error.reason for error in found.failed] == ["cannot list this folder: Permission denied"]
     with pytest.raises(PermissionError):
         walk(tmp_path / "locked")
@@ -90,3 +103,113 @@ def test_a_subfolder_that_cannot_be_listed_is_out_of_sight_not_empty(
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         walk(tmp_path / "gone")
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's right to look everywhere."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if user == 0:
+            os.seteuid(user)
+
+
+def test_what_may_not_be_looked_at_is_out_of_sight_not_gone() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = touch(Path(name), "a.jpg", "priv/1.jpg", "priv/deep/2.jpg", "priv/notes.txt", "shut/3.jpg")
+        root.chmod(0o755)
+        (root / "priv").chmod(0o444)  # can be listed, and nothing in it looked at
+        (root / "shut").chmod(0o000)
+        with as_nobody():
+            found = walk(root)
+        assert [image.path for image in found.images] == ["a.jpg"]
+        assert sorted(found.hidden) == ["priv/1.jpg", "priv/deep/", "shut/"]
+        assert all("Permission denied" in error.reason for error in found.failed)
+        assert len(found.failed) == 3
+        assert all(map(found.hides, ["priv/1.jpg", "priv/deep/2.jpg", "shut/3.jpg"]))
+        assert not found.hides("a.jpg")
+        for folder in ("priv", "shut"):
+            (root / folder).chmod(0o755)
+
+
+def test_a_path_that_is_too_long_is_named_and_the_rest_found(tmp_path: Path) -> None:
+    touch(tmp_path, "z/1.jpg", f"{'n' * 251}.jpg")
+    before = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(tmp_path)
+        for _ in range(20):
+            os.mkdir("d" * 250)
+            os.chdir("d" * 250)
+        Path("deep.jpg").touch()
+    finally:
+        os.chdir(before)
+        os.close(before)
+    found = walk(tmp_path)
+    assert [image.path for image in found.images] == [f"{'n' * 251}.jpg", "z/1.jpg"]
+    assert [error.reason for error in found.failed] == ["cannot list this folder: File name too long"]
+    assert len(found.hidden) == 1
+
+
+OF_A_KIND = {
+    "camera RAW": ["1.CR2", "1.cr3", "2.NEF", "3.arw", "4.dng", "5.raf", "6.ORF", "7.rw2"],
+    "JPEG XL": ["8.jxl", "8.JXL"],
+    "Photoshop": ["9.psd", "9.PSB"],
+    "SVG": ["10.svg"],
+    "other image": ["11.exr", "12.xcf", "13.ico"],
+    "video": ["14.mp4", "15.MOV", "16.mkv", "17.avi", "18.webm"],
+    "film of a live photograph": ["IMG_1.MOV", "img_2.mp4"],
+    "other": ["notes.txt", "README", "IMG_1.aae", "x.jpg.part", "Thumbs.db"],
+}
+
+
+def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
+    assert list(OF_A_KIND) == list(KINDS)
+    names = [name for some in OF_A_KIND.values() for name in some]
+    touch(tmp_path, *names, "IMG_1.HEIC", "IMG_2.jpg", "14.png", ".DS_Store", "@eaDir/x.dng", "raw/20.dng", "out/1.dng")
+    found = walk(tmp_path, ["out/", "*.xcf"])
+    expected = {kind: len(some) for kind, some in OF_A_KIND.items()}
+    expected["camera RAW"] += 1
+    expected["other image"] -= 1
+    assert found.passed_over == expected
+    assert list(found.passed_over) == list(KINDS)
+    assert [image.path for image in found.images] == ["14.png", "IMG_1.HEIC", "IMG_2.jpg"]
+    assert walk(tmp_path / "raw").passed_over == {"camera RAW": 1}
+
+
+stems = st.sampled_from(["a", "A", "a.jpg", "b\nc", os.fsdecode(b"\xfe"), "x" * 200])
+suffixes = st.sampled_from(
+    ["", ".jpg", ".JPG", ".JpEg", ".heic", ".png", ".mov", ".MP4", ".dng", ".jxl", ".t", ".jpg "]
+)
+places = st.sampled_from(["", "s/", "s/t/"])
+paths_made = st.builds(lambda place, stem, suffix: place + stem + suffix, places, stems, suffixes)
+
+
+@given(st.lists(paths_made, unique=True))
+@settings(deadline=None)
+def test_every_file_is_an_image_or_counted_once(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        touch(Path(folder), *names)
+        found = walk(folder)
+        images = [name for name in names if name.lower().endswith(tuple(SUFFIXES))]
+        assert sorted(image.path for image in found.images) == sorted(images)
+        assert found.failed == []
+        photographs = {os.path.splitext(name)[0].lower() for name in images if not name.lower().endswith(".png")}
+        expected: Counter[str] = Counter()
+        for name in set(names) - set(images):
+            stem, suffix = os.path.splitext(name.lower())
+            film = "film of a live photograph" if stem in photographs else "video"
+            kinds = {".mov": film, ".mp4": film, ".dng": "camera RAW", ".jxl": "JPEG XL"}
+            expected[kinds.get(suffix, "other")] += 1
+        assert found.passed_over == expected
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    assert is_empty(tmp_path)
+    assert not is_empty(tmp_path / "gone")
+    touch(tmp_path, ".hidden")
+    assert not is_empty(tmp_path)
+    assert not is_empty(tmp_path / ".hidden")

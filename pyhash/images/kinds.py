@@ -1,0 +1,67 @@
+"""What lies beside images: files of other kinds, told by how their names end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+__all__ = ["KINDS", "PassedOver", "kind_of"]
+
+# fmt: off
+_SUFFIXES = {
+    "camera RAW": (
+        ".3fr .arw .bay .cap .cr2 .cr3 .crw .dcr .dng .eip .erf .fff .gpr .iiq .k25 .kdc .mdc .mef .mos .mrw .nef .nrw"
+        " .orf .pef .ptx .pxn .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw .x3f"
+    ),
+    "JPEG XL": ".jxl",
+    "Photoshop": ".psb .psd",
+    "SVG": ".svg .svgz",
+    "other image": (
+        ".afphoto .ai .apng .bpg .cgm .dcm .dds .djvu .emf .eps .exr .fits .flif .hdr .icns .ico .jbig2 .jls .jpf .jph"
+        " .jpm .jps .jpx .jxr .kra .mpo .ora .pam .pcx .pfm .pict .pxd .qoi .sgi .tga .thm .wbmp .wdp .wmf .xbm"
+        " .xcf .xpm"
+    ),
+    "video": (
+        ".3g2 .3gp .amv .asf .avi .braw .divx .dv .f4v .flv .insv .lrv .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg"
+        " .mpg .mpv .mts .mxf .ogm .ogv .qt .rm .rmvb .vob .webm .wmv"
+    ),
+}
+# fmt: on
+_KIND_OF = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+_LIVE = "film of a live photograph"
+_OTHER = "other"
+_FILMS = frozenset({".mov", ".mp4"})
+_PHOTOGRAPHS = frozenset({".heic", ".heif", ".jpeg", ".jpg"})
+
+KINDS = (*_SUFFIXES, _LIVE, _OTHER)
+"""Kinds of files that are passed over, in the order in which they are told."""
+
+
+class PassedOver:
+    """Counts the files of a walk that are passed over, by kind."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(KINDS, 0)
+
+    def add(self, names: Collection[str], images: Collection[str]) -> None:
+        """Count the files of one folder, beside its images."""
+        stems = {stem.lower() for stem, suffix in map(_split, images) if suffix in _PHOTOGRAPHS} if names else set()
+        for name in names:
+            self._counts[kind_of(name, stems)] += 1
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind of which there are any."""
+        return {kind: count for kind, count in self._counts.items() if count}
+
+
+def kind_of(name: str, photographs: Collection[str] = ()) -> str:
+    """Return what kind of file a name calls it; beside photographs of these names (small, without their ending)."""
+    stem, suffix = _split(name)
+    if suffix in _FILMS and stem.lower() in photographs:
+        return _LIVE
+    return _KIND_OF.get(suffix, _OTHER)
+
+
+def _split(name: str) -> tuple[str, str]:
+    stem, suffix = os.path.splitext(name)
+    return stem, suffix.lower()
