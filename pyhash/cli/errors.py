@@ -18,6 +18,7 @@ from ..errors import (
     GraphError,
     ImageError,
     LabelError,
+    PatternError,
     QuantizationError,
 )
 from ..support import printable
@@ -110,6 +111,7 @@ _COMMAND_ERRORS: dict[type[BaseException], type[CommandError]] = {
     GalleryError: GalleryFailed,
     ImageError: UnreadableImages,
     LabelError: WrongCall,
+    PatternError: WrongCall,
     QuantizationError: Worse,
     EncoderError: EncoderFailed,
     GraphError: EncoderFailed,

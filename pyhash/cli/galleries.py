@@ -12,6 +12,7 @@ import click
 
 from ..errors import PyhashError
 from ..gallery import Changes, Gallery
+from ..images import is_empty
 from ..pages import Other, Row, check_target, write_sheet
 from ..support import many, printable
 from .errors import Exit
@@ -57,6 +58,14 @@ if TYPE_CHECKING:
     help="Whether embeddings are kept, which put answers in order; remembered.  [default: embeddings]",
 )
 @bits_option
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out what this names, as in .gitignore: raw/ or *.png; may be given several times; remembered, in place "
+    "of those before.",
+)
+@click.option("--no-exclude", is_flag=True, help="Take back the patterns that were remembered.")
 @json_option
 def index_command(
     folder: str,
@@ -68,6 +77,8 @@ def index_command(
     adapt: bool | None,
     embeddings: bool | None,
     bits: int | None,
+    exclude: tuple[str, ...],
+    no_exclude: bool,
     as_json: bool,
 ) -> int:
     """Encode the images in FOLDER and its subfolders, or bring its gallery up to date.
@@ -82,14 +93,28 @@ def index_command(
     From about a hundred images on their codes are fitted to them: what tells them apart, and which are alike. As the
     folder grows this is done anew.
 
+    Left out are names that begin with a dot, folders that systems make (@eaDir, $RECYCLE.BIN and their like), and what
+    --exclude or a file .pyhashignore names: that may lie in any folder, and holds a pattern a line for what is below.
+
     \b
     Examples:
       pyhash index ~/Pictures
+      pyhash index ~/Pictures --exclude raw/ --exclude '*.png'
       pyhash index /mnt/read-only --gallery ~/photos.sqlite
       pyhash index ~/Pictures --encoder model.onnx --rebuild
     """
+    if exclude and no_exclude:
+        raise click.UsageError("--exclude and --no-exclude cannot be given together")
     with Gallery(
-        folder, load_encoder(), file, rebuild=rebuild, adapt=adapt, embeddings=embeddings, levels=bits
+        folder,
+        load_encoder(),
+        file,
+        create=not is_empty(folder),  # a gallery must not come to lie where a disk will be mounted
+        rebuild=rebuild,
+        adapt=adapt,
+        embeddings=embeddings,
+        levels=bits,
+        exclude=exclude if exclude or no_exclude else None,
     ) as gallery:
         changes = update(gallery, prune=prune)
         searchable = len(gallery)
@@ -102,6 +127,7 @@ def index_command(
                     "added": changes.added,
                     "changed": changes.changed,
                     "removed": changes.removed,
+                    "excluded": changes.excluded,
                     "unchanged": changes.unchanged,
                     "moved": changes.moved,
                     "names": changes.names,
@@ -109,14 +135,18 @@ def index_command(
                     "withheld": changes.withheld,
                     "again": changes.again,
                     "adapted": None if changes.adapted is None else changes.adapted._asdict(),
+                    "passed_over": changes.passed_over,
+                    "links": changes.links,
                     "failed": skipped_as_json(changes.failed),
                 }
             )
         else:
             click.echo(summary(changes, searchable))
             print_adapted(changes)
+            print_passed_over(changes)
             if not searchable and not changes.failed:
-                click.echo(f"no images found in {printable(folder)}", err=True)
+                there = f"; it holds {in_kinds(changes.passed_over)}" if changes.passed_over else ""
+                click.echo(f"no images found in {printable(folder)}{there}", err=True)
     print_skipped(changes.failed)
     if changes.kept:
         warn(f"{many(changes.kept, 'image')} kept that cannot be seen: is a disk away? --prune drops them")
@@ -266,6 +296,7 @@ def summary(changes: Changes, searchable: int) -> str:
         "changed": changes.changed,
         "moved": changes.moved,
         "removed": changes.removed,
+        "excluded": changes.excluded,
         "unchanged": changes.unchanged,
         "failed": len(changes.failed),
         "other names of the same files": changes.names,
@@ -287,3 +318,35 @@ def print_adapted(changes: Changes) -> None:
         click.echo(f"{many(count, 'image')} encoded again: {_WHY_AGAIN[why]}")
     if changes.adapted is not None and changes.adapted.refitted:
         click.echo(f"codes fitted to {many(changes.adapted.images, 'image')}")
+
+
+_KINDS_IN_WORDS = {
+    "camera RAW": "camera RAW file",
+    "JPEG XL": "JPEG XL image",
+    "Photoshop": "Photoshop file",
+    "SVG": "SVG drawing",
+    "other image": "image of another format",
+    "video": "video",
+    "film of a live photograph": "film of a live photograph",
+    "other": "other file",
+}
+_MANY_IN_WORDS = {"other image": "images of other formats", "film of a live photograph": "films of live photographs"}
+
+
+def print_passed_over(changes: Changes) -> None:
+    """Say what the folder holds that is not read."""
+    if changes.passed_over:
+        click.echo(f"not read: {in_kinds(changes.passed_over)}")
+    if changes.links:
+        links = f"{changes.links:,} links to folders were" if changes.links > 1 else "1 link to a folder was"
+        click.echo(f"{links} not followed")
+
+
+def in_kinds(passed_over: dict[str, int]) -> str:
+    """Return counts of files by kind as a list in words."""
+    return ", ".join(
+        f"{count:,} {_MANY_IN_WORDS[kind]}"
+        if count != 1 and kind in _MANY_IN_WORDS
+        else many(count, _KINDS_IN_WORDS[kind])
+        for kind, count in passed_over.items()
+    )

@@ -66,11 +66,11 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 
 
 def in_words(value: Any) -> str:
-    """Return a value as text: a mapping (but for None) and a list with commas, None as a dash."""
+    """Return a value as text: a mapping (but for None) and a list with commas, None and an empty list as a dash."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {part}" for key, part in value.items() if part is not None)
     if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
+        return ", ".join(map(str, value)) or "-"
     return "-" if value is None else str(value)
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     help="With --together: an example of what is not wanted; may be given several times.",
 )
 @click.option("--no-rescore", is_flag=True, help="Order by codes alone, not by embeddings.")
+@click.option("-f", "--paths", is_flag=True, help="Print the paths of the images found alone, a line each, for pipes.")
+@click.option("-0", "--null", is_flag=True, help="As --paths, with a NUL in place of each line's end.")
 @html_option
 @overwrite_option
 @gallery_option
@@ -74,6 +77,8 @@ def search_command(
     together: bool,
     without: tuple[str, ...],
     no_rescore: bool,
+    paths: bool,
+    null: bool,
     html: str | None,
     overwrite: bool,
     file: str | None,
@@ -93,6 +98,7 @@ def search_command(
       pyhash search ~/Pictures shoe.jpg --level coarse --json
       pyhash search ~/Pictures shoe.jpg --weights coarse=3,fine=1
       pyhash search ~/Pictures a.jpg b.jpg --together --without c.jpg
+      pyhash search ~/Pictures shoe.jpg -k 50 -0 | xargs -0 cp -t found/
     """
     if html is not None:
         check_target(html, overwrite=overwrite)
@@ -100,6 +106,8 @@ def search_command(
         raise click.UsageError(f"--cascade must be of one level, such as coarse=1000, got {', '.join(cascade)}")
     if without and not together:
         raise click.UsageError("--without needs --together: examples of one thing, and of what is not wanted")
+    if as_json and (paths or null):
+        raise click.UsageError("--json cannot be given with --paths or --null")
     options = SearchOptions(
         level=level,
         weights=weights,
@@ -114,6 +122,8 @@ def search_command(
         waiting = gallery.stats().waiting
         if as_json:
             print_json({**results_as_json(results), "waiting": waiting})
+        elif paths or null:
+            print_paths(results, b"\0" if null else b"\n")
         else:
             print_results(results)
         warn_of_waiting(folder, waiting)
@@ -209,6 +219,13 @@ def print_results(results: Sequence[Result]) -> None:
     for result in results:
         click.secho(" + ".join(map(printable, result.queries)), bold=True)
         print_matches(result.matches)
+
+
+def print_paths(results: Sequence[Result], end: bytes) -> None:
+    """Print the paths of all matches as they are, which only bytes can say."""
+    for result in results:
+        for match in result.matches:
+            click.echo(os.fsencode(match.path) + end, nl=False)
 
 
 def print_matches(matches: Sequence[Match]) -> None:

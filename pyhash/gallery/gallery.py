@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..codes import Levels, LevelsLike
 from ..errors import GalleryError
 from ..heads import Kind
+from ..images import check_patterns, is_empty
 from ..index import Index
 from ..labels import Labels
 from .adapt import Adapted, Plan, own_level, refit
@@ -72,6 +73,9 @@ class Gallery:
     levels : Levels, mapping or int, optional
         Of the codes of a fitted head; an int is so many bits, a quarter of the bytes coarse and the rest fine. Those of
         the encoder unless that was said before.
+    exclude : sequence of str, optional
+        Patterns of what is left out of the folder, in place of those that were said before, as `pyhash.images.walk`
+        takes them; an empty one takes them back.
 
     Raises
     ------
@@ -80,6 +84,8 @@ class Gallery:
         cannot be used, or when it is of another folder.
     GalleryMismatchError
         When its codes are of another encoder than the one given.
+    PatternError
+        When a pattern is wrong.
 
     Notes
     -----
@@ -99,14 +105,25 @@ class Gallery:
         adapt: bool | None = None,
         embeddings: bool | None = None,
         levels: LevelsLike | None = None,
+        exclude: Iterable[str] | None = None,
     ) -> None:
         self.folder = os.fspath(folder)
-        wished = {"adapt": adapt, "embeddings": embeddings, "levels": None if levels is None else split_levels(levels)}
+        wished = {
+            "adapt": adapt,
+            "embeddings": embeddings,
+            "levels": None if levels is None else split_levels(levels),
+            "exclude": None if exclude is None else check_patterns(exclude),
+        }
         self._wished = {name: value for name, value in wished.items() if value is not None}
         path = Path(file) if file is not None else Path(folder) / ".pyhash" / "gallery.sqlite"
         if not (Path(folder).is_dir() or path.exists()):
             raise GalleryError(f"there is no folder {self.folder}; is its name right, and its disk there?")
         if not create and not path.exists():
+            if is_empty(folder):
+                raise GalleryError(
+                    f"there is no gallery at {path}, and {self.folder} is empty: is its disk there? "
+                    f"`pyhash index {self.folder}` makes one where there are images"
+                )
             raise GalleryError(f"there is no gallery at {path}: `pyhash index {self.folder}` makes one")
         self._file = GalleryFile(path)
         self._names = Names(self._file, self.folder)
@@ -135,9 +152,10 @@ class Gallery:
         adapt: bool | None = None,
         embeddings: bool | None = None,
         levels: LevelsLike | None = None,
+        exclude: Iterable[str] | None = None,
     ) -> Self:
         """Open the gallery of a folder: the same as ``Gallery(...)``."""
-        wishes = {"adapt": adapt, "embeddings": embeddings, "levels": levels}
+        wishes = {"adapt": adapt, "embeddings": embeddings, "levels": levels, "exclude": exclude}
         return cls(folder, encoder, file, create=create, rebuild=rebuild, **wishes)  # type: ignore[arg-type]
 
     def close(self) -> None:
@@ -240,13 +258,14 @@ class Gallery:
         """Bring the gallery up to date with its folder and everything under it.
 
         Encodes what is new or has changed. Where only a file's name, place or times are others, its content tells,
-        and it is not encoded again. Names that start with a dot and links to folders are left out; a file with
-        several names is one image. Finished images are stored every few seconds at most, each time as one transaction
-        on disk, so an interrupted run goes on where it stopped.
+        and it is not encoded again. Left out are names that start with a dot, links to folders, folders that systems
+        make, and what patterns name, also those of files ``.pyhashignore`` (`pyhash.images.walk` says more); a file
+        with several names is one image. Finished images are stored every few seconds at most, each time as one
+        transaction on disk, so an interrupted run goes on where it stopped.
 
-        Drops images whose files are gone, unless they may only be out of sight: they lay on another disk than the
-        folder, which is not mounted now, or in a folder that is empty or cannot be listed. Where more than a
-        quarter of the images would go, none does.
+        Drops images that are left out now, and those whose files are gone, unless they may only be out of sight: they
+        lay on another disk than the folder, which is not mounted now, in a folder that is empty or cannot be listed, or
+        where a link leads that is there still. Where more than a quarter of the images would be gone, none is dropped.
 
         Parameters
         ----------

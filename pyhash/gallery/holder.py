@@ -126,4 +126,5 @@ def stats_of(file: GalleryFile) -> GalleryStats:
         fitted_on=None if fitted is None else fitted.fitted_on,
         made_of=None if fitted is None else dict(fitted.made_of),
         why_own=file.why_own(),
+        exclude=[*file.wishes().exclude],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,8 @@ class Wishes(NamedTuple):
     """Whether embeddings are kept."""
     levels: dict[str, int] | None = None
     """Of the codes; None: those of the encoder."""
+    exclude: Sequence[str] = ()
+    """Patterns of what is left out of the folder."""
 
 
 class Embedding(NamedTuple):

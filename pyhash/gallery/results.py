@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from ..errors import ImageError
@@ -54,6 +54,8 @@ class GalleryStats:
     """What each level of that head is made of: ``"own"``, ``"neighbourhood"`` or ``"labels"``."""
     why_own: str | None = None
     """Why none is made of neighbourhoods, where that was measured on the collection."""
+    exclude: list[str] = field(default_factory=list)
+    """Patterns of what is left out of the folder."""
 
 
 class SearchOptions(TypedDict, total=False):

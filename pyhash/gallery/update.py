@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -62,6 +62,12 @@ class Changes:
     """Images that can be searched though their files are out of sight: a disk is away, a folder cannot be listed."""
     withheld: int = 0
     """Images whose files are gone and that were not dropped: they are too many to be dropped without ``prune``."""
+    excluded: int = 0
+    """How many were dropped because they are left out now, as patterns or the folders of a system are."""
+    passed_over: dict[str, int] = field(default_factory=dict, compare=False)
+    """Files that are not read, by kind, as `pyhash.images.Walk` has them; like `links` no change, and not compared."""
+    links: int = field(default=0, compare=False)
+    """Links to folders, which were not followed."""
 
 
 def update(
@@ -80,11 +86,11 @@ def update(
     `proved` says that the encoder makes the codes that there are, though its fingerprint is another.
     """
     identity = identity_of(encoder, folder)
-    found = _look(folder)
-    failed = [Failure(error.path, error.reason) for error in found.failed]
     with file.reading():
         wishes, kin, stored = file.wishes()._replace(**wished), file.kinship(identity), file.identity() or identity
         known = file.known()
+    found = _look(folder, wishes.exclude)
+    failed = [Failure(error.path, error.reason) for error in found.failed]
     can = embeds(encoder)
     if wishes.levels is not None and not (can and wishes.embeddings) and wishes.levels != stored.levels:
         raise GalleryError(
@@ -98,7 +104,7 @@ def update(
         known = file.known()  # another process may have changed it meanwhile
         told = recognise(files, known, digests)
         _note(file, known, told, files)
-        dropped = _drop(file, folder, known, told.unseen, found.hidden, files, prune)
+        dropped = _drop(file, folder, known, told.unseen, found, files, prune)
         file.note_place(*Place.of(folder))
         if wished:
             file.wish(wishes)
@@ -150,6 +156,9 @@ def update(
         len(files.others),
         dropped.kept,
         dropped.withheld,
+        dropped.excluded,
+        found.passed_over,
+        found.links,
     )
 
 
@@ -157,6 +166,7 @@ class _Dropped(NamedTuple):
     removed: int
     kept: int
     withheld: int
+    excluded: int
 
 
 def _drop(
@@ -164,13 +174,15 @@ def _drop(
     folder: str,
     known: Mapping[str, Known],
     unseen: list[str],
-    hidden: tuple[str, ...],
+    found: Walk,
     files: Files,
     prune: bool,
 ) -> _Dropped:
     """Drop images that are gone, as far as that is certain or wanted."""
     doubles = [known[path].id for path in files.others if path in known]
-    away = {path for path in unseen if path.startswith(hidden)}
+    out = {path for path in unseen if found.excludes(path)}
+    unseen = [path for path in unseen if path not in out]
+    away = {path for path in unseen if found.hides(path) and not (prune and os.path.islink(join(folder, path)))}
     mounts = sorted({*files.mounts, *file.mounts()})
     if not prune:
         away |= out_of_sight(unseen, folder, mounts)
@@ -181,9 +193,10 @@ def _drop(
     withheld = 0 if prune or not too_many(lost, sum(row.has_code for row in known.values())) else len(gone)
     if withheld:
         gone = []
-    file.remove([*doubles, *(known[path].id for path in gone)])
+    file.remove([*doubles, *(known[path].id for path in (*gone, *out))])
     removed = sum(not _waits_since_found(known[path]) for path in gone)
-    return _Dropped(removed, sum(known[path].has_code for path in kept), withheld)
+    excluded = sum(not _waits_since_found(known[path]) for path in out)
+    return _Dropped(removed, sum(known[path].has_code for path in kept), withheld, excluded)
 
 
 def _note(file: GalleryFile, known: Mapping[str, Known], told: Recognised, files: Files) -> None:
@@ -253,9 +266,9 @@ def join(folder: str, path: str) -> str:
     return os.path.join(folder, "") + path.replace("/", os.sep)
 
 
-def _look(folder: str) -> Walk:
+def _look(folder: str, exclude: Sequence[str]) -> Walk:
     try:
-        return walk(folder)
+        return walk(folder, exclude)
     except OSError as error:
         raise GalleryError(f"the folder {folder} cannot be read: {error.strerror}") from error
 

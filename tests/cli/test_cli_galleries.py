@@ -13,7 +13,9 @@ from galleries import EmbeddingEncoder, FakeEncoder, kinds, picture
 
 import pyhash
 from pyhash import encoder
+from pyhash.cli.galleries import in_kinds
 from pyhash.gallery import adapt
+from pyhash.images import KINDS
 from pyhash.ranking import Help
 
 
@@ -51,6 +53,9 @@ class TestIndex:
             "withheld": 0,
             "again": {},
             "adapted": None,
+            "excluded": 0,
+            "passed_over": {},
+            "links": 0,
         }
 
     def test_bad_pictures_and_exit_codes(self, folder: Path, tmp_path: Path) -> None:
@@ -61,10 +66,82 @@ class TestIndex:
         (tmp_path / "only-bad").mkdir()
         (tmp_path / "only-bad" / "x.png").touch()
         run("index", tmp_path / "only-bad", code=1)
-        (tmp_path / "empty").mkdir()
-        result = run("index", tmp_path / "empty", code=0)
+        (tmp_path / "none").mkdir()
+        (tmp_path / "none" / ".hidden").touch()
+        result = run("index", tmp_path / "none", code=0)
         assert result.stdout == "0 images can be searched\n"
-        assert "no images found" in result.stderr
+        assert result.stderr == f"no images found in {tmp_path / 'none'}\n"
+
+    @pytest.mark.parametrize("elsewhere", [False, True])
+    def test_an_empty_mount_point_gets_no_gallery(self, elsewhere: bool, tmp_path: Path) -> None:
+        disk, file = tmp_path / "disk", tmp_path / "g.sqlite"
+        disk.mkdir()
+        options = ["--gallery", file] if elsewhere else []
+        for command in ("index", "dedupe"):
+            error = run(command, disk, *options, code=3).stderr
+            assert "disk is empty: is its disk there?" in error
+            assert not any(disk.iterdir())
+            assert not file.exists()
+        picture(disk / "a.png", 1)
+        assert run("index", disk, *options).stdout == "1 image can be searched (1 added)\n"
+
+    def test_what_is_not_read_is_said(self, folder: Path, tmp_path: Path) -> None:
+        for name in ("1.cr2", "2.NEF", "3.jxl", "4.txt", "a.mov", "bad.mov", "x.xcf", "y.xcf"):
+            (folder / name).touch()
+        (folder / "@eaDir").mkdir()
+        shutil.copy(folder / "a.png", folder / "@eaDir" / "a.png")
+        (folder / "one").symlink_to(tmp_path)
+        expected = (
+            "not read: 2 camera RAW files, 1 JPEG XL image, 2 images of other formats, 1 video, "
+            "1 film of a live photograph, 1 other file\n"
+        )
+        first, *rest = run("index", folder).stdout.splitlines(keepends=True)
+        assert first == "5 images can be searched (5 added, 1 failed)\n"
+        assert rest == [expected, "1 link to a folder was not followed\n"]
+        for name in ("two", "three"):
+            (folder / name).symlink_to(tmp_path)
+        assert run("index", folder).stdout.endswith("3 links to folders were not followed\n")
+        answer = json.loads(run("index", folder, "--json").stdout)
+        assert answer["links"] == 3
+        assert sum(answer["passed_over"].values()) == 8
+        assert answer["passed_over"]["camera RAW"] == 2
+
+    def test_a_folder_of_raw_files_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "raw").mkdir()
+        for name in ("1.CR3", "2.dng", "3.jxl"):
+            (tmp_path / "raw" / name).touch()
+        result = run("index", tmp_path / "raw")
+        assert result.stderr == f"no images found in {tmp_path / 'raw'}; it holds 2 camera RAW files, 1 JPEG XL image\n"
+
+    def test_every_kind_has_its_words(self) -> None:
+        for count in (1, 2):
+            words = in_kinds(dict.fromkeys(KINDS, count)).split(", ")
+            assert len(set(words)) == len(KINDS)
+            assert all(word.startswith(f"{count} ") for word in words)
+
+    def test_excluded(self, folder: Path) -> None:
+        run("index", folder)
+        result = run("index", folder, "--exclude", "sub/", "--exclude", "*.jpg")
+        assert result.stdout == "3 images can be searched (3 excluded, 3 unchanged)\n"
+        assert run("index", folder).stdout == "3 images can be searched (3 unchanged)\n"
+        assert "gallery exclude" in run("info", folder).stdout
+        assert json.loads(run("info", folder, "--json").stdout)["gallery"]["exclude"] == ["sub/", "*.jpg"]
+        (folder / "sub" / ".pyhashignore").write_text("c*\n")
+        result = run("index", folder, "--no-exclude")
+        assert result.stdout == "4 images can be searched (1 added, 3 unchanged, 1 failed)\n"
+        (folder / ".pyhashignore").write_text("copy.png\n")
+        assert json.loads(run("index", folder, "--json").stdout)["excluded"] == 1
+        (folder / "a.png").unlink()
+        result = run("index", folder, "--exclude", "b.png")
+        assert result.stdout == "1 image can be searched (1 removed, 1 excluded, 1 unchanged, 1 failed)\n"
+
+    def test_wrong_patterns(self, folder: Path) -> None:
+        error = run("index", folder, "--exclude", "[z-a]", code=2).stderr
+        assert error == "pyhash: the pattern '[z-a]' is wrong: z comes after a\n"
+        assert not (folder / ".pyhash").exists()
+        run("index", folder, "--exclude", "a", "--no-exclude", code=2)
+        (folder / ".pyhashignore").write_text("# mine\n../x\n")
+        assert f"{folder / '.pyhashignore'}, line 2: the pattern '../x' is wrong" in run("index", folder, code=2).stderr
 
     def test_another_encoder(self, folder: Path, tmp_path: Path) -> None:
         model = tmp_path / "other.onnx"
@@ -220,6 +297,23 @@ class TestSearch:
         result = run("search", folder, tmp_path / "locked.png", folder / "b.png", "--json", code=1)
         assert len(json.loads(result.stdout)["results"]) == 1
         assert "locked.png: " in result.stderr
+
+    def test_paths_alone(self, folder: Path) -> None:
+        odd = folder / os.fsdecode(b"odd\xff\n.png")
+        picture(odd, 3)
+        run("index", folder)
+        queries = [odd, folder / "b.png"]
+        answer = json.loads(run("search", folder, *queries, "-k", "4", "--json").stdout)
+        found = [os.fsencode(match["path"]) for result in answer["results"] for match in result["matches"]]
+        assert len(found) == 8
+        assert os.fsencode(odd) in found
+        for option, end in [("-f", b"\n"), ("--paths", b"\n"), ("-0", b"\0"), ("--null", b"\0"), ("-f0", b"\0")]:
+            result = run("search", folder, *queries, "-k", "4", option)
+            assert result.stdout_bytes == b"".join(path + end for path in found)
+        result = run("search", folder, folder / "gone.png", "-f", code=1)
+        assert result.stdout == ""
+        assert "gone.png" in result.stderr
+        run("search", folder, odd, "-f", "--json", code=2)
 
     def test_usage(self, folder: Path, tmp_path: Path) -> None:
         run("index", folder)
