@@ -271,7 +271,7 @@ class Gallery:
         ----------
         prune : bool
             Drop every image whose file is not there, however many they are; only what lies in a folder that
-            cannot be listed stays.
+            cannot be listed, or may not be looked at, stays.
         progress : callable, optional
             Called with (images done, images to encode), first with 0 done.
 

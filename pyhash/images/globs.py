@@ -43,32 +43,41 @@ def as_regex(pattern: str) -> re.Pattern[str]:
         raise ValueError("it goes by the names inside the folder, without . and ..")
     if "/" not in pattern:
         parts.insert(0, "**")
-    regex, last = "", len(parts) - 1
-    for place, part in enumerate(parts):
+    runs: list[list[str]] = [[]]
+    for part in parts:
         if part != "**":
-            regex += _of_name(part) + "/" * (place < last)
-        elif place == last:
-            regex += ".+"
-        elif parts[place + 1] != "**":
-            regex += "(?:.+/)?"
+            runs[-1].append(_of_name(part))
+        elif runs[-1] or len(runs) == 1:
+            runs.append([])
+    first, *others = ("/".join(run) for run in runs)
+    regex = first
+    if others:
+        *middle, last = others
+        regex += "/" * bool(first) + "".join(f"(?>(?:[^/]+/)*?{run}/)" for run in middle)
+        regex += f"(?:[^/]+/)*{last}" if last else ".+"
     return re.compile(regex, re.DOTALL)
 
 
+# Of several stars each but the last takes as little as it can, once and for all (?>): what lies between two of them
+# has one length, so the first place where it fits is as good as any. Without that some names would take years.
+
+
 def _of_name(part: str) -> str:
-    regex, at = "", 0
+    runs, at = [""], 0
     while at < len(part):
         char, at = part[at], at + 1
         if char == "*":
-            regex = regex.removesuffix("[^/]*") + "[^/]*"
+            runs += [""] * bool(runs[-1] or len(runs) == 1)
         elif char == "?":
-            regex += "[^/]"
-        elif char == "[":
-            one, at = _of_brackets(part, at)
-            regex += one
+            runs[-1] += "[^/]"
         else:
-            one, at = _literal(char, part, at)
-            regex += one
-    return regex
+            one, at = _of_brackets(part, at) if char == "[" else _literal(char, part, at)
+            runs[-1] += one
+    first, *others = runs
+    if not others:
+        return first
+    *middle, last = others
+    return first + "".join(f"(?>[^/]*?{run})" for run in middle) + "[^/]*" + last
 
 
 def _literal(char: str, part: str, at: int) -> tuple[str, int]:
