@@ -79,9 +79,35 @@ def test_a_link_whose_target_is_away_keeps_its_row(folder: Path, tmp_path: Path)
         assert (changes.removed, changes.excluded) == (0, 0)
         assert [failure.reason for failure in changes.failed] == ["a link to a file that does not exist"]
         assert number in gallery.index
+        assert changes.kept == 1
         (tmp_path / "away").rename(tmp_path / "disk")
         assert gallery.update().changed == 0
         assert gallery.id_of(folder / "x.png") == number
+        (tmp_path / "disk").rename(tmp_path / "away")
+        assert gallery.update(prune=True).removed == 1
+        assert number not in gallery.index
+
+
+def test_the_users_own_word_drops_however_many(folder: Path) -> None:
+    with Gallery(folder, FakeEncoder()) as gallery:
+        whole = gallery.update().added
+    (folder / "a.png").unlink()
+    with Gallery(folder, FakeEncoder(), exclude=["*", "!b.*"]) as gallery:
+        changes = gallery.update()
+        assert (changes.excluded, changes.removed, changes.withheld, changes.kept) == (whole - 2, 1, 0, 0)
+
+
+def test_what_moves_out_of_a_folder_that_is_left_out_keeps_its_row(folder: Path) -> None:
+    encoder = FakeEncoder()
+    with Gallery(folder, encoder) as gallery:
+        gallery.update()
+        number, seen = gallery.id_of("raw/1.png"), len(encoder.seen)
+    (folder / "raw" / "1.png").rename(folder / "kept.png")
+    with Gallery(folder, encoder, exclude=["raw/"]) as gallery:
+        changes = gallery.update()
+        assert (changes.moved, changes.excluded) == (1, 1)
+        assert gallery.id_of("kept.png") == number
+    assert len(encoder.seen) == seen
 
 
 def test_a_folder_whose_patterns_are_wrong_keeps_its_rows(folder: Path) -> None:

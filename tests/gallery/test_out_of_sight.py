@@ -175,8 +175,8 @@ def test_what_lies_on_another_disk_is_kept_while_that_is_away(folder: Path, monk
         inside = os.path.relpath(path, folder) == "sub"
         return -1 if inside and mounted else device(path)
 
-    def walked(root: str) -> images.Walk:
-        found = walk(root)
+    def walked(root: str, exclude: Any) -> images.Walk:
+        found = walk(root, exclude)
         listed = [i._replace(device=-1) if i.path.startswith("sub/") and mounted else i for i in found.images]
         return images.Walk(listed, found.failed, found.hidden)
 
