@@ -285,8 +285,12 @@ def dedupe_command(
 
 def update(gallery: Gallery, *, prune: bool = False) -> Changes:
     """Update behind a progress bar."""
-    with progress_bar("looking for images", "encoding") as progress:
-        return gallery.update(prune=prune, progress=progress)
+    try:
+        with progress_bar("looking for images", "encoding") as progress:
+            return gallery.update(prune=prune, progress=progress)
+    except KeyboardInterrupt:
+        warn_of_waiting(gallery.folder, gallery.stats().waiting)
+        raise
 
 
 def summary(changes: Changes, searchable: int) -> str:
@@ -299,10 +303,11 @@ def summary(changes: Changes, searchable: int) -> str:
         "excluded": changes.excluded,
         "unchanged": changes.unchanged,
         "failed": len(changes.failed),
-        "other names of the same files": changes.names,
     }
-    parts = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
-    return f"{many(searchable, 'image')} can be searched" + (f" ({parts})" if parts else "")
+    parts = [f"{count:,} {word}" for word, count in counts.items() if count]
+    if changes.names:
+        parts.append(f"{many(changes.names, 'other name')} of the same files")
+    return f"{many(searchable, 'image')} can be searched" + (f" ({', '.join(parts)})" if parts else "")
 
 
 _WHY_AGAIN = {

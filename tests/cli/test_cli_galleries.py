@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import run
@@ -182,7 +183,39 @@ class TestIndex:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(FakeEncoder, "stream", interrupt)
-        assert "what was finished is kept" in run("index", folder, code=130).stderr
+        interrupted = run("index", folder, code=130).stderr
+        assert "what was finished is kept" in interrupted
+        assert "6 images wait to be encoded" in interrupted
+        monkeypatch.undo()
+        waiting = json.loads(run("info", folder, "--json").stdout)["gallery"]["waiting"]
+        assert waiting == 6
+
+    def test_an_unfinished_gallery_says_so(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def some(self: FakeEncoder, sources: Any, batch_size: int = 8) -> Any:
+            sources = list(sources)
+            yield from stream(self, sources[:2])
+            raise KeyboardInterrupt
+
+        stream = FakeEncoder.stream
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeEncoder, "stream", some)
+            run("index", folder, code=130)
+        found = run("search", folder, folder / "a.png", "--json", code=1)
+        assert json.loads(found.stdout)["waiting"] == 4
+        assert "4 images wait to be encoded and cannot be found yet" in found.stderr
+        found = run("dedupe", folder, "--json", code=1)
+        assert json.loads(found.stdout)["waiting"] == 4
+        run("index", folder)
+        assert json.loads(run("search", folder, folder / "a.png", "--json").stdout)["waiting"] == 0
+
+    def test_what_is_out_of_sight_is_kept_and_the_exit_code_says_so(self, folder: Path) -> None:
+        run("index", folder)
+        for file in (folder / "sub").iterdir():
+            file.unlink()
+        result = run("index", folder, code=6)
+        assert "kept that cannot be seen" in result.stderr
+        run("index", folder, "--prune")
+        run("index", folder)
 
     def test_gallery_elsewhere(self, folder: Path, tmp_path: Path) -> None:
         file = tmp_path / "g.sqlite"
