@@ -10,6 +10,7 @@ __all__ = [
     "CorruptIndexError",
     "EncoderError",
     "ForeignFileError",
+    "GalleryDamagedError",
     "GalleryError",
     "GalleryMismatchError",
     "GraphError",
@@ -116,6 +117,10 @@ class QuantizationError(PyhashError, ValueError):
 
 class GalleryError(PyhashError):
     """The gallery is missing, damaged, locked, read-only or not a gallery; the message says what to do."""
+
+
+class GalleryDamagedError(GalleryError):
+    """The gallery's file holds what no gallery holds; `Gallery.check` and `pyhash check` tell what, and repair it."""
 
 
 class GalleryMismatchError(GalleryError):

@@ -14,7 +14,7 @@ import click
 from .. import __version__, backend
 from ..gallery import Gallery
 from ..index import Index
-from ..support import machine
+from ..support import machine, size
 from .errors import EncoderFailed, Exit
 from .options import encoder_options, gallery_option, json_option
 from .output import print_facts, print_json
@@ -85,6 +85,10 @@ def info_command(
         lines[name.replace("_", " ")] = facts[name]
     for name in ("encoder", "gallery"):
         lines |= {f"{name} {key}": value for key, value in facts.get(name, {}).items()}
+    if "gallery" in facts:
+        lines["gallery forgotten"] = len(facts["gallery"]["forgotten"])
+        del lines["gallery files"]
+        lines |= {path: size(n_bytes) for path, n_bytes in facts["gallery"]["files"].items()}
     print_facts(lines)
     return Exit.DONE
 

@@ -17,12 +17,15 @@ from ..support import printable
 from .errors import EXIT_CODES, known_errors
 
 _HOME = {
+    "backup": "keeping",
     "bench": "bench",
     "build": "building",
+    "check": "keeping",
     "dedupe": "galleries",
     "demo": "demo",
     "eval": "evaluating",
     "fit": "galleries",
+    "forget": "keeping",
     "index": "galleries",
     "info": "info",
     "search": "searching",

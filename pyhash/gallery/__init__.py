@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from .adapt import Adapted
+from .checking import Checked, Damage
 from .encoders import GalleryEncoder
+from .forgetting import Forgot
 from .gallery import Gallery
+from .names import default_file
 from .results import GalleryStats, Match, SearchOptions
+from .salvage import recover
 from .update import Changes, Failure
 
 __all__ = [
     "Adapted",
     "Changes",
+    "Checked",
+    "Damage",
     "Failure",
+    "Forgot",
     "Gallery",
     "GalleryEncoder",
     "GalleryStats",
     "Match",
     "SearchOptions",
+    "default_file",
+    "recover",
 ]
 
 

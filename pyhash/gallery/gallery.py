@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..codes import Levels, LevelsLike
-from ..errors import GalleryError
+from ..errors import GalleryDamagedError, GalleryError, GalleryMismatchError
 from ..heads import Kind
 from ..images import check_patterns, is_empty
 from ..index import Index
 from ..labels import Labels
-from .adapt import Adapted, Plan, own_level, refit
-from .asking import (
-    Examples,
-    Measure,
-    Questions,
-    ask_each,
-    ask_together,
-    digest_of,
-    encode_examples,
-    find,
-    measure,
-    sources_of,
-)
-from .duplicates import default_radius, near_codes, same_looks
+from .adapt import Adapted, Plan, refit
+from .answering import Answering
+from .backing import back_up
+from .checking import Checked, damage_of, examine
 from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
+from .forgetting import Forgot, forget, take_back
 from .holder import Encoders, stats_of
 from .labelling import labelling_of, split_levels
-from .names import Names
+from .mending import repair as mend
+from .names import Names, default_file
 from .place import refuse_other_folder
-from .results import GalleryStats, Match, OnError, PathLike, SearchOptions
-from .snapshot import Snapshot, Snapshots
+from .results import GalleryStats, PathLike
+from .snapshot import Snapshots
 from .store import GalleryFile
 from .update import Changes, Progress, update
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
-
-class Gallery:
+class Gallery(Answering):
     """The images of a folder with their codes.
 
     One object may be used from many threads: searches run at the same time as one another and as `update`, each on the
@@ -115,7 +104,7 @@ class Gallery:
             "exclude": None if exclude is None else check_patterns(exclude),
         }
         self._wished = {name: value for name, value in wished.items() if value is not None}
-        path = Path(file) if file is not None else Path(folder) / ".pyhash" / "gallery.sqlite"
+        path = Path(file) if file is not None else default_file(folder)
         if not (Path(folder).is_dir() or path.exists()):
             raise GalleryError(f"there is no folder {self.folder}; is its name right, and its disk there?")
         if not create and not path.exists():
@@ -130,12 +119,10 @@ class Gallery:
         self._encoders = Encoders(self._file, self.folder, encoder)
         self._snapshots = Snapshots(self._file, self._empty_index)
         try:
-            refuse_other_folder(self._file, self.folder)
+            self._refuse_other(None if rebuild else encoder)
             if rebuild:
                 with self._file.writing(self._encoders.identity(), rebuild=True):
                     pass
-            elif encoder is not None:
-                self._encoders.to_index()
         except BaseException:
             self.close()
             raise
@@ -200,11 +187,6 @@ class Gallery:
             return f"<pyhash.Gallery {self.folder!r}, {len(self):,} images>"
         except GalleryError as error:
             return f"<pyhash.Gallery {self.folder!r}: {error}>"
-
-    @property
-    def file(self) -> Path:
-        """Where the gallery is kept."""
-        return self._file.path
 
     @property
     def encoder(self) -> GalleryEncoder:
@@ -357,251 +339,117 @@ class Gallery:
         wished = {} if levels is None else {"levels": dict(bits)}
         return refit(self._file, self._snapshots, Plan(bits, spread_of(encoder)), labelling, head, wished)
 
-    # Asking it
+    # Keeping it
 
-    @overload
-    def search(
-        self,
-        images: PathLike | bytes,
-        k: int = 10,
-        *,
-        exclude: int | PathLike | None = None,
-        **options: Unpack[SearchOptions],
-    ) -> list[Match]: ...
+    def check(self, *, repair: bool = False, progress: Progress | None = None) -> Checked:
+        """Look whether all that the gallery's file holds is what was put there, as it lies on the disk.
 
-    @overload
-    def search(
-        self,
-        images: list[Any] | tuple[Any, ...],
-        k: int = 10,
-        *,
-        exclude: Sequence[int | PathLike | None] | None = None,
-        **options: Unpack[SearchOptions],
-    ) -> list[list[Match]]: ...
-
-    @overload
-    def search(
-        self,
-        images: list[Any] | tuple[Any, ...],
-        k: int = 10,
-        *,
-        exclude: Sequence[int | PathLike] | None = None,
-        together: Literal[True],
-        without: Any = None,
-        **options: Unpack[SearchOptions],
-    ) -> list[Match]: ...
-
-    @overload
-    def search(self, images: Any, k: int = 10, *, exclude: Any = None, **options: Unpack[SearchOptions]) -> Any: ...
-
-    def search(
-        self,
-        images: Any,
-        k: int = 10,
-        *,
-        level: str | None = None,
-        weights: Mapping[str, float] | None = None,
-        where: Iterable[PathLike] | ArrayLike | None = None,
-        cascade: tuple[str, int] | None = None,
-        exclude: Any = None,
-        together: bool = False,
-        without: Any = None,
-        rescore: bool = True,
-        threads: int | None = None,
-        on_error: OnError = "raise",
-    ) -> Any:
-        """Find the images of the gallery most like each of some images.
-
-        The nearest by code are put in order by how alike their embeddings are, where the gallery keeps them: at a level
-        of own embeddings those of the images, at a level of neighbourhoods those of the images with their nearest.
+        SQLite checks its pages, indexes and references; every path, code, embedding, list of neighbours, look and
+        thumbnail, the fitted head and the settings are compared with their checksums. Searches go on meanwhile.
 
         Parameters
         ----------
-        images : path, bytes, PIL image or array, or a sequence of them
-            What to look for, as `Encoder.encode` takes it. An image of the gallery finds itself, too.
-        k : int
-            Matches an image, at least 1; fewer where the gallery has fewer images.
-        level : str, optional
-            Compare this level only: ``"coarse"`` for the same kind, ``"fine"`` for the same picture.
-        weights : mapping of str to float, optional
-            The share of each level: ``similarity = sum(share * cosine) / sum(share)``. Equal shares unless given.
-        cascade : (str, int), optional
-            Consider only this many of the nearest at this level.
-        where : sequence of paths or ids, or bool mask, optional
-            Search only these images of the gallery; a mask goes by ``gallery.index.ids``.
-        exclude : path or id, or a sequence of them or None
-            An image of the gallery to leave out of the answer; for several images one each, or with `together` any
-            number.
-        together : bool
-            Search once, with all images as examples of one thing.
-        without : path, bytes, PIL image or array, or a sequence of them, optional
-            With `together`: examples of what is not wanted.
-        rescore : bool
-            False: order by codes alone.
-        threads : int, optional
-            The most threads to compare codes with, as in `Index.search`.
-        on_error : "raise" or callable
-            What to do about an image that cannot be read, as in `Encoder.encode`.
+        repair : bool
+            Drop what is damaged, and make it again: images are encoded from their files, as `update` does, heads and
+            neighbours from embeddings. A file that SQLite cannot read is kept under another name, and what can be read
+            of it goes on in a new one. An image whose file is away waits.
+        progress : callable, optional
+            As in `update`.
 
         Returns
         -------
-        list of Match, or a list of them an image
-            In the order (similarity descending, similarity of own embeddings descending, id); by codes alone
-            (distance, id). One image, or several together, gives one list.
+        Checked
+            What is damaged, or was.
 
         Raises
         ------
-        ImageError
-            When an image cannot be read.
         GalleryError
-            When nothing can be found because nothing was ever stored.
-        GalleryMismatchError
-            When the gallery's codes are of another encoder.
+            When the file cannot be written, or the encoder is needed and cannot be opened.
         """
-        now = self._filled()
-        sources, single = sources_of(images)
-        unwanted = [] if without is None else sources_of(without)[0]
-        if unwanted and not together:
-            raise ValueError("without needs together=True: examples of one thing, and what is not wanted")
-        what = measure(now, level, weights)
-        examples, kept = self._examples(now, sources, level if not together else None, on_error)
-        if together:
-            if not kept:
-                return []
-            others = self._examples(now, unwanted, None, on_error)[0] if unwanted else None
-            asked = ask_together(now, examples, others if others is not None and len(others.rows) else None)
-            listed = exclude if isinstance(exclude, (list, tuple)) else [exclude]
-            omitted: list[list[int]] | None = [self._names.ids_of(listed)]
-        else:
-            asked = ask_each(now, examples)
-            listed = [exclude] if single else exclude
-            each = None if listed is None else self._names.ids_of_each(listed, len(sources))
-            omitted = None if each is None else [each[place] for place in kept]
-        if not rescore:
-            asked = asked._replace(vectors=None)
-        answers = self._matches(now, asked, k, what, where, cascade, omitted, threads)
-        return answers[0] if together or (single and answers) else answers
+        if repair:
+            return mend(
+                self._file, self._encoders, self._snapshots, self.folder, lambda: self.update(progress=progress)
+            )
+        found = examine(self.file)
+        return Checked(damage_of(found, self.file, self.folder), found.checked, found.waiting, found.traces)
 
-    def _examples(
-        self, now: Snapshot, sources: list[Any], level: str | None, on_error: OnError
-    ) -> tuple[Examples, list[int]]:
-        """Encode images to search with; also return the places of those that could be read."""
-        rows = np.full(len(sources), -1, np.int64)
-        if now.collection is not None or now.head is not None:
-            digests = [*map(digest_of, sources)]
-            with self._file.reading():
-                found = [None if digest is None else self._file.vectors.row_of_digest(digest) for digest in digests]
-            rows = np.array([-1 if row is None else row for row in found], np.int64)
-        return encode_examples(self._encoders.to_search(), now, rows, sources, level, on_error)
+    def backup(self, path: PathLike, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
+        """Copy the gallery to a file, as it is at this moment, also while other processes search and change it.
 
-    def _matches(
-        self,
-        now: Snapshot,
-        asked: Questions,
-        k: int,
-        what: Measure,
-        where: Iterable[PathLike] | ArrayLike | None,
-        cascade: tuple[str, int] | None,
-        exclude: list[list[int]] | None,
-        threads: int | None,
-    ) -> list[list[Match]]:
-        allowed = None if where is None else self._names.allowed(where)
-        answers = find(now, asked, k, what, where=allowed, cascade=cascade, exclude=exclude, threads=threads)
-        return [self._names.matches(now, found.ids, found.distances.tolist(), found.similarities) for found in answers]
-
-    def search_codes(
-        self,
-        codes: NDArray[np.uint8],
-        k: int = 10,
-        *,
-        level: str | None = None,
-        weights: Mapping[str, int] | None = None,
-        where: Iterable[PathLike] | ArrayLike | None = None,
-        cascade: tuple[str, int] | None = None,
-        exclude: Sequence[int | PathLike | None] | None = None,
-        threads: int | None = None,
-    ) -> list[list[Match]]:
-        """Find the images whose codes are nearest to each of some codes.
+        The copy is a gallery: ``Gallery(folder, file=path)``. (A file that is in use cannot be copied as others are:
+        what was written last may lie beside it.)
 
         Parameters
         ----------
-        codes : uint8 array (n, n_bytes)
-            Codes of this gallery's encoder.
-        k, level, weights, where, cascade, threads
-            As in `search`.
-        exclude : sequence of path, id or None, optional
-            For each code an image to leave out.
-
-        Returns
-        -------
-        list of list of Match
-            For each code its matches, nearest first, ties by id.
-        """
-        now = self._filled()
-        if np.ndim(codes) != 2:
-            raise ValueError(f"codes must have shape (n, n_bytes), got {np.shape(codes)}: for one, codes[None]")
-        omitted = None if exclude is None else self._names.ids_of_each(exclude, len(codes))
-        what = Measure(None, level, weights)
-        return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)
-
-    @property
-    def default_radius(self) -> int:
-        """In how many bits duplicates may differ unless `duplicates` is told: a tenth of those that it compares."""
-        now = self._snapshots.now()
-        level = own_level(now)
-        return default_radius(now.index.bits if level is None else now.index.levels[level])
-
-    def duplicates(
-        self, radius: int | None = None, *, check: bool = True, progress: Progress | None = None
-    ) -> list[list[Match]]:
-        """Group the images that are nearly the same.
-
-        Two images whose codes differ in at most `radius` bits are in one group, and so are those that a
-        chain of such pairs joins (single linkage). What is made of neighbourhoods is not compared: only the level made
-        of the images alone, such as ``fine``. As codes tell what is in an image, a group may also hold
-        different images of alike things; the check keeps together only what looks the same.
-
-        Parameters
-        ----------
-        radius : int, optional
-            Bits in which two codes may differ, at least 0; `default_radius` unless given.
-        check : bool
-            Also compare the images themselves, at 16 x 16 pixels. That keeps copies that were recompressed,
-            resized or made brighter, and drops those that were cropped much or turned, and images that can no
-            longer be read.
+        path : path
+            The file to write: it holds what it held, or the whole copy. A gallery that is there is replaced.
+        overwrite : bool
+            Replace any other file, too.
         progress : callable, optional
-            Called with (images compared, images to compare).
+            Called with (pages copied, pages to copy).
 
         Returns
         -------
-        list of list of Match
-            Groups of two or more, by their smallest id. Each begins with that image; the others follow by
-            their distance to it (which exceeds the radius where only a chain joins them), then by id.
+        Path
+            Where the copy is: the file that a link names.
+
+        Raises
+        ------
+        ForeignFileError
+            When a file is there that is no gallery.
+        GalleryError
+            When the copy cannot be made, as on a full disk, or a gallery that is there is in use.
         """
-        now = self._filled()
-        level = own_level(now)
-        if radius is None:
-            radius = self.default_radius
-        groups = near_codes(now.index, radius, level)
-        if check:
-            ids = np.array([number for group in groups for number in group.ids.tolist()], np.int64)
-            paths = dict(zip(ids.tolist(), self._names.joined(now, ids), strict=True))
-            groups = same_looks(now.index, groups, paths, level, progress)
-        return [self._names.matches(now, group.ids, group.distances.tolist(), None) for group in groups]
+        return back_up(self.file, path, overwrite=overwrite, progress=progress)
+
+    def forget(self, paths: PathLike | Iterable[PathLike], *, undo: bool = False) -> Forgot:
+        """Drop images and remember that they are not wanted: `update` does not take them in again.
+
+        Nothing that was made of them remains in the gallery's file or beside it: codes, embeddings, looks, thumbnails
+        and paths are overwritten, and the neighbours of other images found anew. (A head that was fitted on many images
+        stays; so do copies of the file that were made before.) The images themselves are left alone.
+
+        Parameters
+        ----------
+        paths : path or iterable of paths
+            Of images or subfolders, in the file system or inside the folder. A subfolder stands for all that lies
+            under it, now or later.
+        undo : bool
+            Forget these no longer: the next `update` encodes what lies there.
+
+        Returns
+        -------
+        Forgot
+            The paths inside the folder, and how many images left the gallery.
+
+        Raises
+        ------
+        ValueError
+            When a path names nothing in the folder; then nothing is forgotten.
+        GalleryError
+            When the file cannot be written, or when traces remain in it because the disk is full or another process
+            reads it: forget the same once more then.
+        """
+        listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+        if undo:
+            return take_back(self._file, self.folder, listed)
+        return forget(self._file, self._snapshots, self.folder, listed)
 
     # Inside
 
+    def _refuse_other(self, encoder: GalleryEncoder | None) -> None:
+        """Refuse another folder and an encoder of other codes; damage is told when it is met, so that `check` can be
+        asked to repair it.
+        """
+        try:
+            refuse_other_folder(self._file, self.folder)
+            if encoder is not None:
+                self._encoders.to_index()
+        except GalleryDamagedError:
+            pass
+        except GalleryMismatchError:
+            if not self._file.is_broken():
+                raise
+
     def _empty_index(self) -> Index:
         return Index(levels=self._encoders.levels())
-
-    def _filled(self) -> Snapshot:
-        """The gallery as it is now; GalleryError where it holds nothing because it was never filled."""
-        now = self._snapshots.now()
-        if not len(now.index):
-            with self._file.reading():
-                unfilled = self._file.identity() is None or self._file.counts().waiting
-            if unfilled:
-                raise GalleryError(
-                    f"the gallery {self.file} has no codes yet: fill it with update() (`pyhash index {self.folder}`)"
-                )
-        return now

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Any
 
 from ..backend import hamming
 from ..codes import Levels
-from ..errors import ImageError
+from ..errors import GalleryError, ImageError
 from ..heads import CollectionHead
 from .encoders import GalleryEncoder, identity_of, open_remembered
 from .kinship import Kinship
@@ -35,6 +36,19 @@ class Encoders:
             with self._file.reading():
                 identity = self._file.identity()
             self._encoder = open_remembered(identity, self._folder, self._file.path)
+        return self._encoder
+
+    def recalled(self) -> GalleryEncoder:
+        """The encoder itself, though what else the gallery notes of it may be damaged."""
+        if self._encoder is None:
+            with self._file.reading():
+                opened = self._file.opened()
+            if opened is None:
+                raise GalleryError(
+                    f"what the gallery {self._file.path} notes of its encoder is damaged: give the encoder that made "
+                    "it (--encoder MODEL)"
+                )
+            self._encoder = open_remembered(Identity("", "", {}, opened), self._folder, self._file.path)
         return self._encoder
 
     def identity(self) -> Identity:
@@ -127,4 +141,15 @@ def stats_of(file: GalleryFile) -> GalleryStats:
         made_of=None if fitted is None else dict(fitted.made_of),
         why_own=file.why_own(),
         exclude=[*file.wishes().exclude],
+        forgotten=file.forgotten.paths(),
+        files=sizes_of(file.path),
     )
+
+
+def sizes_of(path: Path) -> dict[str, int]:
+    """The files that a gallery consists of, with their sizes in bytes."""
+    sizes = {}
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes[f"{path}{suffix}"] = os.stat(f"{path}{suffix}").st_size
+    return sizes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -27,11 +28,8 @@ class Names:
 
     def id_of(self, path: PathLike) -> int | None:
         """The id of an image, or None when there is none of this path."""
-        root, (parent, name) = os.path.realpath(self._folder), os.path.split(os.path.abspath(path))
-        named, linked = os.path.join(os.path.realpath(parent), name), os.path.realpath(path)
-        inside = [os.path.relpath(named, root), os.path.relpath(linked, root), os.path.normpath(path)]
         with self._file.reading():
-            ids = self._file.ids_of(given.replace(os.sep, "/") for given in inside)
+            ids = self._file.ids_of(paths_inside(self._folder, path))
         return next((number for number in ids if number is not None), None)
 
     def ids_of(self, images: Iterable[int | PathLike | None]) -> list[int]:
@@ -77,3 +75,17 @@ class Names:
 
     def _number(self, image: int | PathLike | None) -> int | None:
         return self.id_of(image) if isinstance(image, (str, os.PathLike)) else image
+
+
+def default_file(folder: PathLike) -> Path:
+    """Where the gallery of a folder is kept unless told otherwise."""
+    return Path(folder) / ".pyhash" / "gallery.sqlite"
+
+
+def paths_inside(folder: str, path: PathLike) -> list[str]:
+    """The paths inside a folder that are meant by one in the file system, by that of a link, or by one inside it."""
+    root, (parent, name) = os.path.realpath(folder), os.path.split(os.path.abspath(path))
+    named, linked = os.path.join(os.path.realpath(parent), name), os.path.realpath(path)
+    given = [os.path.relpath(named, root), os.path.relpath(linked, root), os.path.normpath(path)]
+    inside = [found.replace(os.sep, "/") for found in given]
+    return [found for found in dict.fromkeys(inside) if found.split("/")[0] != ".." and not os.path.isabs(found)]

@@ -8,11 +8,11 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from zlib import crc32
 
-from ..errors import GalleryError
+from ..errors import GalleryDamagedError, GalleryError
 from ..support import DISTRIBUTION, files
 from .schema import APPLICATION_ID, FROM_1, SCHEMA, TABLES
 
@@ -38,13 +38,7 @@ def open_file(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
             f"{path} is empty, and so not a pyhash gallery; it was left as it is. Delete it, or keep the gallery "
             "somewhere else (--gallery FILE)"
         )
-    uri = path.absolute().as_uri()
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        uri += "?mode=rw"
-    else:
-        # WAL needs files beside the database even to read, unless nobody can be writing.
-        alone = not path.with_name(path.name + "-wal").exists()
-        uri += "?mode=ro&immutable=1" if alone else "?mode=ro"
+    uri = _uri(path)
     opened: list[sqlite3.Connection] = []
     try:
         with explained(path):
@@ -66,14 +60,43 @@ def open_file(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         raise
 
 
-def _connect(uri: str, **options: int) -> sqlite3.Connection:
+def _uri(path: Path) -> str:
+    uri = path.absolute().as_uri()
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return uri + "?mode=rw"
+    # WAL needs files beside the database even to read, unless nobody can be writing.
+    alone = not path.with_name(path.name + "-wal").exists()
+    return uri + ("?mode=ro&immutable=1" if alone else "?mode=ro")
+
+
+def is_gallery(path: Path) -> bool:
+    """Whether a file says that it is a gallery's. SQLite looks: who else closes a file drops the locks on it."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+            return bool(db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
+    except sqlite3.Error:
+        return False
+
+
+def connect(path: Path, *, new: bool = False, damaged: bool = False) -> sqlite3.Connection:
+    """Return one more connection to a gallery's file, or to a `new` file; nothing is known of what is in it.
+
+    Where the file's table of contents is `damaged`, what else it names can still be read.
+    """
+    return _connect(path.absolute().as_uri() if new else _uri(path), damaged=damaged)
+
+
+def _connect(uri: str, *, damaged: bool = False, **options: int) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, **options)
     try:
+        if damaged:
+            db.execute("PRAGMA writable_schema = ON")
         db.create_function("checksum", 2, checksum, deterministic=True)
         db.execute("PRAGMA trusted_schema = OFF")  # the file may come with a folder from someone else
         db.execute("PRAGMA cell_size_check = ON")
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = ON")
     except BaseException:
         db.close()
         raise
@@ -121,12 +144,7 @@ def _create(path: Path) -> None:
         with explained(path):
             db = _connect(temporary.absolute().as_uri())
             try:
-                db.execute("BEGIN")
-                for statement in TABLES:
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {SCHEMA}")
-                db.execute("COMMIT")
+                fill(db)
                 db.execute("PRAGMA journal_mode = WAL")  # the file keeps it
             finally:
                 db.close()
@@ -139,6 +157,16 @@ def _create(path: Path) -> None:
     finally:
         for suffix in ("", "-journal", "-wal", "-shm"):
             Path(f"{temporary}{suffix}").unlink(missing_ok=True)
+
+
+def fill(db: sqlite3.Connection) -> None:
+    """Make an empty gallery of an empty database."""
+    db.execute("BEGIN")
+    for statement in TABLES:
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {SCHEMA}")
+    db.execute("COMMIT")
 
 
 @contextmanager
@@ -173,4 +201,4 @@ def explanation(path: Path, error: UnicodeDecodeError | sqlite3.Error) -> Galler
 
 def damaged(path: Path, what: str) -> GalleryError:
     """Return the error to raise when a file holds what no gallery holds."""
-    return GalleryError(f"the gallery {path} is damaged ({what}); move it away and index the folder again")
+    return GalleryDamagedError(f"the gallery {path} is damaged ({what}); `pyhash check FOLDER --repair` repairs it")

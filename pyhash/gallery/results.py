@@ -56,6 +56,10 @@ class GalleryStats:
     """Why none is made of neighbourhoods, where that was measured on the collection."""
     exclude: list[str] = field(default_factory=list)
     """Patterns of what is left out of the folder."""
+    forgotten: list[str] = field(default_factory=list)
+    """Paths inside the folder that `Gallery.update` leaves out; a subfolder's ends in a slash."""
+    files: dict[str, int] = field(default_factory=dict)
+    """What the gallery lies in: paths of files, and how many bytes each has."""
 
 
 class SearchOptions(TypedDict, total=False):

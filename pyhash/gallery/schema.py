@@ -4,9 +4,8 @@ A row is what the index holds: one code under one id. An image has one row or mo
 long as it has one, both have the same id. Ids are never given again. Every checksum is a CRC-32 of the bytes beside it,
 begun from the id of its row or image, so that bytes that come under another id are noticed too.
 
-Tables and columns that nothing fills yet are there because a gallery's file should change once: `names`, `forgotten`,
-`embeddings`, `neighbours`, `looks`, `thumbnails`, `verdicts`; of `images` what recognises a file again, and what read
-it; of `folders` what recognises a folder; of `heads` the matrix.
+Tables and columns that nothing fills yet are there because a gallery's file should change once: `names`, `verdicts`; of
+`images` what recognises a file again; of `folders` what recognises a folder.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SCHEMA = 2
 TABLES = (
     # revision: counts the transactions that changed the file. changes_from: the revision from which on `changes` tells
     # all. head: whose codes are searched. opened: how its encoder was opened, JSON. version: of the pyhash that wrote
-    # last.
+    # last. seal: see `seal`. forgotten, traces: see `forgotten`.
     "CREATE TABLE settings (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     # What pyhash looks at that knows schema 1 only; it then says that it cannot read schema 2.
     "CREATE VIEW meta AS SELECT 'schema' AS key, '2' AS value",

@@ -90,6 +90,7 @@ def update(
         wishes, kin, stored = file.wishes()._replace(**wished), file.kinship(identity), file.identity() or identity
         known = file.known()
     found = _look(folder, wishes.exclude)
+    found = file.without_forgotten(found, folder)  # what the user has forgotten stays away
     failed = [Failure(error.path, error.reason) for error in found.failed]
     can = embeds(encoder)
     if wishes.levels is not None and not (can and wishes.embeddings) and wishes.levels != stored.levels:

@@ -41,7 +41,7 @@ class VectorTables:
         ids, vectors, norms, sums = map(list, zip(*found, strict=True))
         if not ({*map(type, vectors)} <= {bytes} and {*map(type, norms)} <= {float} and len({*map(len, vectors)}) == 1):
             raise self._damaged("embeddings must be vectors of one length with a norm each")
-        texts = [vector + _packed(norm) for vector, norm in zip(vectors, norms, strict=True)]
+        texts = [vector + packed(norm) for vector, norm in zip(vectors, norms, strict=True)]
         self._check("embedding", ids, texts, sums)
         norm_values = np.array(norms, np.float32)
         if not (np.isfinite(norm_values) & (norm_values >= 0)).all():
@@ -127,7 +127,7 @@ class VectorTables:
         self._db.execute(
             "INSERT INTO embeddings (row, network, vector, norm, checksum) "
             "VALUES (?, (SELECT network FROM heads WHERE id = ?), ?, ?, ?)",
-            (row, head, vector, norm, checksum(row, vector, _packed(norm))),
+            (row, head, vector, norm, checksum(row, vector, packed(norm))),
         )
 
     def put_neighbours(self, lists: Lists) -> None:
@@ -168,7 +168,8 @@ class VectorTables:
             self._db.execute(f"DELETE FROM {table} WHERE row = ?", (row,))
 
 
-def _packed(norm: float) -> bytes:
+def packed(norm: float) -> bytes:
+    """The bytes of a norm that its checksum is of."""
     return np.float64(norm).tobytes()
 
 

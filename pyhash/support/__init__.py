@@ -6,7 +6,7 @@ from . import files, machine, memory
 from .blas import one_blas_thread
 from .extras import DISTRIBUTION, require
 from .lock import held, hold_through_fork, locked, release
-from .text import many, printable
+from .text import many, printable, size
 
 __all__ = [
     "DISTRIBUTION",
@@ -21,6 +21,7 @@ __all__ = [
     "printable",
     "release",
     "require",
+    "size",
 ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import ForeignFileError
 
-__all__ = ["check_target", "publish", "write"]
+__all__ = ["check_target", "publish", "replacing", "sync", "write"]
 
 _LOOKED_AT = 1 << 16  # bytes of either end of a file, in which a mark of ours is looked for
 
@@ -70,14 +70,27 @@ def write(
     parts : iterable of bytes
         The content, piece by piece.
     """
-    target = check_target(path, marks, overwrite=overwrite)
+    with replacing(path, check_target(path, marks, overwrite=overwrite)) as temporary, open(temporary, "xb") as file:
+        for part in parts:
+            file.write(part)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
+    """Give the name of a file to write, which then takes the target's place at once, or is removed after an exception.
+
+    Parameters
+    ----------
+    path : path
+        What an OSError names.
+    target : path
+        As `check_target` returns it. Its rights and owner stay.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with _naming(path, temporary):
-            with open(temporary, "xb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             with contextlib.suppress(OSError):
                 status = os.stat(target)
@@ -89,7 +102,7 @@ def write(
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def publish(temporary: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -110,10 +123,10 @@ def publish(temporary: str | os.PathLike[str], path: str | os.PathLike[str]) -> 
         os.replace(temporary, path)
     else:
         os.unlink(temporary)
-    _sync(Path(path).parent)
+    sync(Path(path).parent)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Have new names in a folder survive a power cut."""
     if os.name == "posix":
         with contextlib.suppress(OSError):  # some file systems cannot do it, and the files are there

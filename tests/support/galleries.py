@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import sqlite3
@@ -16,6 +17,7 @@ from PIL import Image
 
 from pyhash import ImageError, Levels
 from pyhash.encoder import Encoded
+from pyhash.images import look_of
 from pyhash.networks import Metadata
 
 
@@ -157,6 +159,22 @@ class EmbeddingEncoder(FakeEncoder):
         with Image.open(source) as image:
             pixels = np.asarray(image.convert("RGB").resize((4, 4), Image.Resampling.BOX), np.float32)
         return (pixels / 64 - 2).ravel()
+
+
+class SeeingEncoder(EmbeddingEncoder):
+    """An `EmbeddingEncoder` that gives looks and thumbnails too, these as noise that is nowhere else."""
+
+    def stream(
+        self, sources: Iterable[Any], batch_size: int = 8, embeddings: bool = False, looks: bool = False
+    ) -> Iterator[Encoded]:
+        for encoded in super().stream(sources, batch_size, embeddings):
+            if encoded.error is not None or not looks:
+                yield encoded
+                continue
+            with Image.open(encoded.source) as image:
+                look = look_of(image.convert("L").resize((256, 256), 0))
+            noise = np.random.default_rng(crc32(Path(encoded.source).read_bytes())).bytes(5000)
+            yield dataclasses.replace(encoded, look=look, thumbnail=noise)
 
 
 def kinds(root: Path, n_kinds: int, n_each: int, start: int = 0) -> Path:

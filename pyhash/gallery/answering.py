@@ -1,0 +1,292 @@
+"""What a gallery is asked: images like others, and those that are nearly the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GalleryError
+from .adapt import own_level
+from .asking import (
+    Examples,
+    Measure,
+    Questions,
+    ask_each,
+    ask_together,
+    digest_of,
+    encode_examples,
+    find,
+    measure,
+    sources_of,
+)
+from .duplicates import default_radius, near_codes, same_looks
+from .holder import Encoders
+from .names import Names
+from .results import Match, OnError, PathLike, SearchOptions
+from .snapshot import Snapshot, Snapshots
+from .store import GalleryFile
+from .update import Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+class Answering:
+    """The searches of a gallery. `pyhash.Gallery` is one with a folder and a file."""
+
+    folder: str
+    _file: GalleryFile
+    _names: Names
+    _encoders: Encoders
+    _snapshots: Snapshots
+
+    @property
+    def file(self) -> Path:
+        """Where the gallery is kept."""
+        return self._file.path
+
+    @overload
+    def search(
+        self,
+        images: PathLike | bytes,
+        k: int = 10,
+        *,
+        exclude: int | PathLike | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> list[Match]: ...
+
+    @overload
+    def search(
+        self,
+        images: list[Any] | tuple[Any, ...],
+        k: int = 10,
+        *,
+        exclude: Sequence[int | PathLike | None] | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> list[list[Match]]: ...
+
+    @overload
+    def search(
+        self,
+        images: list[Any] | tuple[Any, ...],
+        k: int = 10,
+        *,
+        exclude: Sequence[int | PathLike] | None = None,
+        together: Literal[True],
+        without: Any = None,
+        **options: Unpack[SearchOptions],
+    ) -> list[Match]: ...
+
+    @overload
+    def search(self, images: Any, k: int = 10, *, exclude: Any = None, **options: Unpack[SearchOptions]) -> Any: ...
+
+    def search(
+        self,
+        images: Any,
+        k: int = 10,
+        *,
+        level: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        where: Iterable[PathLike] | ArrayLike | None = None,
+        cascade: tuple[str, int] | None = None,
+        exclude: Any = None,
+        together: bool = False,
+        without: Any = None,
+        rescore: bool = True,
+        threads: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Find the images of the gallery most like each of some images.
+
+        The nearest by code are put in order by how alike their embeddings are, where the gallery keeps them: at a level
+        of own embeddings those of the images, at a level of neighbourhoods those of the images with their nearest.
+
+        Parameters
+        ----------
+        images : path, bytes, PIL image or array, or a sequence of them
+            What to look for, as `Encoder.encode` takes it. An image of the gallery finds itself, too.
+        k : int
+            Matches an image, at least 1; fewer where the gallery has fewer images.
+        level : str, optional
+            Compare this level only: ``"coarse"`` for the same kind, ``"fine"`` for the same picture.
+        weights : mapping of str to float, optional
+            The share of each level: ``similarity = sum(share * cosine) / sum(share)``. Equal shares unless given.
+        cascade : (str, int), optional
+            Consider only this many of the nearest at this level.
+        where : sequence of paths or ids, or bool mask, optional
+            Search only these images of the gallery; a mask goes by ``gallery.index.ids``.
+        exclude : path or id, or a sequence of them or None
+            An image of the gallery to leave out of the answer; for several images one each, or with `together` any
+            number.
+        together : bool
+            Search once, with all images as examples of one thing.
+        without : path, bytes, PIL image or array, or a sequence of them, optional
+            With `together`: examples of what is not wanted.
+        rescore : bool
+            False: order by codes alone.
+        threads : int, optional
+            The most threads to compare codes with, as in `Index.search`.
+        on_error : "raise" or callable
+            What to do about an image that cannot be read, as in `Encoder.encode`.
+
+        Returns
+        -------
+        list of Match, or a list of them an image
+            In the order (similarity descending, similarity of own embeddings descending, id); by codes alone
+            (distance, id). One image, or several together, gives one list.
+
+        Raises
+        ------
+        ImageError
+            When an image cannot be read.
+        GalleryError
+            When nothing can be found because nothing was ever stored.
+        GalleryMismatchError
+            When the gallery's codes are of another encoder.
+        """
+        now = self._filled()
+        sources, single = sources_of(images)
+        unwanted = [] if without is None else sources_of(without)[0]
+        if unwanted and not together:
+            raise ValueError("without needs together=True: examples of one thing, and what is not wanted")
+        what = measure(now, level, weights)
+        examples, kept = self._examples(now, sources, level if not together else None, on_error)
+        if together:
+            if not kept:
+                return []
+            others = self._examples(now, unwanted, None, on_error)[0] if unwanted else None
+            asked = ask_together(now, examples, others if others is not None and len(others.rows) else None)
+            listed = exclude if isinstance(exclude, (list, tuple)) else [exclude]
+            omitted: list[list[int]] | None = [self._names.ids_of(listed)]
+        else:
+            asked = ask_each(now, examples)
+            listed = [exclude] if single else exclude
+            each = None if listed is None else self._names.ids_of_each(listed, len(sources))
+            omitted = None if each is None else [each[place] for place in kept]
+        if not rescore:
+            asked = asked._replace(vectors=None)
+        answers = self._matches(now, asked, k, what, where, cascade, omitted, threads)
+        return answers[0] if together or (single and answers) else answers
+
+    def _examples(
+        self, now: Snapshot, sources: list[Any], level: str | None, on_error: OnError
+    ) -> tuple[Examples, list[int]]:
+        """Encode images to search with; also return the places of those that could be read."""
+        rows = np.full(len(sources), -1, np.int64)
+        if now.collection is not None or now.head is not None:
+            digests = [*map(digest_of, sources)]
+            with self._file.reading():
+                found = [None if digest is None else self._file.vectors.row_of_digest(digest) for digest in digests]
+            rows = np.array([-1 if row is None else row for row in found], np.int64)
+        return encode_examples(self._encoders.to_search(), now, rows, sources, level, on_error)
+
+    def _matches(
+        self,
+        now: Snapshot,
+        asked: Questions,
+        k: int,
+        what: Measure,
+        where: Iterable[PathLike] | ArrayLike | None,
+        cascade: tuple[str, int] | None,
+        exclude: list[list[int]] | None,
+        threads: int | None,
+    ) -> list[list[Match]]:
+        allowed = None if where is None else self._names.allowed(where)
+        answers = find(now, asked, k, what, where=allowed, cascade=cascade, exclude=exclude, threads=threads)
+        return [self._names.matches(now, found.ids, found.distances.tolist(), found.similarities) for found in answers]
+
+    def search_codes(
+        self,
+        codes: NDArray[np.uint8],
+        k: int = 10,
+        *,
+        level: str | None = None,
+        weights: Mapping[str, int] | None = None,
+        where: Iterable[PathLike] | ArrayLike | None = None,
+        cascade: tuple[str, int] | None = None,
+        exclude: Sequence[int | PathLike | None] | None = None,
+        threads: int | None = None,
+    ) -> list[list[Match]]:
+        """Find the images whose codes are nearest to each of some codes.
+
+        Parameters
+        ----------
+        codes : uint8 array (n, n_bytes)
+            Codes of this gallery's encoder.
+        k, level, weights, where, cascade, threads
+            As in `search`.
+        exclude : sequence of path, id or None, optional
+            For each code an image to leave out.
+
+        Returns
+        -------
+        list of list of Match
+            For each code its matches, nearest first, ties by id.
+        """
+        now = self._filled()
+        if np.ndim(codes) != 2:
+            raise ValueError(f"codes must have shape (n, n_bytes), got {np.shape(codes)}: for one, codes[None]")
+        omitted = None if exclude is None else self._names.ids_of_each(exclude, len(codes))
+        what = Measure(None, level, weights)
+        return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)
+
+    @property
+    def default_radius(self) -> int:
+        """In how many bits duplicates may differ unless `duplicates` is told: a tenth of those that it compares."""
+        now = self._snapshots.now()
+        level = own_level(now)
+        return default_radius(now.index.bits if level is None else now.index.levels[level])
+
+    def duplicates(
+        self, radius: int | None = None, *, check: bool = True, progress: Progress | None = None
+    ) -> list[list[Match]]:
+        """Group the images that are nearly the same.
+
+        Two images whose codes differ in at most `radius` bits are in one group, and so are those that a
+        chain of such pairs joins (single linkage). What is made of neighbourhoods is not compared: only the level made
+        of the images alone, such as ``fine``. As codes tell what is in an image, a group may also hold
+        different images of alike things; the check keeps together only what looks the same.
+
+        Parameters
+        ----------
+        radius : int, optional
+            Bits in which two codes may differ, at least 0; `default_radius` unless given.
+        check : bool
+            Also compare the images themselves, at 16 x 16 pixels. That keeps copies that were recompressed,
+            resized or made brighter, and drops those that were cropped much or turned, and images that can no
+            longer be read.
+        progress : callable, optional
+            Called with (images compared, images to compare).
+
+        Returns
+        -------
+        list of list of Match
+            Groups of two or more, by their smallest id. Each begins with that image; the others follow by
+            their distance to it (which exceeds the radius where only a chain joins them), then by id.
+        """
+        now = self._filled()
+        level = own_level(now)
+        if radius is None:
+            radius = self.default_radius
+        groups = near_codes(now.index, radius, level)
+        if check:
+            ids = np.array([number for group in groups for number in group.ids.tolist()], np.int64)
+            paths = dict(zip(ids.tolist(), self._names.joined(now, ids), strict=True))
+            groups = same_looks(now.index, groups, paths, level, progress)
+        return [self._names.matches(now, group.ids, group.distances.tolist(), None) for group in groups]
+
+    def _filled(self) -> Snapshot:
+        """The gallery as it is now; GalleryError where it holds nothing because it was never filled."""
+        now = self._snapshots.now()
+        if not len(now.index):
+            with self._file.reading():
+                unfilled = self._file.identity() is None or self._file.counts().waiting
+            if unfilled:
+                raise GalleryError(
+                    f"the gallery {self.file} has no codes yet: fill it with update() (`pyhash index {self.folder}`)"
+                )
+        return now
