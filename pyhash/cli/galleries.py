@@ -88,7 +88,7 @@ def index_command(
     cannot be read are listed and skipped, which is not an error unless you say --strict (or none at all can be read).
 
     What cannot be seen is kept, and the exit code is 6: images whose disk is away or whose folder is empty, and all
-    where more than a quarter would go. --prune drops them.
+    where more than a quarter would go. --prune drops them, but for what lies in a folder that cannot be listed.
 
     From about a hundred images on their codes are fitted to them: what tells them apart, and which are alike. As the
     folder grows this is done anew.
@@ -149,7 +149,9 @@ def index_command(
                 click.echo(f"no images found in {printable(folder)}{there}", err=True)
     print_skipped(changes.failed)
     if changes.kept:
-        warn(f"{many(changes.kept, 'image')} kept that cannot be seen: is a disk away? --prune drops them")
+        warn(
+            f"{many(changes.kept, 'image')} kept that cannot be seen: is a disk away? --prune drops what can be looked for"
+        )
     if changes.withheld:
         warn(f"{many(changes.withheld, 'image')} gone, and none dropped as they are so many; --prune drops them")
     if changes.failed and (strict or not searchable):
