@@ -149,6 +149,7 @@ def salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
         if not broken:
             for name, number in old.execute("SELECT name, seq FROM sqlite_sequence").fetchall():
                 new.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, name))
+    new.execute("DELETE FROM settings WHERE key = 'settled'")  # neighbours that are lost are found anew
     revision = _next_revision(new)
     new.executemany(
         "INSERT OR REPLACE INTO settings VALUES (?, ?)", [("revision", revision), ("changes_from", revision)]

@@ -335,6 +335,16 @@ def test_a_row_that_says_that_it_is_another_images(folder: Path) -> None:
         assert gallery.check().checked == dict.fromkeys(KINDS, 36)
 
 
+def test_neighbours_that_are_lost_with_the_file(folder: Path) -> None:
+    right = expected(folder)
+    execute(file_of(folder), "DROP INDEX rows_by_image")
+    execute(file_of(folder), "DELETE FROM neighbours WHERE row % 2")
+    with Gallery(folder, SeeingEncoder()) as gallery:
+        assert gallery.check(repair=True).repaired
+        assert gallery.check().checked == dict.fromkeys(KINDS, 36)
+        assert answers(gallery) == right
+
+
 def test_what_is_not_recovered(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Foreign, newer, locked or absent is not damaged."""
     other = tmp_path / "other"
