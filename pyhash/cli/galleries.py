@@ -150,7 +150,7 @@ def index_command(
     print_skipped(changes.failed)
     if changes.kept:
         warn(
-            f"{many(changes.kept, 'image')} kept that cannot be seen: is a disk away? --prune drops what can be looked for"
+            f"{many(changes.kept, 'image')} kept that cannot be seen: is a disk away? --prune drops what can be listed"
         )
     if changes.withheld:
         warn(f"{many(changes.withheld, 'image')} gone, and none dropped as they are so many; --prune drops them")
