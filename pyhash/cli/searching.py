@@ -58,6 +58,14 @@ if TYPE_CHECKING:
     type=click.Path(readable=False),
     help="With --together: an example of what is not wanted; may be given several times.",
 )
+@click.option(
+    "--in",
+    "where",
+    multiple=True,
+    metavar="SUBFOLDER",
+    type=click.Path(readable=False),
+    help="Search only what lies under this folder of FOLDER; may be given several times.",
+)
 @click.option("--no-rescore", is_flag=True, help="Order by codes alone, not by embeddings.")
 @click.option("-f", "--paths", is_flag=True, help="Print the paths of the images found alone, a line each, for pipes.")
 @click.option("-0", "--null", is_flag=True, help="As --paths, with a NUL in place of each line's end.")
@@ -76,6 +84,7 @@ def search_command(
     exclude_self: bool,
     together: bool,
     without: tuple[str, ...],
+    where: tuple[str, ...],
     no_rescore: bool,
     paths: bool,
     null: bool,
@@ -96,6 +105,7 @@ def search_command(
       pyhash search ~/Pictures holiday.jpg
       pyhash search ~/Pictures a.jpg b.png -k 30 --html similar.html
       pyhash search ~/Pictures shoe.jpg --level coarse --json
+      pyhash search ~/Pictures shoe.jpg --in ~/Pictures/2024
       pyhash search ~/Pictures shoe.jpg --weights coarse=3,fine=1
       pyhash search ~/Pictures a.jpg b.jpg --together --without c.jpg
       pyhash search ~/Pictures shoe.jpg -k 50 -0 | xargs -0 cp -t found/
@@ -113,6 +123,7 @@ def search_command(
         weights=weights,
         cascade=next(iter(cascade.items())) if cascade else None,
         rescore=not no_rescore,
+        where=[*where] or None,
     )
     with Gallery(folder, load_encoder(), file, create=False) as gallery:
         if together:

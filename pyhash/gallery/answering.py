@@ -117,7 +117,7 @@ class Answering:
             The share of each level: ``similarity = sum(share * cosine) / sum(share)``. Equal shares unless given.
         cascade : (str, int), optional
             Consider only this many of the nearest at this level.
-        where : sequence of paths or ids, or bool mask, optional
+        where : sequence of paths (of images, or of folders of them) or ids, or bool mask, optional
             Search only these images of the gallery; a mask goes by ``gallery.index.ids``.
         exclude : path or id, or a sequence of them or None
             An image of the gallery to leave out of the answer; for several images one each, or with `together` any

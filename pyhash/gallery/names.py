@@ -46,15 +46,13 @@ class Names:
         return [self.ids_of([one]) for one in listed]
 
     def allowed(self, where: Iterable[PathLike] | ArrayLike) -> ArrayLike:
-        """Ids or a mask as they are; the ids of paths."""
+        """Ids or a mask as they are; the ids of paths, of a folder's all that lies under it."""
         if isinstance(where, (str, os.PathLike)):
             raise TypeError(f"where must be a sequence of paths or ids, got {where!r}")
         chosen: Any = list(where) if isinstance(where, Iterable) and not isinstance(where, np.ndarray) else where
         if not isinstance(chosen, list) or not any(isinstance(image, (str, os.PathLike)) for image in chosen):
             return cast("ArrayLike", chosen)
-        ids = [self._number(image) for image in chosen]
-        if None in ids:
-            raise ValueError(f"where must name images of the gallery, but {chosen[ids.index(None)]} is not one")
+        ids = [number for image in chosen for number in self._numbers(image)]
         return np.array(ids, np.int64)
 
     def joined(self, now: Snapshot, ids: NDArray[np.int64]) -> list[str]:
@@ -72,6 +70,18 @@ class Names:
         """An answer with paths."""
         known = [None] * len(ids) if similarities is None else similarities.tolist()
         return [*map(Match, self.joined(now, ids), distances, ids.tolist(), known)]
+
+    def _numbers(self, image: int | PathLike) -> list[int]:
+        number = self._number(image)
+        if number is not None:
+            return [number]
+        inside = [name for name in paths_inside(self._folder, cast("PathLike", image)) if name]
+        with self._file.reading():
+            under = [self._file.under("" if name == "." else f"{name}/") for name in inside]
+        found = next((ids for ids in under if ids), None)
+        if found is None:
+            raise ValueError(f"where must name images of the gallery or folders of them, but {image} is neither")
+        return found
 
     def _number(self, image: int | PathLike | None) -> int | None:
         return self.id_of(image) if isinstance(image, (str, os.PathLike)) else image

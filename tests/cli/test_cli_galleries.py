@@ -231,6 +231,13 @@ class TestIndex:
 
 @pytest.mark.usefixtures("fake")
 class TestSearch:
+    def test_in_a_subfolder(self, folder: Path) -> None:
+        run("index", folder)
+        for given in (folder / "sub", "sub"):
+            found = run("search", folder, folder / "a.png", "--in", given, "--paths").stdout.split("\n")
+            assert [Path(path).parent.name for path in found if path] == ["sub"] * (len(found) - 1) != []
+        assert "is neither" in run("search", folder, folder / "a.png", "--in", "nowhere", code=2).stderr
+
     def test_json(self, folder: Path) -> None:
         run("index", folder)
         queries = [os.fspath(folder / "b.png"), os.fspath(folder / "sub" / "c.png")]

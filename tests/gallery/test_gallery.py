@@ -116,7 +116,12 @@ def test_where(folder: Path) -> None:
         ]
         assert pictures.search(a, 3, exclude=a) == pictures.search(a, 4)[1:]
         assert pictures.search(a, where=[]) == []
-        with pytest.raises(ValueError, match=r"where must name images of the gallery, but .*nowhere\.png is not one"):
+        under = [match for match in pictures.search(a) if "sub" in Path(match.path).parts]
+        assert len(under) == 3
+        for where in ([folder / "sub"], ["sub"], ["sub/"], ["sub", c], [folder / "sub" / "deep", c, "sub/e.jpeg"]):
+            assert pictures.search(a, where=where) == under
+        assert pictures.search(a, where=[folder]) == pictures.search(a)
+        with pytest.raises(ValueError, match=r"where must name images .* or folders of them, but .*nowhere\.png"):
             pictures.search(a, where=[b, folder / "nowhere.png"])
         with pytest.raises(TypeError, match="where must be a sequence"):
             pictures.search(a, where=os.fspath(b))
