@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,13 +35,12 @@ def refuse_other_folder(file: GalleryFile, folder: str) -> None:
     """Raise a GalleryError where a gallery is of another folder than this."""
     if Path(os.path.realpath(file.path)).parent.parent == Path(os.path.realpath(folder)):
         return  # it lies inside, and goes with it
+    here = Place.of(folder)
     with file.reading():
         path, device = file.place()
-        known = islice(file.known().items(), _LOOKED_FOR) if path is not None else ()
-        sizes = {image: row.size for image, row in known if row.has_code}
-    here = Place.of(folder)
-    if path is None or not sizes or path == here.path or (device is not None and device == here.device):
-        return
+        if path is None or path == here.path or (device is not None and device == here.device):
+            return
+        sizes = file.some_sizes(_LOOKED_FOR)
     if 2 * sum(_size(os.path.join(folder, *image.split("/"))) == size for image, size in sizes.items()) >= len(sizes):
         return  # moved to another disk, or a copy
     raise GalleryError(

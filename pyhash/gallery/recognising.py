@@ -1,8 +1,8 @@
 """Which file of a folder is which image of its gallery, and which images are gone: by names, times and contents.
 
-A file is the one that was looked at when its size, its times and its inode are the same. Where a time or the inode is
-another and the size is not, the content decides, by its digest. So does it where a file is new: an image that was moved
-or renamed keeps its row, and of a copy everything is known.
+A file is the one that was looked at when its size and its times are the same (where a system does not tell when a file
+was changed, its inode). Where a time is another and the size is not, the content decides, by its digest. So does it
+where a file is new: an image that was moved or renamed keeps its row, and of a copy everything is known.
 
 What is not seen is not always gone: a disk may be away. What lay on another disk than the folder itself, or in a
 folder that is there and empty (as a mount point without its disk is), keeps its rows.
@@ -135,9 +135,11 @@ def recognise(files: Files, known: Mapping[str, Known], digests: Mapping[str, by
 def _is_same(image: FoundImage, row: Known) -> bool:
     if (image.size, image.mtime_ns) != (row.size, row.mtime_ns):
         return False
-    # What an earlier version did not note says nothing.
-    ctime = row.ctime_ns is None or image.ctime_ns is None or row.ctime_ns == image.ctime_ns
-    return ctime and (row.inode is None or inode_of(image) is None or row.inode == inode_of(image))
+    # What an earlier version did not note says nothing. Some file systems number files anew each time they are mounted,
+    # so the inode is asked only where there is no time of change.
+    if row.ctime_ns is not None and image.ctime_ns is not None:
+        return row.ctime_ns == image.ctime_ns
+    return row.inode is None or inode_of(image) is None or row.inode == inode_of(image)
 
 
 def inode_of(image: FoundImage) -> int | None:

@@ -72,6 +72,15 @@ class GalleryFile(Database):
         )
         return {os.fsdecode(self._inside(path)): Known(*rest) for path, *rest in found}
 
+    def some_sizes(self, n: int) -> dict[str, int]:
+        """The sizes of the files of `n` images that can be searched, by path."""
+        found = self._db.execute(
+            "SELECT path, size FROM codes JOIN rows ON rows.id = codes.row JOIN images ON images.id = rows.image "
+            "WHERE head = ? LIMIT ?",
+            (self._setting("head"), n),
+        )
+        return {os.fsdecode(self._inside(path)): size for path, size in found}
+
     def rows(self, n_bytes: int) -> Iterator[Rows]:
         """All rows with a code of `n_bytes`, many at a time."""
         found = self._db.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -95,6 +96,20 @@ def test_a_gallery_that_did_not_note_inodes_learns_them_and_encodes_nothing(fold
     assert (seen, changes.unchanged) == ([], 6)
     with Gallery(folder) as gallery, gallery._file.reading():
         assert all(row.inode is not None for row in gallery._file.known().values())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there the inode is asked")
+def test_inodes_that_a_mount_numbers_anew_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    updated(folder)
+    walk = images.walk
+
+    def renumbered(*args: Any, **options: Any) -> images.Walk:
+        found = walk(*args, **options)
+        return dataclasses.replace(found, images=[image._replace(inode=image.inode + 1000) for image in found.images])
+
+    monkeypatch.setattr(update, "walk", renumbered)
+    monkeypatch.setattr(update, "digest_of", lambda path: pytest.fail(f"{path} is read"))
+    assert updated(folder)[0].unchanged == 6
 
 
 # One file
