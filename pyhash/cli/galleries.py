@@ -14,7 +14,7 @@ from ..errors import PyhashError
 from ..gallery import Changes, Gallery
 from ..images import is_empty
 from ..pages import Other, Row, check_target, write_sheet
-from ..support import many, printable
+from ..support import many, printable, require
 from .errors import Exit
 from .options import (
     bits_option,
@@ -35,6 +35,7 @@ from .output import (
     warn_of_waiting,
 )
 from .searching import print_matches
+from .watching import changes_under
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     "of those before.",
 )
 @click.option("--no-exclude", is_flag=True, help="Take back the patterns that were remembered.")
+@click.option("--watch", is_flag=True, help="Then wait for changes in FOLDER, and follow them, until Ctrl-C.")
 @json_option
 def index_command(
     folder: str,
@@ -79,6 +81,7 @@ def index_command(
     bits: int | None,
     exclude: tuple[str, ...],
     no_exclude: bool,
+    watch: bool,
     as_json: bool,
 ) -> int:
     """Encode the images in FOLDER and its subfolders, or bring its gallery up to date.
@@ -102,9 +105,12 @@ def index_command(
       pyhash index ~/Pictures --exclude raw/ --exclude '*.png'
       pyhash index /mnt/read-only --gallery ~/photos.sqlite
       pyhash index ~/Pictures --encoder model.onnx --rebuild
+      pyhash index ~/Pictures --watch
     """
     if exclude and no_exclude:
         raise click.UsageError("--exclude and --no-exclude cannot be given together")
+    if watch:
+        require("watchfiles", "watch")  # before anything else is done
     with Gallery(
         folder,
         load_encoder(),
@@ -116,37 +122,48 @@ def index_command(
         levels=bits,
         exclude=exclude if exclude or no_exclude else None,
     ) as gallery:
-        changes = update(gallery, prune=prune)
-        searchable = len(gallery)
-        if as_json:
-            print_json(
-                {
-                    "folder": folder,
-                    "gallery": os.fspath(gallery.file),
-                    "images": searchable,
-                    "added": changes.added,
-                    "changed": changes.changed,
-                    "removed": changes.removed,
-                    "excluded": changes.excluded,
-                    "unchanged": changes.unchanged,
-                    "moved": changes.moved,
-                    "names": changes.names,
-                    "kept": changes.kept,
-                    "withheld": changes.withheld,
-                    "again": changes.again,
-                    "adapted": None if changes.adapted is None else changes.adapted._asdict(),
-                    "passed_over": changes.passed_over,
-                    "links": changes.links,
-                    "failed": skipped_as_json(changes.failed),
-                }
-            )
-        else:
-            click.echo(summary(changes, searchable))
-            print_adapted(changes)
-            print_passed_over(changes)
-            if not searchable and not changes.failed:
-                there = f"; it holds {in_kinds(changes.passed_over)}" if changes.passed_over else ""
-                click.echo(f"no images found in {printable(folder)}{there}", err=True)
+        code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json)
+        for _ in changes_under(folder, gallery.file) if watch else ():
+            code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json, again=True)
+    return code
+
+
+def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: bool, again: bool = False) -> Exit:
+    """Update a gallery and say what was done, `again` only if something was; return how to exit."""
+    folder = gallery.folder
+    changes = update(gallery, prune=prune)
+    searchable = len(gallery)
+    if again and not (changes.added or changes.changed or changes.removed or changes.moved or changes.excluded):
+        return Exit.DONE
+    if as_json:
+        print_json(
+            {
+                "folder": folder,
+                "gallery": os.fspath(gallery.file),
+                "images": searchable,
+                "added": changes.added,
+                "changed": changes.changed,
+                "removed": changes.removed,
+                "excluded": changes.excluded,
+                "unchanged": changes.unchanged,
+                "moved": changes.moved,
+                "names": changes.names,
+                "kept": changes.kept,
+                "withheld": changes.withheld,
+                "again": changes.again,
+                "adapted": None if changes.adapted is None else changes.adapted._asdict(),
+                "passed_over": changes.passed_over,
+                "links": changes.links,
+                "failed": skipped_as_json(changes.failed),
+            }
+        )
+    else:
+        click.echo(summary(changes, searchable))
+        print_adapted(changes)
+        print_passed_over(changes)
+        if not searchable and not changes.failed:
+            there = f"; it holds {in_kinds(changes.passed_over)}" if changes.passed_over else ""
+            click.echo(f"no images found in {printable(folder)}{there}", err=True)
     print_skipped(changes.failed)
     if changes.kept:
         warn(
