@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,20 @@ pytest_plugins = ["command_fixtures"]
 
 # What a test starts imports the package that is tested, not the source that may lie in the folder it starts in.
 os.environ["PYTHONSAFEPATH"] = "1"
+DATA_HOME = pytest.StashKey[str]()
 
 settings.register_profile("pyhash", deadline=None, max_examples=50)
 settings.load_profile("pyhash")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the user's data folder out of the tests, of the processes too that they start."""
+    os.environ["XDG_DATA_HOME"] = config.stash.setdefault(DATA_HOME, tempfile.mkdtemp(prefix="pyhash-tests-"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what took its place."""
+    shutil.rmtree(config.stash[DATA_HOME], ignore_errors=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

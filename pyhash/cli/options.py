@@ -142,7 +142,8 @@ def gallery_option(command: Command) -> Command:
         "file",
         type=click.Path(dir_okay=False),
         metavar="FILE",
-        help="The gallery's file.  [default: FOLDER/.pyhash/gallery.sqlite]",
+        help="The gallery's file.  [default: FOLDER/.pyhash/gallery.sqlite; where FOLDER's disk may be taken away, "
+        "is another machine's or cannot be written, in your data folder]",
     )(command)
 
 

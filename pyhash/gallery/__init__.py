@@ -7,10 +7,10 @@ from .checking import Checked, Damage
 from .encoders import GalleryEncoder
 from .forgetting import Forgot
 from .gallery import Gallery
-from .names import default_file
 from .results import GalleryStats, Match, SearchOptions
 from .salvage import recover
 from .update import Changes, Failure
+from .whereabouts import default_file
 
 __all__ = [
     "Adapted",

@@ -26,12 +26,13 @@ from .forgetting import Forgot, forget, take_back
 from .holder import Encoders, stats_of
 from .labelling import labelling_of, split_levels
 from .mending import repair as mend
-from .names import Names, default_file
+from .names import Names
 from .place import refuse_other_folder
 from .results import GalleryStats, PathLike
 from .snapshot import Snapshots
 from .store import GalleryFile
 from .update import Changes, Progress, update
+from .whereabouts import default_file, leave_mark
 
 
 class Gallery(Answering):
@@ -48,7 +49,8 @@ class Gallery(Answering):
         What turns images into codes. By default the encoder that the gallery was made with, opened in the same way when
         it is first needed; the built-in one for a new gallery.
     file : path, optional
-        Where the gallery is kept; by default ``FOLDER/.pyhash/gallery.sqlite``.
+        Where the gallery is kept; by default ``FOLDER/.pyhash/gallery.sqlite``, or a file in the user's data folder
+        where the folder's disk may be taken away, is another machine's, or cannot be written.
     create : bool
         Make an empty gallery where there is none.
     rebuild : bool
@@ -273,6 +275,7 @@ class Gallery(Answering):
         changes = update(
             self._file, self._snapshots, self.folder, encoder, progress, self._wished, proved=proved, prune=prune
         )
+        leave_mark(self.folder, self._file.path)
         if changes.added or changes.changed:
             self._listen(encoder)
         return changes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -85,11 +84,6 @@ class Names:
 
     def _number(self, image: int | PathLike | None) -> int | None:
         return self.id_of(image) if isinstance(image, (str, os.PathLike)) else image
-
-
-def default_file(folder: PathLike) -> Path:
-    """Where the gallery of a folder is kept unless told otherwise."""
-    return Path(folder) / ".pyhash" / "gallery.sqlite"
 
 
 def paths_inside(folder: str, path: PathLike) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,12 +42,18 @@ def refuse_other_folder(file: GalleryFile, folder: str) -> None:
         if path is None or path == here.path or (device is not None and device == here.device):
             return
         sizes = file.some_sizes(_LOOKED_FOR)
-    if 2 * sum(_size(os.path.join(folder, *image.split("/"))) == size for image, size in sizes.items()) >= len(sizes):
+    if lie_there(sizes, folder):
         return  # moved to another disk, or a copy
     raise GalleryError(
         f"the gallery {file.path} is of the folder {os.fsdecode(path)}, not of {folder}: its images do not lie there. "
         "Give that folder, or keep a gallery of this one somewhere else (--gallery FILE)"
     )
+
+
+def lie_there(sizes: Mapping[str, int], folder: str) -> bool:
+    """Whether half of some images lie in a folder, by their sizes."""
+    there = sum(_size(os.path.join(folder, *image.split("/"))) == size for image, size in sizes.items())
+    return 2 * there >= len(sizes)
 
 
 def _size(path: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import files, machine, memory
+from . import disks, files, machine, memory
 from .blas import one_blas_thread
 from .extras import DISTRIBUTION, require
 from .lock import held, hold_through_fork, locked, release
@@ -10,6 +10,7 @@ from .text import many, printable, size
 
 __all__ = [
     "DISTRIBUTION",
+    "disks",
     "files",
     "held",
     "hold_through_fork",
