@@ -8,7 +8,7 @@ from .encoder import PRESETS, Encoder
 from .encoder import _rebuild as _rebuild  # by this name pickles find it
 from .features import Extracted, extract
 from .gate import Quantized, assess
-from .records import Encoded, Fingerprints
+from .records import Encoded, EncodedPart, Fingerprints
 from .saying import LOOKED_AT, silence, warn_of_silence
 from .trial import Trial, evaluate_folder
 
@@ -17,6 +17,7 @@ __all__ = [
     "PRESETS",
     "Built",
     "Encoded",
+    "EncodedPart",
     "Encoder",
     "Extracted",
     "Fingerprints",

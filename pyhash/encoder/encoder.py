@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .. import heads
 from ..codes import Levels, LevelsLike, check_int
 from ..errors import EncoderError
-from ..images import MAX_PIXELS, Source, decoder_identity
+from ..images import MAX_PIXELS, Source, Views, decoder_identity
 from ..labels import Labels
 from ..networks import (
     EMBEDDING,
@@ -35,7 +35,7 @@ from ..support import require
 from .adapting import fit_head, give_head
 from .pipeline import Compute, OnError, Pipeline, Row, finite, gathered, usable_threads
 from .reading import Reading
-from .records import Encoded, Fingerprints
+from .records import Encoded, EncodedPart, Fingerprints
 from .saying import LOOKED_AT, warn_of_silence
 
 __all__ = ["PRESETS", "Encoder", "EncoderError"]
@@ -317,6 +317,7 @@ class Encoder:
         level: str | None = None,
         embeddings: bool = False,
         looks: bool = False,
+        views: Iterable[Views] | None = None,
     ) -> Iterator[Encoded]:
         """Encode any number of images, in order and in bounded memory.
 
@@ -332,6 +333,8 @@ class Encoder:
             Whether to give the embedding of each image too, as the network projects it; the whole network is run then.
         looks : bool
             Whether to give the look and a thumbnail of each image too, made of the same decoding.
+        views : iterable of Views, optional
+            For each source which parts of it to encode, too: mirrored and turned, in tiles, in boxes.
 
         Yields
         ------
@@ -354,7 +357,7 @@ class Encoder:
         def compute(pixels: NDArray[np.uint8], threads: int) -> list[_Outcome | None]:
             return finite(model.run(pixels, threads, outputs), outcomes)
 
-        encoded = _encoded(self._pipeline(compute, size, looks=looks).rows(sources))
+        encoded = _encoded(self._pipeline(compute, size, looks=looks).rows(sources, views=views))
         return encoded if embeddings or level is not None else self._overheard(encoded)
 
     def _listen(self, codes: NDArray[np.uint8]) -> None:
@@ -494,7 +497,8 @@ def _encoded(rows: Generator[Row[_Outcome]]) -> Iterator[Encoded]:
     with closing(rows):  # at once when the stream is closed, and its threads with it
         for row in rows:
             code, embedding = row.value if row.value is not None else (None, None)
-            yield Encoded(row.source, code, embedding, row.error, row.look, row.thumbnail)
+            parts = [EncodedPart(part, *(value or (None, None))) for part, value in row.parts]
+            yield Encoded(row.source, code, embedding, row.error, row.look, row.thumbnail, parts)
 
 
 def _unit_length(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from .. import backend
 from ..errors import ImageError
-from ..images import Look, PixelBudget, Source, name_of
+from ..images import Look, Part, PixelBudget, Source, Views, name_of
 from ..networks import Preparation
 from ..support import machine, require
 
@@ -34,6 +34,8 @@ OnError: TypeAlias = Literal["raise"] | Callable[[ImageError], object]
 Compute: TypeAlias = Callable[[NDArray[np.uint8], int], Iterable[T | None]]
 """What makes a value of each image: of pixels (n, height, width, 3), on so many threads. None says that it cannot."""
 
+_Job: TypeAlias = tuple[Source, Views]
+_WHOLE = Views()
 # A network for smaller images is done before a second thread has woken.
 _SHARED_PIXELS = 128 * 128
 
@@ -52,6 +54,7 @@ class Row(Generic[T]):
     error: ImageError | None
     look: Look | None = None
     thumbnail: bytes | None = None
+    parts: Sequence[tuple[Part, T | None]] = ()
 
 
 class Pipeline(Generic[T]):
@@ -83,9 +86,11 @@ class Pipeline(Generic[T]):
     def one(self, source: Source) -> Row[T]:
         """Return the row of a single image, which all threads share if it is large."""
         threads = self._threads if math.prod(self.preparation.shape) >= _SHARED_PIXELS else 1
-        return self._run([source], self._budget(), threads)[0]
+        return self._run([(source, _WHOLE)], self._budget(), threads)[0]
 
-    def rows(self, sources: Iterable[Source], n: int | None = None) -> Generator[Row[T]]:
+    def rows(
+        self, sources: Iterable[Source], n: int | None = None, views: Iterable[Views] | None = None
+    ) -> Generator[Row[T]]:
         """Yield the rows of images, in order.
 
         Parameters
@@ -94,9 +99,12 @@ class Pipeline(Generic[T]):
             Taken only a little ahead of what has been given back.
         n : int, optional
             How many there are, where that is known: then chunks are such that every thread gets some.
+        views : iterable of Views, optional
+            What parts of each are looked at, too.
         """
         chunk = self._chunk if n is None else max(1, min(self._chunk, math.ceil(n / self._threads)))
-        remaining, budget = iter(sources), self._budget()
+        remaining = zip(sources, repeat(_WHOLE) if views is None else views, strict=views is not None)
+        budget = self._budget()
         chunks = iter(lambda: list(islice(remaining, chunk)), [])
         if self._threads == 1:
             for part in chunks:
@@ -117,28 +125,58 @@ class Pipeline(Generic[T]):
     def _budget(self) -> PixelBudget:
         return PixelBudget(self.preparation.max_pixels)
 
-    def _run(self, sources: list[Source], budget: PixelBudget, threads: int = 1) -> list[Row[T]]:
+    def _run(self, chunk: list[_Job], budget: PixelBudget, threads: int = 1) -> list[Row[T]]:
         """Work on a few images in the calling thread."""
-        pixels = np.empty((len(sources), *self.preparation.shape, 3), np.uint8)
-        rows: list[Row[T]] = []
-        n_good = 0
-        for source in sources:
+        size = len(chunk) if all(views == _WHOLE for _, views in chunk) else self._chunk
+        batch = _Batch(self._compute, np.empty((size, *self.preparation.shape, 3), np.uint8), threads)
+        found: list[tuple[Row[T], int, list[tuple[Part, int]]]] = []
+        for source, views in chunk:
             try:
-                with self.preparation.opened(source, budget) as image:
-                    pixels[n_good] = self.preparation.pixels(image)
+                with self.preparation.opened(source, budget, views) as image:
+                    place = batch.add(self.preparation.pixels(image))
                     look, thumbnail = (image.look(), image.thumbnail()) if self._looks else (None, None)
-                rows.append(Row(source, None, None, look, thumbnail))
-                n_good += 1
+                    parts = [(part, batch.add(self.preparation.pixels(cut))) for part, cut in image.parts()]
+                found.append((Row(source, None, None, look, thumbnail), place, parts))
             except ImageError as error:
-                rows.append(Row(source, None, error))
-        values = iter(self._compute(pixels[:n_good], threads) if n_good else ())
-        return [row if row.error is not None else _valued(row, next(values)) for row in rows]
+                found.append((Row(source, None, error), -1, []))
+        values = batch.finish()
+        return [
+            row if row.error is not None else _valued(row, values[place], [(part, values[n]) for part, n in parts])
+            for row, place, parts in found
+        ]
 
 
-def _valued(row: Row[T], value: T | None) -> Row[T]:
+class _Batch(Generic[T]):
+    """Pixels that are computed on as soon as so many have come together, however many parts an image has."""
+
+    def __init__(self, compute: Compute[T], pixels: NDArray[np.uint8], threads: int) -> None:
+        self._compute, self._pixels, self._threads = compute, pixels, threads
+        self._n = 0
+        self._values: list[T | None] = []
+
+    def add(self, pixels: NDArray[np.uint8]) -> int:
+        """Add an image; return the place that its value will have."""
+        if self._n == len(self._pixels):
+            self._flush()
+        self._pixels[self._n] = pixels
+        self._n += 1
+        return len(self._values) + self._n - 1
+
+    def finish(self) -> list[T | None]:
+        """Return the values of all."""
+        self._flush()
+        return self._values
+
+    def _flush(self) -> None:
+        if self._n:
+            self._values += self._compute(self._pixels[: self._n], self._threads)
+        self._n = 0
+
+
+def _valued(row: Row[T], value: T | None, parts: list[tuple[Part, T | None]]) -> Row[T]:
     """Return a row with its value, or with what is wrong where the network could make none."""
     if value is not None:
-        return replace(row, value=value)
+        return replace(row, value=value, parts=parts)
     reason = "the network gives NaN or infinity for this image; check how images are prepared (preprocess)"
     return replace(row, error=ImageError(name_of(row.source), reason))
 

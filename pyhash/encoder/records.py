@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,9 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from ..images import Look, Source
+from ..images import Look, Part, Source
 
-__all__ = ["Encoded", "Fingerprints"]
+__all__ = ["Encoded", "EncodedPart", "Fingerprints"]
+
+
+class EncodedPart(NamedTuple):
+    """A part of an image with its code; without one where the network makes no numbers of it."""
+
+    part: Part
+    code: NDArray[np.uint8] | None
+    embedding: NDArray[np.float32] | None = None
+    """As that of the image."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,8 @@ class Encoded:
         How it looks, by which copies are found; None unless it was asked for.
     thumbnail : bytes or None
         A small JPEG file of it, without metadata; None unless it was asked for.
+    parts : sequence of EncodedPart
+        Those that were asked for and that it has.
     """
 
     source: Source
@@ -39,6 +51,7 @@ class Encoded:
     error: ImageError | None = None
     look: Look | None = None
     thumbnail: bytes | None = None
+    parts: Sequence[EncodedPart] = ()
 
 
 class Fingerprints(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .budget import MAX_PIXELS, PixelBudget
-from .decode import Source, load, name_of, opened
+from .decode import Source, crop_of, load, name_of, opened, size_of
 from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape
 from .exclude import check_patterns
 from .folder import SUFFIXES, FoundImage, Walk, is_empty, walk
@@ -12,6 +12,7 @@ from .identity import decoder_identity
 from .kinds import KINDS
 from .looks import Look, look_codes, look_of, turned
 from .readers import readers
+from .views import TURNS, Box, Part, Views, lies_in
 
 __all__ = [
     "CROPS",
@@ -20,27 +21,34 @@ __all__ = [
     "RESIZES",
     "SUFFIXES",
     "THUMBNAIL_SIDE",
+    "TURNS",
+    "Box",
     "Crop",
     "Decoded",
     "FoundImage",
     "Look",
+    "Part",
     "PixelBudget",
     "Resize",
     "Source",
+    "Views",
     "Walk",
     "as_shape",
     "check_fill",
     "check_fraction",
     "check_patterns",
+    "crop_of",
     "decoder_identity",
     "inner",
     "is_empty",
+    "lies_in",
     "load",
     "look_codes",
     "look_of",
     "name_of",
     "opened",
     "readers",
+    "size_of",
     "turned",
     "walk",
 ]

@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -29,15 +29,19 @@ from .formats import File
 from .geometry import Crop, check_fraction, inner
 from .orientation import orientation, upright
 from .refused import Refused
+from .views import Box, Part, Views, factor_for, reduced, room_for
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageError", "Source", "load", "name_of", "opened"]
+__all__ = ["ImageError", "Source", "crop_of", "load", "name_of", "opened", "size_of"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]"
 
 _silence = threading.Lock()
+_WHOLE = Views()
+_CROPPED = 1024
+"""Pixels of either side that are left of a crop: more than networks see."""
 
 
 def load(
@@ -117,8 +121,9 @@ def opened(
     at_least: int | tuple[int, int] | None = None,
     max_pixels: int = MAX_PIXELS,
     budget: PixelBudget | None = None,
+    views: Views = _WHOLE,
 ) -> Iterator[Decoded]:
-    """Decode an image once, for all that is made of it in the block: pixels, look, thumbnail.
+    """Decode an image once, for all that is made of it in the block: pixels, look, thumbnail, parts.
 
     Parameters
     ----------
@@ -128,6 +133,8 @@ def opened(
         A side or (height, width): the image may be decoded, or else reduced by averaging, at a half, a quarter and so
         on, as long as neither side becomes smaller than this, nor than `THUMBNAIL_SIDE`: what it is opened for does
         not change it. None leaves all of it.
+    views : Views
+        Which parts are wanted too, each as large as `at_least` says where it has so many pixels.
 
     Yields
     ------
@@ -142,36 +149,92 @@ def opened(
     ImportError
         When Pillow is not installed.
     """
-    enough = None
-    if at_least is not None:
-        height, width = as_shape(at_least)
-        enough = max(height, THUMBNAIL_SIDE), max(width, THUMBNAIL_SIDE)
+    of_parts = None if at_least is None else as_shape(at_least)
+    enough = None if of_parts is None else (max(of_parts[0], THUMBNAIL_SIDE), max(of_parts[1], THUMBNAIL_SIDE))
     name = name_of(source)
     if budget is None:
         budget = PixelBudget(max_pixels)
 
-    def attempt(held: ExitStack) -> Image.Image:
+    def room(size: tuple[int, int]) -> tuple[int, int] | None:
+        if enough is None or of_parts is None:
+            return None
+        tall, wide = room_for(views.of(*size), size, of_parts)
+        return max(tall, enough[0]), max(wide, enough[1])
+
+    def attempt(held: ExitStack) -> tuple[Image.Image, tuple[int, int]]:
         with ExitStack() as own:
             if isinstance(source, np.ndarray):
-                image = _reduced(_eight_bit(_from_array(source)), enough, 1)
+                image = _eight_bit(_from_array(source))
+                size = image.size
+                image = reduced(image, room(size))
             else:
-                image = _decode(source, enough, max_pixels, budget, own)
+                image, size = _decode(source, room, max_pixels, budget, own)
             held.push(own.pop_all())
-        return image
+        return image, size
 
     with ExitStack() as held:
         try:
             try:
-                image = attempt(held)
+                image, size = attempt(held)
             except Warning:
                 # The caller's filters turn warnings into errors. Pillow's are about metadata, and an image
                 # must not depend on filters, so it is read again without them.
                 with _silence, warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    image = attempt(held)
+                    image, size = attempt(held)
         except Exception as error:  # a damaged file can raise nearly anything in Pillow
             raise ImageError(name, _reason(error)) from error
-        yield Decoded(image)
+        yield Decoded(image, size, views.of(*size), enough, of_parts)
+
+
+def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return the width and height of an image file, upright: by what it says of itself, where that is enough.
+
+    Raises
+    ------
+    ImageError
+        When the image cannot be read.
+    """
+    try:
+        with _stream(path) as stream, File(stream).open() as image:
+            width, height = image.size
+            return (width, height) if orientation(image) < 5 else (height, width)
+    except Exception:
+        with opened(path, at_least=1) as decoded:
+            return decoded.size
+
+
+def crop_of(source: Source, box: Box, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Return the pixels in a box of an image, upright, as RGB on white; of a large one reduced by averaging.
+
+    Parameters
+    ----------
+    source, max_pixels
+        As for `load`.
+    box : (int, int, int, int)
+        Left, top, right and bottom, in pixels of the upright image.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, shape (height, width, 3).
+
+    Raises
+    ------
+    ImageError
+        When the image cannot be read.
+    ValueError
+        When the box is empty or does not lie in the image.
+    """
+    with opened(source, at_least=_CROPPED, max_pixels=max_pixels, views=Views(boxes=[Part("box", box)])) as image:
+        for _, part in image.parts():
+            return part.pixels()
+        width, height = image.size
+    left, top, right, bottom = box
+    raise ValueError(
+        f"crop must have pixels and lie in the image, {name_of(source)} of {width} x {height} pixels, got x0={left}, "
+        f"y0={top}, x1={right}, y1={bottom}"
+    )
 
 
 def name_of(source: Any) -> str:
@@ -189,9 +252,16 @@ def name_of(source: Any) -> str:
 
 
 def _decode(
-    source: Any, enough: tuple[int, int] | None, max_pixels: int, budget: PixelBudget, held: ExitStack
-) -> Image.Image:
-    """Return an image of a file or of Pillow; ``held`` keeps its file open and its pixels budgeted."""
+    source: Any,
+    room: Callable[[tuple[int, int]], tuple[int, int] | None],
+    max_pixels: int,
+    budget: PixelBudget,
+    held: ExitStack,
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Return an image of a file or of Pillow, and its (width, height) in full.
+
+    `room` says how much of that must be left; ``held`` keeps its file open and its pixels budgeted.
+    """
     file: File | None = None
     if isinstance(source, require("PIL.Image", "encoder").Image):
         image: Image.Image = source
@@ -200,30 +270,23 @@ def _decode(
         image = held.enter_context(file.open())
     _check_pixels(image.width, image.height, max_pixels)
     held.enter_context(budget.hold(image.width * image.height))
-    factor = 1
+    size, factor = image.size, 1
     if file is None:
         image.load()
     else:
-        if enough is not None and file.is_jpeg:
-            factor = _factor(image.size, enough if orientation(image) < 5 else enough[::-1])
-            image.draft(image.mode, (image.width // factor, image.height // factor))  # by 8 at most
+        if file.is_jpeg:
+            stands = size if orientation(image) < 5 else size[::-1]
+            enough = room(stands)
+            if enough is not None:
+                factor = factor_for(stands, enough)
+                image.draft(image.mode, (image.width // factor, image.height // factor))  # by 8 at most
         file.decode(image)
     lies = orientation(image)
-    return _reduced(upright(_eight_bit(image), lies), enough, factor)
-
-
-def _factor(size: tuple[int, int], enough: tuple[int, int]) -> int:
-    """Return the largest power of two by which a (width, height) can be divided with enough (height, width) left."""
-    ratio = min(size[0] // enough[1], size[1] // enough[0])
-    return 1 << max(0, ratio.bit_length() - 1)
-
-
-def _reduced(image: Image.Image, enough: tuple[int, int] | None, decoded_for: int) -> Image.Image:
-    """Return an image reduced by what the decoder left of its factor, or by all of it where it had none."""
-    if enough is None:
-        return image
-    factor = decoded_for // 8 if decoded_for > 1 else _factor(image.size, enough)
-    return image.reduce(factor) if factor > 1 else image
+    size = size if lies < 5 else size[::-1]
+    image = upright(_eight_bit(image), lies)
+    if factor == 1:
+        return reduced(image, room(size)), size
+    return image.reduce(factor // 8) if factor > 8 else image, size  # by what the decoder left of the factor
 
 
 def _stream(source: Any) -> IO[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from ..support import require
 from .geometry import CROPS, Crop, centred, check_fill, check_fraction, resized
 from .looks import Look, look_of
+from .views import Part, cut, reduced
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,10 +41,37 @@ class Decoded:
     ----------
     image : PIL.Image.Image
         Of mode L, RGB, RGBX, or RGBa (colour multiplied by alpha).
+    size : (int, int)
+        Its width and height in full; it may have been reduced.
+    parts : sequence of Part
+        What is wanted of it besides the whole, in pixels of that size.
+    enough, of_parts : (int, int), optional
+        The (height, width) that must be left of the whole and of each part, which are reduced until then.
+
+    Attributes
+    ----------
+    size : (int, int)
     """
 
-    def __init__(self, image: Image.Image) -> None:
-        self._image = image
+    def __init__(
+        self,
+        image: Image.Image,
+        size: tuple[int, int],
+        parts: Sequence[Part] = (),
+        enough: tuple[int, int] | None = None,
+        of_parts: tuple[int, int] | None = None,
+    ) -> None:
+        self.size = size
+        self._large = image
+        self._image = reduced(image, enough) if parts else image
+        self._parts = parts
+        self._enough = of_parts
+
+    def parts(self) -> Iterator[tuple[Part, Decoded]]:
+        """Yield the parts that are wanted, each as an image of its own."""
+        for part in self._parts:
+            image = cut(self._large, part, self.size, self._enough)
+            yield part, Decoded(image, image.size)
 
     def pixels(
         self,

@@ -22,6 +22,7 @@ from ..images import (
     PixelBudget,
     Resize,
     Source,
+    Views,
     as_shape,
     check_fill,
     check_fraction,
@@ -57,6 +58,7 @@ MobileNet, and ``raw`` leaves 0 to 255 to a model that normalises inside.
 """
 
 _KEYS = ("size", "resize", "crop", "crop_fraction", "fill", "scale", "mean", "std", "channel_order", "layout")
+_WHOLE = Views()
 _CHECKS: dict[str, Callable[[Any], Any]] = {"crop_fraction": check_fraction, "fill": check_fill}
 
 
@@ -177,7 +179,9 @@ class Preparation:
         """Return it as a dict that ``preprocess=`` takes, whatever presets come to mean."""
         return {key: getattr(self, key) for key in _KEYS if getattr(self, key) is not None} | {"preset": "unit"}
 
-    def opened(self, source: Source, budget: PixelBudget | None = None) -> AbstractContextManager[Decoded]:
+    def opened(
+        self, source: Source, budget: PixelBudget | None = None, views: Views = _WHOLE
+    ) -> AbstractContextManager[Decoded]:
         """Decode an image, for `pixels` and for all else that is made of it; see `pyhash.images.opened`."""
         height, width = inner(self.shape, self.crop_fraction)
         return opened(
@@ -185,6 +189,7 @@ class Preparation:
             at_least=(height, width) if self.fast_jpeg else None,
             max_pixels=self.max_pixels,
             budget=budget,
+            views=views,
         )
 
     def pixels(self, image: Decoded) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from PIL import Image
 from tiny_networks import COLOUR, build, pictures, plain
 
 from pyhash.encoder import Encoder
+from pyhash.images import Part, Views
 from pyhash.networks import Model
 
 
@@ -144,6 +145,7 @@ FORK = """
 import os, signal, sys
 import numpy as np
 from pyhash.encoder import Encoder
+from pyhash.images import Part, Views
 
 subject = Encoder(sys.argv[1], preprocess="unit", threads=2)
 pictures = list(np.random.default_rng(0).integers(0, 256, (9, 30, 30, 3), np.uint8))
@@ -185,3 +187,28 @@ def test_telemetry_is_off_unless_the_user_decides(setting):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.strip() == (setting or "1")
+
+
+def test_parts_are_encoded_as_they_would_be_alone(tiny):
+    """Many parts of one image, more than are computed on at once; and company changes no code."""
+    large = [np.kron(picture, np.ones((5, 4, 1), np.uint8)) for picture in pictures(4)]
+    boxes = [Part("box", (x, y, x + 9, y + 11), f"{x} {y}") for x in range(9) for y in range(7)]
+    views = [Views(), Views(turned=True, tiles=(2, 2)), Views(boxes=boxes), Views()]
+    found = [*tiny.stream(large, views=views)]
+    assert [len(one.parts) for one in found] == [0, 12, len(boxes), 0]
+    for image, one in zip(large, found, strict=True):
+        np.testing.assert_array_equal(one.code, tiny.encode(image))
+        for part in one.parts:
+            if part.part.box is not None:
+                left, top, right, bottom = part.part.box
+                np.testing.assert_array_equal(part.code, tiny.encode(image[top:bottom, left:right]))
+    turned = {part.part.name: part.code for part in found[1].parts if part.part.kind == "turned"}
+    np.testing.assert_array_equal(turned["mirrored"], tiny.encode(np.ascontiguousarray(large[1][:, ::-1])))
+
+
+def test_an_image_that_cannot_be_read_has_no_parts(tiny, files):
+    found = [*tiny.stream(files, views=[Views(turned=True)] * 5)]
+    assert [len(one.parts) for one in found] == [7, 0, 7, 0, 7]
+    assert [one.error is None for one in found] == [True, False, True, False, True]
+    with pytest.raises(ValueError, match="zip"):
+        [*tiny.stream(files, views=[Views()] * 4)]
