@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import ImageError, LabelError
-from .images import walk
+from .images import raws_beside, walk
 
 __all__ = ["LabelError", "Labelled", "Labels", "as_labels", "read_labels"]
 
@@ -216,7 +216,9 @@ def _images(folder: Path) -> tuple[list[str], list[ImageError]]:
     found = walk(folder)
     if not found.images:
         raise LabelError(f"no images in {os.fspath(folder)}{_why_none(found.failed)}")
-    return [os.path.join(folder, *image.path.split("/")) for image in found.images], found.failed
+    paths = [image.path for image in found.images]
+    raws = raws_beside(paths)
+    return [os.path.join(folder, *path.split("/")) for path in paths if path not in raws], found.failed
 
 
 def _why_none(failed: list[ImageError]) -> str:

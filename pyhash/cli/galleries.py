@@ -325,7 +325,7 @@ def summary(changes: Changes, searchable: int) -> str:
     }
     parts = [f"{count:,} {word}" for word, count in counts.items() if count]
     if changes.names:
-        parts.append(f"{many(changes.names, 'other name')} of the same files")
+        parts.append(f"{many(changes.names, 'other name')} of the same images")
     return f"{many(searchable, 'image')} can be searched" + (f" ({', '.join(parts)})" if parts else "")
 
 
@@ -350,6 +350,7 @@ _KINDS_IN_WORDS = {
     "Photoshop": "Photoshop file",
     "SVG": "SVG drawing",
     "other image": "image of another format",
+    "sidecar": "sidecar file",
     "video": "video",
     "film of a live photograph": "film of a live photograph",
     "other": "other file",

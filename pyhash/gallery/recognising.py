@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from ..images import FoundImage
+from ..images import FoundImage, raws_beside
 from .records import Known
 
 _MOST_LOST = 0.25
@@ -28,7 +28,7 @@ class Files(NamedTuple):
     images: list[FoundImage]
     """By one of their names: the one that they are known by, else the first that is no link to another."""
     others: dict[str, str]
-    """Their other names (links, hard links), each with the name in `images`."""
+    """Their other names (links, hard links, RAW files beside them), each with the name in `images`."""
     mounts: list[str]
     """Subfolders, each ending in a slash, on which another disk is mounted."""
 
@@ -51,18 +51,28 @@ class Recognised(NamedTuple):
 
 
 def files_of(images: Iterable[FoundImage], folder: str, known: Mapping[str, Known]) -> Files:
-    """Put the names of one file together."""
+    """Put the names of one file together, and RAW files with the images that were made of them."""
+    by_path = {image.path: image for image in images}
+    beside = {_file_of(by_path[raw]): _file_of(by_path[image]) for raw, image in raws_beside(by_path).items()}
+    made = {*beside.values()}
+    beside = {raw: image for raw, image in beside.items() if raw not in made}  # no link from one to the other
     groups: dict[object, list[FoundImage]] = {}
-    for image in images:
-        groups.setdefault((image.device, image.inode) if image.inode else image.path, []).append(image)
+    for image in by_path.values():
+        file = _file_of(image)
+        groups.setdefault(beside.get(file, file), []).append(image)
     chosen, others = [], {}
-    for group in groups.values():
+    for whole in groups.values():
+        group = [image for image in whole if _file_of(image) not in beside]
         one = min(group, key=lambda image: _preference(image, known)) if len(group) > 1 else group[0]
         if len(group) > 1 and one.path not in known:
             one = next((image for image in group if not os.path.islink(_joined(folder, image.path))), one)
         chosen.append(one)
-        others.update({image.path: one.path for image in group if image is not one})
+        others.update({image.path: one.path for image in whole if image is not one})
     return Files(chosen, others, _mounts(chosen, folder))
+
+
+def _file_of(image: FoundImage) -> object:
+    return (image.device, image.inode) if image.inode else image.path
 
 
 def _preference(image: FoundImage, known: Mapping[str, Known]) -> tuple[bool, int]:

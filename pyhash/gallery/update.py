@@ -57,7 +57,8 @@ class Changes:
     moved: int = 0
     """Images that were moved or renamed: recognised by their content, and not encoded again."""
     names: int = 0
-    """Other names (links, hard links) of images of the folder; each image is one, whatever its names."""
+    """Other names (links, hard links, RAW files beside the JPEG or HEIC of the same name) of images of the folder; each
+    image is one, whatever its names."""
     kept: int = 0
     """Images that can be searched though their files are out of sight: a disk is away, a folder cannot be listed."""
     withheld: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .beside import raws_beside
 from .budget import MAX_PIXELS, PixelBudget
 from .decode import Source, crop_of, load, name_of, opened, size_of
 from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape
@@ -47,6 +48,7 @@ __all__ = [
     "look_of",
     "name_of",
     "opened",
+    "raws_beside",
     "readers",
     "size_of",
     "turned",

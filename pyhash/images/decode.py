@@ -1,8 +1,9 @@
 """Images in: decode, turn upright, make RGB, crop, resize. A file with a fault becomes an `ImageError`.
 
-Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, JPEG 2000, AVIF and (extra ``heif``) HEIF, the first frame of
-each, in every depth and colour mode that has a meaning as a photograph. What a colour profile says is converted to
-sRGB; without one, the numbers are taken as sRGB.
+Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, JPEG 2000, AVIF, (extra ``heif``) HEIF and (extra ``raw``)
+camera RAW, the first frame of each, in every depth and colour mode that has a meaning as a photograph. Of camera RAW it
+is the preview that the camera put there, or the sensor's own data where that is small. What a colour profile says is
+converted to sRGB; without one, the numbers are taken as sRGB.
 """
 
 from __future__ import annotations
@@ -275,13 +276,14 @@ def _decode(
         image.load()
     else:
         if file.is_jpeg:
-            stands = size if orientation(image) < 5 else size[::-1]
+            stands = size if file.lies(image) < 5 else size[::-1]
             enough = room(stands)
             if enough is not None:
                 factor = factor_for(stands, enough)
                 image.draft(image.mode, (image.width // factor, image.height // factor))  # by 8 at most
         file.decode(image)
-    lies = orientation(image)
+        size = size if file.is_jpeg else image.size  # camera RAW may be developed at half its size
+    lies = orientation(image) if file is None else file.lies(image)
     size = size if lies < 5 else size[::-1]
     image = upright(_eight_bit(image), lies)
     if factor == 1:

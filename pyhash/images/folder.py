@@ -10,19 +10,20 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ..errors import ImageError, PatternError
+from .beside import RAW_SUFFIXES
 from .exclude import IGNORE_FILE, Patterns, check_patterns, is_left_out, patterns_of, read_patterns
 from .kinds import PassedOver
 
 __all__ = ["SUFFIXES", "FoundImage", "Walk", "is_empty", "walk"]
 
 # fmt: off
-SUFFIXES = frozenset({
+SUFFIXES = RAW_SUFFIXES | {
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
-})
+}
 # fmt: on
 """File names that end in one of these, in any case, are images. What a file holds may be something else: phones
-call JPEG images HEIC, too, and a HEIF image is named when it is opened and the package for it is missing."""
+call JPEG images HEIC, too, and a HEIF or RAW image is named when it is opened and the package for it is missing."""
 
 
 class FoundImage(NamedTuple):
@@ -59,8 +60,9 @@ class Walk:
         The paths inside the folder of what was left out though it is there: subfolders, ending in a slash, with all
         that lies under them, and files that look like images.
     passed_over : dict of str to int
-        Files that are not read, by kind, as their names tell it: ``"camera RAW"``, ``"JPEG XL"``, ``"Photoshop"``,
-        ``"SVG"``, ``"other image"``, ``"video"``, ``"film of a live photograph"``, ``"other"``.
+        Files that are not read, by kind, as their names tell it: ``"camera RAW"`` (of makes that cannot be read),
+        ``"JPEG XL"``, ``"Photoshop"``, ``"SVG"``, ``"other image"``, ``"sidecar"``, ``"video"``,
+        ``"film of a live photograph"``, ``"other"``.
     links : int
         Links to folders, which were not followed.
     """

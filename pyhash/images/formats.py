@@ -12,6 +12,8 @@ from ..support import DISTRIBUTION
 from . import png, tiff
 from .depth import load_deep
 from .jpeg import Jpeg
+from .orientation import orientation
+from .raw import Raw, begins_as_raw, is_raw_tiff
 from .refused import Refused
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ __all__ = ["File"]
 MAX_JPEG_BYTES = 1 << 29
 """Largest JPEG file, in bytes: JPEG is read into memory as a whole, the other formats are streamed."""
 
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # How a file begins, what must follow at byte 8, and who decodes it. Pillow's `Image.open` would choose
 # alike, but it warns about every image over 89 megapixels, warning filters are process-wide and so cannot
 # be set for one thread, and among its formats are some that start external programs.
@@ -30,10 +33,7 @@ FORMATS = (
     (b"\x89PNG\r\n\x1a\n", b"", "PngImagePlugin.PngImageFile"),
     (b"GIF8", b"", "GifImagePlugin.GifImageFile"),
     (b"RIFF", b"WEBP", "WebPImagePlugin.WebPImageFile"),
-    (b"II*\0", b"", "TiffImagePlugin.TiffImageFile"),
-    (b"MM\0*", b"", "TiffImagePlugin.TiffImageFile"),
-    (b"II+\0", b"", "TiffImagePlugin.TiffImageFile"),
-    (b"MM\0+", b"", "TiffImagePlugin.TiffImageFile"),
+    *((start, b"", "TiffImagePlugin.TiffImageFile") for start in _TIFF),
     (b"\0\0\0\x0cjP  ", b"", "Jpeg2KImagePlugin.Jpeg2KImageFile"),
     (b"\xff\x4f\xff\x51", b"", "Jpeg2KImagePlugin.Jpeg2KImageFile"),
     (b"BM", b"", "BmpImagePlugin.BmpImageFile"),
@@ -67,7 +67,17 @@ class File:
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._class = _plugin(stream)
+        head = stream.read(256)
+        stream.seek(0)
+        self._raw: Raw | None = None
+        found = tiff.directories(stream) if head.startswith(_TIFF) else []
+        if begins_as_raw(head) or is_raw_tiff(found):
+            self._raw = Raw(stream)
+            preview = self._raw.preview
+            self._class = self._raw.developed() if preview is None else _plugin(preview)
+            stream = io.BytesIO(preview or b"")
+        else:
+            self._class = _plugin(head)
         self._jpeg: Jpeg | None = None
         self._stream = stream
         name = self._class.__name__
@@ -83,11 +93,16 @@ class File:
             self._stream = _with_end(stream)
         elif name == "TiffImageFile":
             self._class = tiff.reader(self._class)
+            self._stream = tiff.whole_of(stream, found)
 
     @property
     def is_jpeg(self) -> bool:
         """Whether it is a JPEG, which can be decoded at a half, a quarter or an eighth."""
         return self._jpeg is not None
+
+    def lies(self, image: Image.Image) -> int:
+        """Return how an image that `open` returned lies, as `orientation` does."""
+        return self._raw.lies(image) if self._raw is not None and self.is_jpeg else orientation(image)
 
     def open(self) -> Image.Image:
         """Return the image, its pixels not yet decoded."""
@@ -113,10 +128,8 @@ class File:
             png.check_length(self._stream, image)
 
 
-def _plugin(stream: IO[bytes]) -> Any:
-    """Return the Pillow class that decodes what a stream holds."""
-    head = stream.read(256)
-    stream.seek(0)
+def _plugin(head: bytes) -> Any:
+    """Return the Pillow class that decodes a file that begins so."""
     if not head:
         raise Refused("empty, 0 bytes long")
     names = [name for start, at_8, name in FORMATS if head.startswith(start) and head[8:].startswith(at_8)]

@@ -9,10 +9,7 @@ __all__ = ["KINDS", "PassedOver", "kind_of"]
 
 # fmt: off
 _SUFFIXES = {
-    "camera RAW": (
-        ".3fr .arw .bay .cap .cr2 .cr3 .crw .dcr .dng .eip .erf .fff .gpr .iiq .k25 .kdc .mdc .mef .mos .mrw .nef .nrw"
-        " .orf .pef .ptx .pxn .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw .x3f"
-    ),
+    "camera RAW": ".bay .cap .eip .k25 .mdc .pxn .r3d .raw .rwz",  # of no use to LibRaw, or of no certain kind
     "JPEG XL": ".jxl",
     "Photoshop": ".psb .psd",
     "SVG": ".svg .svgz",
@@ -21,6 +18,7 @@ _SUFFIXES = {
         " .jpm .jps .jpx .jxr .kra .mpo .ora .pam .pcx .pfm .pict .pxd .qoi .sgi .tga .thm .wbmp .wdp .wmf .xbm"
         " .xcf .xpm"
     ),
+    "sidecar": ".aae .arp .cos .dop .nksc .on1 .pp3 .vrd .xmp",
     "video": (
         ".3g2 .3gp .amv .asf .avi .braw .divx .dv .f4v .flv .insv .lrv .m2t .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg"
         " .mpg .mpv .mts .mxf .ogm .ogv .qt .rm .rmvb .vob .webm .wmv"

@@ -9,7 +9,7 @@ from ..support import require
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["orientation", "upright"]
+__all__ = ["orientation", "stated", "upright"]
 
 _TAG = 0x0112
 
@@ -31,13 +31,18 @@ def orientation(image: Image.Image) -> int:
     That is EXIF wherever a format has it and whatever its type, or else XMP. Where it is damaged, or says what does
     not exist, the image counts as upright.
     """
+    return stated(image) or 1
+
+
+def stated(image: Image.Image) -> int | None:
+    """Return the `orientation` of an image that says it; None of others."""
     try:
-        value = image.getexif().get(_TAG, 1)
+        value = image.getexif().get(_TAG)
     except Warning:
         raise  # of a caller's filters; read again without them
     except Exception:  # damaged metadata can raise nearly anything in Pillow
-        return 1
-    return next((number for number in _UPRIGHT if number == value), 1)
+        return None
+    return next((number for number in (1, *_UPRIGHT) if number == value), None)
 
 
 def upright(image: Image.Image, lies: int) -> Image.Image:

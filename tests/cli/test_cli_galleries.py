@@ -87,7 +87,7 @@ class TestIndex:
         assert run("index", disk, *options).stdout == "1 image can be searched (1 added)\n"
 
     def test_what_is_not_read_is_said(self, folder: Path, tmp_path: Path) -> None:
-        for name in ("1.cr2", "2.NEF", "3.jxl", "4.txt", "a.mov", "bad.mov", "x.xcf", "y.xcf"):
+        for name in ("1.raw", "2.R3D", "3.jxl", "4.txt", "a.mov", "bad.mov", "x.xcf", "y.xcf"):
             (folder / name).touch()
         (folder / "@eaDir").mkdir()
         shutil.copy(folder / "a.png", folder / "@eaDir" / "a.png")
@@ -109,7 +109,7 @@ class TestIndex:
 
     def test_a_folder_of_raw_files_alone(self, tmp_path: Path) -> None:
         (tmp_path / "raw").mkdir()
-        for name in ("1.CR3", "2.dng", "3.jxl"):
+        for name in ("1.raw", "2.eip", "3.jxl"):
             (tmp_path / "raw" / name).touch()
         result = run("index", tmp_path / "raw")
         assert result.stderr == f"no images found in {tmp_path / 'raw'}; it holds 2 camera RAW files, 1 JPEG XL image\n"

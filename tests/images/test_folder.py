@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyhash.images import KINDS, SUFFIXES, FoundImage, is_empty, walk
+from pyhash.images import KINDS, SUFFIXES, FoundImage, is_empty, raws_beside, walk
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -155,21 +155,22 @@ def test_a_path_that_is_too_long_is_named_and_the_rest_found(tmp_path: Path) -> 
 
 
 OF_A_KIND = {
-    "camera RAW": ["1.CR2", "1.cr3", "2.NEF", "3.arw", "4.dng", "5.raf", "6.ORF", "7.rw2"],
+    "camera RAW": ["1.raw", "2.R3D", "3.eip"],
     "JPEG XL": ["8.jxl", "8.JXL"],
     "Photoshop": ["9.psd", "9.PSB"],
     "SVG": ["10.svg"],
     "other image": ["11.exr", "12.xcf", "13.ico"],
+    "sidecar": ["1.xmp", "IMG_1.AAE", "IMG_1.jpg.xmp", "2.pp3"],
     "video": ["14.mp4", "15.MOV", "16.mkv", "17.avi", "18.webm"],
     "film of a live photograph": ["IMG_1.MOV", "img_2.mp4"],
-    "other": ["notes.txt", "README", "IMG_1.aae", "x.jpg.part", "Thumbs.db"],
+    "other": ["notes.txt", "README", "x.jpg.part", "Thumbs.db"],
 }
 
 
 def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
     assert list(OF_A_KIND) == list(KINDS)
     names = [name for some in OF_A_KIND.values() for name in some]
-    touch(tmp_path, *names, "IMG_1.HEIC", "IMG_2.jpg", "14.png", ".DS_Store", "@eaDir/x.dng", "raw/20.dng", "out/1.dng")
+    touch(tmp_path, *names, "IMG_1.HEIC", "IMG_2.jpg", "14.png", ".DS_Store", "@eaDir/x.raw", "raw/20.raw", "out/1.raw")
     found = walk(tmp_path, ["out/", "*.xcf"])
     expected = {kind: len(some) for kind, some in OF_A_KIND.items()}
     expected["camera RAW"] += 1
@@ -180,9 +181,25 @@ def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
     assert walk(tmp_path / "raw").passed_over == {"camera RAW": 1}
 
 
+def test_raw_files_beside_an_image_are_told() -> None:
+    pairs = {
+        "IMG_1.CR2": "IMG_1.JPG",
+        "img_2.dng": "IMG_2.heic",
+        "s/a.nef": "s/a.jpeg",
+        "s/a.b.arw": "s/a.b.jpg",
+        "t/both.dng": "t/both.jpg",
+        "t/both.cr3": "t/both.jpg",
+        "t/Case.raf": "t/Case.jpeg",
+        "t/case.raf": "t/case.jpg",
+    }
+    others = ["S/a.nef", "a.nef", "IMG_1.raw", "c.dng", "c.png", "d.dng", "d.nef", "t/both.heic", "s/a.b.c.arw"]
+    assert raws_beside([*others, *pairs, *pairs.values()]) == pairs
+    assert raws_beside(["a.jpg", "a.heic", "b.dng"]) == {}
+
+
 stems = st.sampled_from(["a", "A", "a.jpg", "b\nc", os.fsdecode(b"\xfe"), "x" * 200])
 suffixes = st.sampled_from(
-    ["", ".jpg", ".JPG", ".JpEg", ".heic", ".png", ".mov", ".MP4", ".dng", ".jxl", ".t", ".jpg "]
+    ["", ".jpg", ".JPG", ".JpEg", ".heic", ".png", ".mov", ".MP4", ".raw", ".jxl", ".t", ".jpg "]
 )
 places = st.sampled_from(["", "s/", "s/t/"])
 paths_made = st.builds(lambda place, stem, suffix: place + stem + suffix, places, stems, suffixes)
@@ -202,7 +219,7 @@ def test_every_file_is_an_image_or_counted_once(names: list[str]) -> None:
         for name in set(names) - set(images):
             stem, suffix = os.path.splitext(name.lower())
             film = "film of a live photograph" if stem in photographs else "video"
-            kinds = {".mov": film, ".mp4": film, ".dng": "camera RAW", ".jxl": "JPEG XL"}
+            kinds = {".mov": film, ".mp4": film, ".raw": "camera RAW", ".jxl": "JPEG XL"}
             expected[kinds.get(suffix, "other")] += 1
         assert found.passed_over == expected
 
