@@ -346,7 +346,6 @@ def print_adapted(changes: Changes) -> None:
 
 _KINDS_IN_WORDS = {
     "camera RAW": "camera RAW file",
-    "JPEG XL": "JPEG XL image",
     "Photoshop": "Photoshop file",
     "SVG": "SVG drawing",
     "other image": "image of another format",

@@ -18,12 +18,13 @@ __all__ = ["SUFFIXES", "FoundImage", "Walk", "is_empty", "walk"]
 
 # fmt: off
 SUFFIXES = RAW_SUFFIXES | {
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 }
 # fmt: on
 """File names that end in one of these, in any case, are images. What a file holds may be something else: phones
-call JPEG images HEIC, too, and a HEIF or RAW image is named when it is opened and the package for it is missing."""
+call JPEG images HEIC, too, and a HEIF, JPEG XL or RAW
+image is named when it is opened and the package for it is missing."""
 
 
 class FoundImage(NamedTuple):
@@ -61,7 +62,7 @@ class Walk:
         that lies under them, and files that look like images.
     passed_over : dict of str to int
         Files that are not read, by kind, as their names tell it: ``"camera RAW"`` (of makes that cannot be read),
-        ``"JPEG XL"``, ``"Photoshop"``, ``"SVG"``, ``"other image"``, ``"sidecar"``, ``"video"``,
+        ``"Photoshop"``, ``"SVG"``, ``"other image"``, ``"sidecar"``, ``"video"``,
         ``"film of a live photograph"``, ``"other"``.
     links : int
         Links to folders, which were not followed.

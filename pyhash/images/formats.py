@@ -12,6 +12,7 @@ from ..support import DISTRIBUTION
 from . import png, tiff
 from .depth import load_deep
 from .jpeg import Jpeg
+from .jxl import JXL, jxl_class
 from .orientation import orientation
 from .raw import Raw, begins_as_raw, is_raw_tiff
 from .refused import Refused
@@ -43,8 +44,6 @@ _AVIF = "AvifImagePlugin.AvifImageFile"
 
 # What cannot be read, and is still worth its name.
 _OTHERS = (
-    (b"\xff\x0a", "a JPEG XL image"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     (b"8BPS", "a Photoshop file"),
     (b"%PDF", "a PDF document"),
     (b"<svg", "an SVG drawing"),
@@ -76,6 +75,8 @@ class File:
             preview = self._raw.preview
             self._class = self._raw.developed() if preview is None else _plugin(preview)
             stream = io.BytesIO(preview or b"")
+        elif head.startswith(JXL):
+            self._class = jxl_class(stream)
         else:
             self._class = _plugin(head)
         self._jpeg: Jpeg | None = None

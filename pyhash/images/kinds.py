@@ -10,7 +10,6 @@ __all__ = ["KINDS", "PassedOver", "kind_of"]
 # fmt: off
 _SUFFIXES = {
     "camera RAW": ".bay .cap .eip .k25 .mdc .pxn .r3d .raw .rwz",  # of no use to LibRaw, or of no certain kind
-    "JPEG XL": ".jxl",
     "Photoshop": ".psb .psd",
     "SVG": ".svg .svgz",
     "other image": (

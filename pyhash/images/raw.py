@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from ..support import DISTRIBUTION, require
+from .late import late
 from .orientation import stated
 from .refused import Refused
 from .tiff import Directory
@@ -96,26 +97,16 @@ class Raw:
         return turned
 
     def developed(self) -> Any:
-        """Return a class of images, for `File`, of the sensor's own data, upright; they are made when asked for."""
-        image_module: Any = require("PIL.Image", "encoder")
-        raw, sizes, told = self._raw, self._sizes, self._told
+        """Return a class of images, for `File`, of the sensor's own data, upright."""
+        return late((self._sizes.raw_width, self._sizes.raw_height), self._develop)
 
-        class RawImage(image_module.Image):  # type: ignore[misc]
-            def __init__(self, _: IO[bytes]) -> None:
-                super().__init__()
-                self._size, self._mode = (sizes.raw_width, sizes.raw_height), "RGB"  # what it takes, not what it gives
-                self.tile: list[Any] = []
-
-            def load(self) -> Any:
-                if self._im is None:
-                    with told():
-                        pixels = raw.postprocess(use_camera_wb=True, half_size=max(self.size) >= _HALVED)
-                    grey = pixels.shape[2] == 1  # some sensors see no colours
-                    made = image_module.fromarray(pixels[:, :, 0] if grey else pixels)
-                    self._size, self._mode, self.im = made.size, made.mode, made.im
-                return super().load()
-
-        return RawImage
+    def _develop(self) -> Image.Image:
+        large = max(self._sizes.raw_width, self._sizes.raw_height) >= _HALVED
+        with self._told():
+            pixels = self._raw.postprocess(use_camera_wb=True, half_size=large)
+        grey = pixels.shape[2] == 1  # some sensors see no colours
+        image: Image.Image = require("PIL.Image", "encoder").fromarray(pixels[:, :, 0] if grey else pixels)
+        return image
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

@@ -87,13 +87,13 @@ class TestIndex:
         assert run("index", disk, *options).stdout == "1 image can be searched (1 added)\n"
 
     def test_what_is_not_read_is_said(self, folder: Path, tmp_path: Path) -> None:
-        for name in ("1.raw", "2.R3D", "3.jxl", "4.txt", "a.mov", "bad.mov", "x.xcf", "y.xcf"):
+        for name in ("1.raw", "2.R3D", "3.svg", "4.txt", "a.mov", "bad.mov", "x.xcf", "y.xcf"):
             (folder / name).touch()
         (folder / "@eaDir").mkdir()
         shutil.copy(folder / "a.png", folder / "@eaDir" / "a.png")
         (folder / "one").symlink_to(tmp_path)
         expected = (
-            "not read: 2 camera RAW files, 1 JPEG XL image, 2 images of other formats, 1 video, "
+            "not read: 2 camera RAW files, 1 SVG drawing, 2 images of other formats, 1 video, "
             "1 film of a live photograph, 1 other file\n"
         )
         first, *rest = run("index", folder).stdout.splitlines(keepends=True)
@@ -109,10 +109,10 @@ class TestIndex:
 
     def test_a_folder_of_raw_files_alone(self, tmp_path: Path) -> None:
         (tmp_path / "raw").mkdir()
-        for name in ("1.raw", "2.eip", "3.jxl"):
+        for name in ("1.raw", "2.eip", "3.svg"):
             (tmp_path / "raw" / name).touch()
         result = run("index", tmp_path / "raw")
-        assert result.stderr == f"no images found in {tmp_path / 'raw'}; it holds 2 camera RAW files, 1 JPEG XL image\n"
+        assert result.stderr == f"no images found in {tmp_path / 'raw'}; it holds 2 camera RAW files, 1 SVG drawing\n"
 
     def test_every_kind_has_its_words(self) -> None:
         for count in (1, 2):

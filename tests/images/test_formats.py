@@ -35,8 +35,6 @@ def family(*brands: bytes) -> bytes:
     [
         (family(b"isom", b"mp41"), "a video"),
         (family(b"qt  "), "a video"),
-        (b"\xff\x0a" + bytes(60), "a JPEG XL image"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(60), "a JPEG XL image"),
         (b"8BPS\0\1" + bytes(60), "a Photoshop file"),
         (b"%PDF-1.7\n", "a PDF document"),
         (b"<!DOCTYPE html><html>", "a web page"),
