@@ -17,6 +17,7 @@ from ..pages import Other, Row, check_target, write_sheet
 from ..support import many, printable, require
 from .errors import Exit
 from .options import (
+    BytesType,
     bits_option,
     folder_argument,
     gallery_encoder_options,
@@ -67,6 +68,11 @@ if TYPE_CHECKING:
     "of those before.",
 )
 @click.option("--no-exclude", is_flag=True, help="Take back the patterns that were remembered.")
+@click.option(
+    "--min-size",
+    type=BytesType(),
+    help="Leave out images whose files are smaller, such as 10k (10,000 bytes) or 2M; remembered; 0 takes it back.",
+)
 @click.option("--watch", is_flag=True, help="Then wait for changes in FOLDER, and follow them, until Ctrl-C.")
 @json_option
 def index_command(
@@ -81,6 +87,7 @@ def index_command(
     bits: int | None,
     exclude: tuple[str, ...],
     no_exclude: bool,
+    min_size: int | None,
     watch: bool,
     as_json: bool,
 ) -> int:
@@ -102,7 +109,7 @@ def index_command(
     \b
     Examples:
       pyhash index ~/Pictures
-      pyhash index ~/Pictures --exclude raw/ --exclude '*.png'
+      pyhash index ~/Pictures --exclude raw/ --exclude '*.png' --min-size 20k
       pyhash index /mnt/read-only --gallery ~/photos.sqlite
       pyhash index ~/Pictures --encoder model.onnx --rebuild
       pyhash index ~/Pictures --watch
@@ -121,6 +128,7 @@ def index_command(
         embeddings=embeddings,
         levels=bits,
         exclude=exclude if exclude or no_exclude else None,
+        min_size=min_size,
     ) as gallery:
         code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json)
         for _ in changes_under(folder, gallery.file) if watch else ():

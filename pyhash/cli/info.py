@@ -86,6 +86,8 @@ def info_command(
     for name in ("encoder", "gallery"):
         lines |= {f"{name} {key}": value for key, value in facts.get(name, {}).items()}
     if "gallery" in facts:
+        lines["gallery min size"] = size(facts["gallery"]["min_size"])
+        del lines["gallery min_size"]
         lines["gallery forgotten"] = len(facts["gallery"]["forgotten"])
         del lines["gallery files"]
         lines |= {path: size(n_bytes) for path, n_bytes in facts["gallery"]["files"].items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -34,6 +35,23 @@ class SizeType(click.ParamType[Any]):
         if len(sides) not in (1, 2) or "x".join(sides) != str(value).lower():
             self.fail(f"must be a side such as 224, or HEIGHTxWIDTH such as 192x256, got {value!r}", param, ctx)
         return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+class BytesType(click.ParamType[Any]):
+    """A number of bytes such as ``500``, ``10k`` or ``2M``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes."""
+        found = re.fullmatch(r"(\d{1,15})([kmg]?)", str(value).lower(), re.ASCII)
+        if found is None:
+            self.fail(
+                f"must be a number of bytes such as 500, 10k (10,000), 2M or 1G, got {value!r}",
+                param,
+                ctx,
+            )
+        return int(found[1]) * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[found[2]]
 
 
 class ModelType(click.Path):

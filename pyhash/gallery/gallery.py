@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..codes import Levels, LevelsLike
 from ..errors import GalleryDamagedError, GalleryError, GalleryMismatchError
 from ..heads import Kind
-from ..images import check_patterns, is_empty
+from ..images import check_min_size, check_patterns, is_empty
 from ..index import Index
 from ..labels import Labels
 from .adapt import Adapted, Plan, refit
@@ -67,6 +67,8 @@ class Gallery(Answering):
     exclude : sequence of str, optional
         Patterns of what is left out of the folder, in place of those that were said before, as `pyhash.images.walk`
         takes them; an empty one takes them back.
+    min_size : int, optional
+        Images whose files have fewer bytes are left out, too; 0 unless that was said before.
 
     Raises
     ------
@@ -77,6 +79,8 @@ class Gallery(Answering):
         When its codes are of another encoder than the one given.
     PatternError
         When a pattern is wrong.
+    ValueError
+        When another argument is none of the above.
 
     Notes
     -----
@@ -97,6 +101,7 @@ class Gallery(Answering):
         embeddings: bool | None = None,
         levels: LevelsLike | None = None,
         exclude: Iterable[str] | None = None,
+        min_size: int | None = None,
     ) -> None:
         self.folder = os.fspath(folder)
         wished = {
@@ -104,6 +109,7 @@ class Gallery(Answering):
             "embeddings": embeddings,
             "levels": None if levels is None else split_levels(levels),
             "exclude": None if exclude is None else check_patterns(exclude),
+            "min_size": None if min_size is None else check_min_size(min_size),
         }
         self._wished = {name: value for name, value in wished.items() if value is not None}
         path = Path(file) if file is not None else default_file(folder)
@@ -142,9 +148,10 @@ class Gallery(Answering):
         embeddings: bool | None = None,
         levels: LevelsLike | None = None,
         exclude: Iterable[str] | None = None,
+        min_size: int | None = None,
     ) -> Self:
         """Open the gallery of a folder: the same as ``Gallery(...)``."""
-        wishes = {"adapt": adapt, "embeddings": embeddings, "levels": levels, "exclude": exclude}
+        wishes = {"adapt": adapt, "embeddings": embeddings, "levels": levels, "exclude": exclude, "min_size": min_size}
         return cls(folder, encoder, file, create=create, rebuild=rebuild, **wishes)  # type: ignore[arg-type]
 
     def close(self) -> None:

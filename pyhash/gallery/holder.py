@@ -141,6 +141,7 @@ def stats_of(file: GalleryFile) -> GalleryStats:
         made_of=None if fitted is None else dict(fitted.made_of),
         why_own=file.why_own(),
         exclude=[*file.wishes().exclude],
+        min_size=file.wishes().min_size,
         forgotten=file.forgotten.paths(),
         files=sizes_of(file.path),
     )

@@ -49,6 +49,8 @@ class Wishes(NamedTuple):
     """Of the codes; None: those of the encoder."""
     exclude: Sequence[str] = ()
     """Patterns of what is left out of the folder."""
+    min_size: int = 0
+    """Images whose files have fewer bytes are left out, too."""
 
 
 class Embedding(NamedTuple):

@@ -56,6 +56,8 @@ class GalleryStats:
     """Why none is made of neighbourhoods, where that was measured on the collection."""
     exclude: list[str] = field(default_factory=list)
     """Patterns of what is left out of the folder."""
+    min_size: int = 0
+    """Images whose files have fewer bytes are left out, too."""
     forgotten: list[str] = field(default_factory=list)
     """Paths inside the folder that `Gallery.update` leaves out; a subfolder's ends in a slash."""
     files: dict[str, int] = field(default_factory=dict)

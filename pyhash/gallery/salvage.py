@@ -224,7 +224,7 @@ def reset_settings(db: sqlite3.Connection) -> None:
 def _are_wishes(text: object) -> bool:
     try:
         wishes = Wishes(**json.loads(cast(str, text)))
-        fits = type(wishes.adapt) is type(wishes.embeddings) is bool
+        fits = type(wishes.adapt) is type(wishes.embeddings) is bool and type(wishes.min_size) is int
         return fits and (wishes.levels is None or bool(Levels(wishes.levels)))
     except (TypeError, ValueError):
         return False

@@ -64,7 +64,7 @@ class Changes:
     withheld: int = 0
     """Images whose files are gone and that were not dropped: they are too many to be dropped without ``prune``."""
     excluded: int = 0
-    """How many were dropped because they are left out now, as patterns or the folders of a system are."""
+    """How many were dropped because they are left out now: by patterns, as too small, or as what systems make."""
     passed_over: dict[str, int] = field(default_factory=dict, compare=False)
     """Files that are not read, by kind, as `pyhash.images.Walk` has them; like `links` no change, and not compared."""
     links: int = field(default=0, compare=False)
@@ -90,7 +90,7 @@ def update(
     with file.reading():
         wishes, kin, stored = file.wishes()._replace(**wished), file.kinship(identity), file.identity() or identity
         known = file.known()
-    found = _look(folder, wishes.exclude)
+    found = _look(folder, wishes.exclude, wishes.min_size)
     found = file.without_forgotten(found, folder)  # what the user has forgotten stays away
     failed = [Failure(error.path, error.reason) for error in found.failed]
     can = embeds(encoder)
@@ -268,9 +268,9 @@ def join(folder: str, path: str) -> str:
     return os.path.join(folder, "") + path.replace("/", os.sep)
 
 
-def _look(folder: str, exclude: Sequence[str]) -> Walk:
+def _look(folder: str, exclude: Sequence[str], min_size: int) -> Walk:
     try:
-        return walk(folder, exclude)
+        return walk(folder, exclude, min_size)
     except OSError as error:
         raise GalleryError(f"the folder {folder} cannot be read: {error.strerror}") from error
 

@@ -7,7 +7,7 @@ from .budget import MAX_PIXELS, PixelBudget
 from .decode import Source, crop_of, load, name_of, opened, size_of
 from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape
 from .exclude import check_patterns
-from .folder import SUFFIXES, FoundImage, Walk, is_empty, walk
+from .folder import SUFFIXES, FoundImage, Walk, check_min_size, is_empty, walk
 from .geometry import CROPS, Crop, check_fill, check_fraction, inner
 from .identity import decoder_identity
 from .kinds import KINDS
@@ -37,6 +37,7 @@ __all__ = [
     "as_shape",
     "check_fill",
     "check_fraction",
+    "check_min_size",
     "check_patterns",
     "crop_of",
     "decoder_identity",

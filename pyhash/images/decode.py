@@ -2,8 +2,8 @@
 
 Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, JPEG 2000, AVIF, and with extras HEIF (``heif``), camera RAW
 (``raw``) and JPEG XL (``jxl``), the first frame of each, in every depth and colour mode that has a meaning as a
-photograph. Of camera RAW it is the preview that the camera put there, or the sensor's own data where that is small. What
-a colour profile says is converted to sRGB; without one, the numbers are taken as sRGB.
+photograph. Of camera RAW it is the preview that the camera put there, or the sensor's own data where that is small.
+What a colour profile says is converted to sRGB; without one, the numbers are taken as sRGB.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ from .beside import RAW_SUFFIXES
 from .exclude import IGNORE_FILE, Patterns, check_patterns, is_left_out, patterns_of, read_patterns
 from .kinds import PassedOver
 
-__all__ = ["SUFFIXES", "FoundImage", "Walk", "is_empty", "walk"]
+__all__ = ["SUFFIXES", "FoundImage", "Walk", "check_min_size", "is_empty", "walk"]
 
 # fmt: off
 SUFFIXES = RAW_SUFFIXES | {
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".mpo",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 }
 # fmt: on
@@ -59,7 +59,7 @@ class Walk:
         that lead nowhere.
     excluded : frozenset of str
         The paths inside the folder of what was left out though it is there: subfolders, ending in a slash, with all
-        that lies under them, and files that look like images.
+        that lies under them, and files that look like images, too small ones among them.
     passed_over : dict of str to int
         Files that are not read, by kind, as their names tell it: ``"camera RAW"`` (of makes that cannot be read),
         ``"Photoshop"``, ``"SVG"``, ``"other image"``, ``"sidecar"``, ``"video"``,
@@ -88,7 +88,7 @@ class Walk:
         return frozenset(self.hidden)
 
 
-def walk(folder: str | os.PathLike[str], exclude: Iterable[str] = ()) -> Walk:
+def walk(folder: str | os.PathLike[str], exclude: Iterable[str] = (), min_size: int = 0) -> Walk:
     """Find the images of a folder and everything under it.
 
     Left out are names that start with a dot, folders that systems make for themselves (``@eaDir``, ``$RECYCLE.BIN`` and
@@ -103,6 +103,8 @@ def walk(folder: str | os.PathLike[str], exclude: Iterable[str] = ()) -> Walk:
     folder : path
     exclude : sequence of str
         Patterns for paths inside the folder.
+    min_size : int
+        Images whose files have fewer bytes are left out.
 
     Returns
     -------
@@ -114,10 +116,12 @@ def walk(folder: str | os.PathLike[str], exclude: Iterable[str] = ()) -> Walk:
         When the folder itself cannot be listed.
     PatternError
         When a pattern of the caller, or of the folder's own ``.pyhashignore``, is wrong.
+    ValueError
+        When `min_size` is no number of bytes.
     """
     root = os.fspath(folder)
     given = patterns_of(check_patterns(exclude))
-    found = _Found()
+    found = _Found(check_min_size(min_size))
     todo: list[tuple[str, tuple[Patterns, ...]]] = [("", ())]
     while todo:
         prefix, rules = todo.pop()
@@ -138,6 +142,13 @@ def walk(folder: str | os.PathLike[str], exclude: Iterable[str] = ()) -> Walk:
     return found.walk()
 
 
+def check_min_size(min_size: int) -> int:
+    """Return the least number of bytes of an image's file, or raise ValueError where it is none."""
+    if isinstance(min_size, bool) or not isinstance(min_size, int) or min_size < 0:
+        raise ValueError(f"min_size must be a number of bytes, 0 or more, got {min_size!r}")
+    return min_size
+
+
 def is_empty(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder is there and lists nothing at all, as where a disk would be mounted."""
     try:
@@ -150,7 +161,8 @@ def is_empty(folder: str | os.PathLike[str]) -> bool:
 class _Found:
     """What a walk has found so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, min_size: int) -> None:
+        self._min_size = min_size
         self._images: list[FoundImage] = []
         self._failed: list[ImageError] = []
         self._hidden: list[str] = []
@@ -201,6 +213,9 @@ class _Found:
         status = entry.stat()
         if not stat.S_ISREG(status.st_mode):
             self._failed.append(ImageError(entry.path, "not a regular file"))
+            return
+        if status.st_size < self._min_size:
+            self._excluded.append(path)
             return
         ctime_ns = None if os.name == "nt" else status.st_ctime_ns
         self._images.append(

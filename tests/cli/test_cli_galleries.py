@@ -136,6 +136,19 @@ class TestIndex:
         result = run("index", folder, "--exclude", "b.png")
         assert result.stdout == "1 image can be searched (1 removed, 1 excluded, 1 unchanged, 1 failed)\n"
 
+    def test_the_least_size(self, folder: Path) -> None:
+        run("index", folder)
+        (folder / "large.png").write_bytes((folder / "a.png").read_bytes().ljust(9000, b"\0"))
+        assert run("index", folder, "--min-size", "9k").stdout == "1 image can be searched (1 added, 6 excluded)\n"
+        assert run("index", folder).stdout == "1 image can be searched (1 unchanged)\n"
+        assert ["gallery", "min", "size", "9.0", "kB"] in map(str.split, run("info", folder).stdout.splitlines())
+        assert json.loads(run("info", folder, "--json").stdout)["gallery"]["min_size"] == 9000
+        assert run("index", folder, "--min-size", "9001").stdout == "0 images can be searched (1 excluded)\n"
+        assert "6 images can be searched (6 added, 1 failed)" in run("index", folder, "--min-size", "0").stdout
+        for wrong in ("-1", "10x", "", "1.5M", "k", "10 k", "9" * 20):
+            error = run("index", folder, "--min-size", wrong, code=2).stderr
+            assert f"must be a number of bytes such as 500, 10k (10,000), 2M or 1G, got {wrong!r}" in error
+
     def test_wrong_patterns(self, folder: Path) -> None:
         error = run("index", folder, "--exclude", "[z-a]", code=2).stderr
         assert error == "pyhash: the pattern '[z-a]' is wrong: z comes after a\n"

@@ -139,3 +139,36 @@ def test_an_empty_folder_without_a_gallery(tmp_path: Path) -> None:
         Gallery(tmp_path / "disk", FakeEncoder(), create=False)
     assert "is empty" not in str(caught.value)
     assert os.listdir(tmp_path / "disk") == ["lost+found"]
+
+
+def test_files_that_are_too_small_are_left_out_until_that_is_taken_back(folder: Path) -> None:
+    encoder = FakeEncoder()
+    sizes = sorted(
+        path.stat().st_size for path in folder.rglob("*") if path.suffix in (".png", ".PNG", ".jpeg", ".webp")
+    )
+    with Gallery(folder, encoder) as gallery:
+        whole = gallery.update().added
+        assert (whole, gallery.stats().min_size) == (len(sizes), 0)
+    least = sizes[3]
+    n_less = sum(size < least for size in sizes)
+    assert 0 < n_less < whole
+    with Gallery(folder, encoder, min_size=least) as gallery:
+        changes = gallery.update()
+        assert (changes.excluded, changes.removed, changes.unchanged, changes.failed) == (n_less, 0, whole - n_less, [])
+    with Gallery.open(folder, encoder, exclude=["nothing"]) as gallery:
+        assert gallery.update().unchanged == whole - n_less
+        assert (gallery.stats().min_size, gallery.stats().exclude) == (least, ["nothing"])
+        (folder / "empty.jpg").touch()
+        assert gallery.update().failed == []
+    with Gallery(folder, encoder, min_size=max(sizes) + 1) as gallery:
+        assert (gallery.update().excluded, len(gallery)) == (whole - n_less, 0)
+    with Gallery.open(folder, encoder, min_size=0) as gallery:
+        changes = gallery.update()
+        assert (changes.added, len(changes.failed)) == (whole, 1)
+
+
+def test_a_wrong_least_size_changes_nothing(folder: Path) -> None:
+    for wrong in (-1, 1.5, "10k", True):
+        with pytest.raises(ValueError, match="min_size must be a number of bytes, 0 or more, got"):
+            Gallery(folder, FakeEncoder(), min_size=wrong)  # type: ignore[arg-type]
+    assert not (folder / ".pyhash").exists()
