@@ -80,7 +80,7 @@ class Labelled:
 
 
 def read_labels(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     source: str | os.PathLike[str] | None,
     levels: Sequence[str],
     *,
@@ -90,8 +90,8 @@ def read_labels(
 
     Parameters
     ----------
-    folder : path
-        Its images are found in all subfolders, as `pyhash.images.walk` does.
+    folder : path or sequence of paths
+        Its images are found in all subfolders, as `pyhash.images.walk` does. Several are taken together.
     source : "folders", path or None
         - ``"folders"``: the folder that an image lies in is its class, and the folders around that one its coarser
           groups, ``GROUP/CLASS/image.jpg``. With fewer folders than levels only the finest levels have labels.
@@ -120,14 +120,15 @@ def read_labels(
     OSError
         When a file or the folder cannot be read.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"images must be a folder, got {os.fspath(folder)!r}")
+    folders = [*map(Path, [folder] if isinstance(folder, (str, os.PathLike)) else folder)]
+    for one in folders:
+        if not one.is_dir():
+            raise NotADirectoryError(f"images must be a folder, got {os.fspath(one)!r}")
     if source is None:
-        files, failed = _images(folder)
+        files, failed, _ = _images(folders)
         return Labelled(files, {}, failed)
     if source == "folders":
-        return _from_folders(folder, levels, classes)
+        return _from_folders(folders, levels, classes)
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -143,13 +144,13 @@ def read_labels(
             name: {level: groups[min(number, len(groups) - 1)] for number, level in enumerate(outer)}
             for name, groups in leaves.items()
         }
-        return _from_tree(folder, tree, levels, path.name)
+        return _from_tree(folders, tree, levels, path.name)
     rows = _table(text, path.name)
-    key = _path_column(rows, folder)
+    key = _path_column(rows, folders)
     if key is not None:
-        return _from_paths(folder, rows, key, levels, path.name)
+        return _from_paths(folders, rows, key, levels, path.name)
     key = next(iter(rows[0]))
-    return _from_tree(folder, _unique(((row[key], row) for row in rows), path.name), levels, path.name, key)
+    return _from_tree(folders, _unique(((row[key], row) for row in rows), path.name), levels, path.name, key)
 
 
 def _table(text: str, source: str) -> list[dict[str, str]]:
@@ -166,21 +167,24 @@ def _table(text: str, source: str) -> list[dict[str, str]]:
     return rows
 
 
-def _path_column(rows: list[dict[str, str]], folder: Path) -> str | None:
+def _path_column(rows: list[dict[str, str]], folders: Sequence[Path]) -> str | None:
     """Return the column that holds paths: the one called so, or the first one if there are such files."""
     named = next((column for column in rows[0] if column.lower() == "path"), None)
     if named is not None:
         return named
     first = next(iter(rows[0]))
-    return first if any(os.path.isfile(folder / row[first]) for row in rows) else None
+    return first if any(os.path.isfile(folder / row[first]) for row in rows for folder in folders) else None
 
 
-def _from_paths(folder: Path, rows: list[dict[str, str]], key: str, levels: Sequence[str], source: str) -> Labelled:
+def _from_paths(
+    folders: Sequence[Path], rows: list[dict[str, str]], key: str, levels: Sequence[str], source: str
+) -> Labelled:
     bare = next((number for number, row in enumerate(rows, 1) if not row[key]), None)
     if bare is not None:
         raise LabelError(f"row {bare} of {source} has no path")
     labels = _columns(rows, [column for column in rows[0] if column != key], levels, source)
-    files = [os.path.join(folder, row[key]) for row in rows]
+    named = ([os.path.join(folder, row[key]) for folder in folders] for row in rows)
+    files = [next(filter(os.path.exists, paths), paths[0]) for paths in named]
     kept: dict[tuple[int, int] | str, int] = {}  # by the file itself: one image can have several paths
     for row, file in enumerate(files):
         first = kept.setdefault(_identity(file), row)
@@ -211,23 +215,32 @@ def _unique(pairs: Iterable[tuple[str, _T]], source: str) -> dict[str, _T]:
     return found
 
 
-def _images(folder: Path) -> tuple[list[str], list[ImageError]]:
-    """Return the paths of a folder's images, and what cannot be read; LabelError when there are no images."""
-    found = walk(folder)
-    if not found.images:
-        raise LabelError(f"no images in {os.fspath(folder)}{_why_none(found.failed)}")
-    paths = [image.path for image in found.images]
-    raws = raws_beside(paths)
-    return [os.path.join(folder, *path.split("/")) for path in paths if path not in raws], found.failed
+def _images(folders: Sequence[Path]) -> tuple[list[str], list[ImageError], list[tuple[str, ...]]]:
+    """Return the paths of the images of folders, what cannot be read, and the subfolders that each image lies in.
+
+    LabelError when there are no images.
+    """
+    walks = [(folder, walk(folder)) for folder in folders]
+    found = [(folder, [image.path for image in found.images]) for folder, found in walks]
+    raws = [raws_beside(paths) for _, paths in found]
+    inside = [
+        (folder, path.split("/"))
+        for (folder, paths), raw in zip(found, raws, strict=True)
+        for path in paths
+        if path not in raw
+    ]
+    failed = [error for _, found in walks for error in found.failed]
+    if not inside:
+        raise LabelError(f"no images in {' and '.join(map(os.fspath, folders))}{_why_none(failed)}")
+    return [os.path.join(folder, *parts) for folder, parts in inside], failed, [tuple(p[:-1]) for _, p in inside]
 
 
 def _why_none(failed: list[ImageError]) -> str:
     return f" that can be read; {failed[0]}" if failed else ""
 
 
-def _from_folders(folder: Path, levels: Sequence[str], classes: Collection[str] | None) -> Labelled:
-    files, failed = _images(folder)
-    parts = [Path(file).relative_to(folder).parent.parts for file in files]
+def _from_folders(folders: Sequence[Path], levels: Sequence[str], classes: Collection[str] | None) -> Labelled:
+    files, failed, parts = _images(folders)
     places = zip(*parts, strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda names: len(set(names)) == 1, places))  # such as "train"
     if classes is not None:
@@ -254,15 +267,15 @@ def _from_folders(folder: Path, levels: Sequence[str], classes: Collection[str] 
 
 
 def _from_tree(
-    folder: Path, tree: dict[str, dict[str, str]], levels: Sequence[str], source: str, key: str = ""
+    folders: Sequence[Path], tree: dict[str, dict[str, str]], levels: Sequence[str], source: str, key: str = ""
 ) -> Labelled:
-    files, failed = _images(folder)
+    files, failed, _ = _images(folders)
     names = [Path(file).parent.name for file in files]
     if key and not tree.keys() & set(names):
         raise LabelError(
-            f"{source} must have a column 'path' with files of {os.fspath(folder)}, or a first column with the names "
-            f"of its class folders; its columns are {', '.join(map(repr, next(iter(tree.values()))))}, and {key!r} "
-            f"holds neither, {next(iter(tree))!r} for example"
+            f"{source} must have a column 'path' with files of {os.fspath(folders[0])}, or a first column with the "
+            f"names of its class folders; its columns are {', '.join(map(repr, next(iter(tree.values()))))}, and "
+            f"{key!r} holds neither, {next(iter(tree))!r} for example"
         )
     rows = []
     for name, file in zip(names, files, strict=True):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +18,7 @@ from ..support import many, printable, require
 from .errors import Exit
 from .options import (
     BytesType,
+    FolderType,
     bits_option,
     folder_argument,
     gallery_encoder_options,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @click.command("index", short_help="Encode the images in FOLDER, or bring its gallery up to date.")
-@folder_argument
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=FolderType())
 @gallery_option
 @gallery_encoder_options
 @click.option("--rebuild", is_flag=True, help="Encode every image again, also when another encoder made the gallery.")
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
 @click.option("--watch", is_flag=True, help="Then wait for changes in FOLDER, and follow them, until Ctrl-C.")
 @json_option
 def index_command(
-    folder: str,
+    folders: tuple[str, ...],
     file: str | None,
     load_encoder: Callable[[], Encoder | None],
     rebuild: bool,
@@ -98,7 +99,8 @@ def index_command(
     cannot be read are listed and skipped, which is not an error unless you say --strict (or none at all can be read).
 
     What cannot be seen is kept, and the exit code is 6: images whose disk is away or whose folder is empty, and all
-    where more than a quarter would go. --prune drops them, but for what lies in a folder that cannot be listed.
+    where more than a quarter of a folder would go. --prune drops them, but for what lies in a folder that cannot be
+    listed.
 
     From about a hundred images on their codes are fitted to them: what tells them apart, and which are alike. As the
     folder grows this is done anew.
@@ -106,9 +108,14 @@ def index_command(
     Left out are names that begin with a dot, folders that systems make (@eaDir, $RECYCLE.BIN and their like), and what
     --exclude or a file .pyhashignore names: that may lie in any folder, and holds a pattern a line for what is below.
 
+    Several folders make one gallery, in a file that --gallery names. Given with some of its folders, only those are
+    brought up to date; a new one is added when it is given with one that the gallery has. A folder that is not there
+    keeps its images, and the exit code is 6.
+
     \b
     Examples:
       pyhash index ~/Pictures
+      pyhash index ~/Pictures /mnt/disk/photos --gallery ~/photos.sqlite
       pyhash index ~/Pictures --exclude raw/ --exclude '*.png' --min-size 20k
       pyhash index /mnt/read-only --gallery ~/photos.sqlite
       pyhash index ~/Pictures --encoder model.onnx --rebuild
@@ -116,13 +123,15 @@ def index_command(
     """
     if exclude and no_exclude:
         raise click.UsageError("--exclude and --no-exclude cannot be given together")
+    if len(folders) > 1 and file is None:
+        raise click.UsageError("several folders need --gallery FILE: where their gallery is kept")
     if watch:
         require("watchfiles", "watch")  # before anything else is done
     with Gallery(
-        folder,
+        folders,
         load_encoder(),
         file,
-        create=not is_empty(folder),  # a gallery must not come to lie where a disk will be mounted
+        create=not all(map(is_empty, folders)),  # a gallery must not come to lie where a disk will be mounted
         rebuild=rebuild,
         adapt=adapt,
         embeddings=embeddings,
@@ -131,9 +140,14 @@ def index_command(
         min_size=min_size,
     ) as gallery:
         code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json)
-        for _ in changes_under(folder, gallery.file) if watch else ():
+        for _ in changes_under(_watched(folders, gallery), gallery.file) if watch else ():
             code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json, again=True)
     return code
+
+
+def _watched(folders: Sequence[str], gallery: Gallery) -> Sequence[str]:
+    """The folders to watch: all that a gallery remembers where its file was given."""
+    return [folder for folder in folders if os.path.isdir(folder)] or gallery.folders
 
 
 def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: bool, again: bool = False) -> Exit:
@@ -147,6 +161,7 @@ def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: b
         print_json(
             {
                 "folder": folder,
+                "folders": gallery.folders,
                 "gallery": os.fspath(gallery.file),
                 "images": searchable,
                 "added": changes.added,
@@ -158,6 +173,7 @@ def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: b
                 "names": changes.names,
                 "kept": changes.kept,
                 "withheld": changes.withheld,
+                "away": changes.away,
                 "again": changes.again,
                 "adapted": None if changes.adapted is None else changes.adapted._asdict(),
                 "passed_over": changes.passed_over,
@@ -173,7 +189,10 @@ def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: b
             there = f"; it holds {in_kinds(changes.passed_over)}" if changes.passed_over else ""
             click.echo(f"no images found in {printable(folder)}{there}", err=True)
     print_skipped(changes.failed)
-    if changes.kept:
+    several = len(gallery.folders) > 1
+    for away, kept in changes.away.items() if several else ():
+        warn(f"{printable(away)} is away or empty: its {many(kept, 'image')} are kept")
+    if changes.kept > sum(changes.away.values()) * several:
         warn(
             f"{many(changes.kept, 'image')} kept that cannot be seen: is a disk away? --prune drops what can be listed"
         )
@@ -181,7 +200,7 @@ def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: b
         warn(f"{many(changes.withheld, 'image')} gone, and none dropped as they are so many; --prune drops them")
     if changes.failed and (strict or not searchable):
         return Exit.UNREADABLE
-    return Exit.KEPT if changes.kept or changes.withheld else Exit.DONE
+    return Exit.KEPT if changes.kept or changes.withheld or changes.away else Exit.DONE
 
 
 @click.command("fit", short_help="Fit the codes of FOLDER's gallery to its images, with labels or without.")
@@ -271,7 +290,7 @@ def dedupe_command(
         with progress_bar("comparing codes", "comparing images") as progress:
             groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
         stats = gallery.stats()
-        tenth = gallery.default_radius
+        tenth, folders = gallery.default_radius, gallery.folders
         radius = tenth if radius is None else radius
     if as_json:
         shown = [[match._asdict() for match in group] for group in groups]
@@ -292,12 +311,12 @@ def dedupe_command(
             title="Nearly identical images",
             label="First",
             facts={
-                "Gallery": folder,
+                "Gallery": ", ".join(folders),
                 "Images": f"{stats.images:,}" + (f" ({stats.waiting:,} more wait)" if stats.waiting else ""),
                 "Groups": f"{len(groups):,}",
                 "Radius": many(radius, "bit"),
             },
-            folder=folder,
+            folder=folders[0],
             far=10 * tenth / 2,  # random codes differ in half of their bits
             note="The number on an image is its distance to the first of its group, in bits.",
             nothing="No two images are that similar.",

@@ -7,16 +7,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import __version__, backend
-from ..gallery import Gallery
+from ..gallery import Gallery, is_gallery
 from ..index import Index
-from ..support import machine, size
+from ..support import machine, many, size
 from .errors import EncoderFailed, Exit
-from .options import encoder_options, gallery_option, json_option
+from .options import FolderType, encoder_options, gallery_option, json_option
 from .output import print_facts, print_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("info", short_help="Show what pyhash runs on, and what the gallery of FOLDER or an index file holds.")
-@click.argument("folder", required=False, type=click.Path(exists=True))
+@click.argument("folder", required=False, type=FolderType(any_file=True))
 @gallery_option
 @encoder_options
 @json_option
@@ -36,7 +37,7 @@ def info_command(
 ) -> int:
     """Show what pyhash runs on: version, search kernel, CPU, encoder, and the gallery of FOLDER.
 
-    Of an index file in place of a folder, show what it holds.
+    Of an index file in place of a folder, show what it holds. A gallery's file stands for its folders.
 
     \b
     Examples:
@@ -44,7 +45,7 @@ def info_command(
       pyhash info ~/Pictures --json
       pyhash info codes.index
     """
-    if folder is not None and os.path.isfile(folder):
+    if folder is not None and os.path.isfile(folder) and not is_gallery(Path(folder)):
         return _show_header(folder, as_json)
     try:
         kernel = backend.kernel()
@@ -89,7 +90,8 @@ def info_command(
         lines["gallery min size"] = size(facts["gallery"]["min_size"])
         del lines["gallery min_size"]
         lines["gallery forgotten"] = len(facts["gallery"]["forgotten"])
-        del lines["gallery files"]
+        del lines["gallery files"], lines["gallery folders"]
+        lines |= {path: many(images, "image") for path, images in facts["gallery"]["folders"].items()}
         lines |= {path: size(n_bytes) for path, n_bytes in facts["gallery"]["files"].items()}
     print_facts(lines)
     return Exit.DONE

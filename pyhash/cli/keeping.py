@@ -16,7 +16,7 @@ from ..errors import PyhashError
 from ..gallery import Checked, Damage, Gallery, default_file, recover
 from ..support import many, printable, size
 from .errors import Exit
-from .options import folder_argument, gallery_encoder_options, gallery_option, json_option, overwrite_option
+from .options import FolderType, folder_argument, gallery_encoder_options, gallery_option, json_option, overwrite_option
 from .output import print_json, print_wrote, progress_bar
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command("check", short_help="Look whether FOLDER's gallery is whole, and repair it.")
-@folder_argument
+@click.argument("folder", type=FolderType(any_file=True))
 @click.option("--repair", is_flag=True, help="Make again what is damaged: encode images, find neighbours, fit codes.")
 @gallery_option
 @gallery_encoder_options
@@ -49,8 +49,9 @@ def check_command(
     """
     kept: Path | None = None
     encoder = load_encoder()
-    if repair and Path(file or default_file(folder)).exists():
-        kept = recover(Path(file or default_file(folder)))
+    lies_at = Path(file or (folder if os.path.isfile(folder) else default_file(folder)))
+    if repair and lies_at.exists():
+        kept = recover(lies_at)
     with Gallery(folder, encoder, file, create=False) as gallery:
         with progress_bar("checking", "encoding") as progress:
             checked = gallery.check(repair=repair, progress=progress)
@@ -145,10 +146,13 @@ def forget_command(folder: str, paths: tuple[Path, ...], undo: bool, file: str |
     is overwritten in the gallery's file, which is written anew once, and the next `pyhash index` does not take them in
     again. (Copies that were made before still hold them.) `pyhash info` tells what is forgotten.
 
+    One of several folders of a gallery leaves it with all its images, until `pyhash index` is told of it again.
+
     \b
     Examples:
       pyhash forget ~/Pictures ~/Pictures/letters IMG_0815.jpg
       pyhash forget ~/Pictures IMG_0815.jpg --undo
+      pyhash forget photos.sqlite /mnt/old
     """
     with Gallery(folder, file=file, create=False) as gallery:
         try:

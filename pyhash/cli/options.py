@@ -7,13 +7,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from ..codes import MAX_BITS, Levels, as_levels
 from ..errors import EncoderError
+from ..gallery import default_file, is_gallery
 from ..networks import PROVIDERS, Layout, is_hub, is_named
+from ..support import printable
 from .errors import EncoderFailed
 from .preparing import check_base, preparation_options
 
@@ -143,9 +146,32 @@ def layout_option(command: Command) -> Command:
     )(command)
 
 
+class FolderType(click.Path):
+    """The path of a folder, or of a gallery's file, which stands for the folders that it remembers.
+
+    A folder may be away where there is a gallery that may know it: that is asked.
+    """
+
+    def __init__(self, *, any_file: bool = False) -> None:
+        super().__init__(exists=False)
+        self._any_file = any_file
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        path = os.fsdecode(super().convert(value, param, ctx))
+        if os.path.isfile(path):
+            if not (self._any_file or is_gallery(Path(path))):
+                self.fail(f"must be a folder or a gallery's file, but {printable(path)} is neither.", param, ctx)
+        elif not os.path.isdir(path):
+            file = None if ctx is None else ctx.params.get("file")
+            if not os.path.isfile(file if isinstance(file, str) else default_file(path)):
+                self.fail(f"Directory {printable(path)!r} does not exist.", param, ctx)
+        return path
+
+
 def folder_argument(command: Command) -> Command:
-    """Take FOLDER, which must exist."""
-    return click.argument("folder", type=click.Path(exists=True, file_okay=False))(command)
+    """Take FOLDER, or a gallery's file."""
+    return click.argument("folder", type=FolderType())(command)
 
 
 def overwrite_option(command: Command) -> Command:
@@ -160,6 +186,7 @@ def gallery_option(command: Command) -> Command:
         "file",
         type=click.Path(dir_okay=False),
         metavar="FILE",
+        is_eager=True,  # what FOLDER may be depends on it
         help="The gallery's file.  [default: FOLDER/.pyhash/gallery.sqlite; where FOLDER's disk may be taken away, "
         "is another machine's or cannot be written, in your data folder]",
     )(command)

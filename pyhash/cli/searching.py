@@ -285,7 +285,7 @@ def write_search_sheet(
         title="Similar images",
         label="Query",
         facts={
-            "Gallery": gallery.folder,
+            "Gallery": ", ".join(gallery.folders),
             "Images": f"{stats.images:,}" + (f" ({stats.waiting:,} more wait)" if stats.waiting else ""),
             "Level": f"{name} ({many(sum(levels[part] for part in compared), 'bit')})",
             "Nearest": str(k),

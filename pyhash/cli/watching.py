@@ -1,9 +1,9 @@
-"""Waiting for changes in a folder, for ``pyhash index --watch``."""
+"""Waiting for changes in folders, for ``pyhash index --watch``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..support import require
@@ -11,22 +11,23 @@ from ..support import require
 _SETTLE_MS = 1600  # a camera's files come one after another: they are waited for this long together
 
 
-def changes_under(folder: str, gallery: Path) -> Iterator[None]:
-    """Yield once when the watch has begun, and then after changes under a folder, until Ctrl-C.
+def changes_under(folders: Iterable[str], gallery: Path) -> Iterator[None]:
+    """Yield once when the watch has begun, and then after changes under those folders that are there, until Ctrl-C.
 
     Names that begin with a dot and the gallery's own files do not count.
     """
     watchfiles = require("watchfiles", "watch")
-    root, own = os.path.realpath(folder), os.path.realpath(gallery)
+    roots, own = [*map(os.path.realpath, filter(os.path.isdir, folders))], os.path.realpath(gallery)
 
     def counts(_: object, path: str) -> bool:
+        root = next((root for root in roots if path.startswith(os.path.join(root, ""))), os.sep)
         parts = os.path.relpath(path, root).split(os.sep)
         return not path.startswith(own) and not any(part.startswith(".") for part in parts)
 
     begun = False
     try:
         for changes in watchfiles.watch(
-            root, watch_filter=counts, debounce=_SETTLE_MS, rust_timeout=500, yield_on_timeout=True
+            *roots, watch_filter=counts, debounce=_SETTLE_MS, rust_timeout=500, yield_on_timeout=True
         ):
             if changes or not begun:  # what came before the watch began is not told
                 begun = True

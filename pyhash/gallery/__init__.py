@@ -1,4 +1,4 @@
-"""A folder of images that can be searched."""
+"""Folders of images that can be searched."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from .checking import Checked, Damage
 from .encoders import GalleryEncoder
 from .forgetting import Forgot
 from .gallery import Gallery
+from .opening import is_gallery
 from .results import GalleryStats, Match, SearchOptions
 from .salvage import recover
 from .update import Changes, Failure
@@ -25,6 +26,7 @@ __all__ = [
     "Match",
     "SearchOptions",
     "default_file",
+    "is_gallery",
     "recover",
 ]
 

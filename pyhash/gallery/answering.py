@@ -26,6 +26,7 @@ from .asking import (
 from .duplicates import default_radius, near_codes, same_looks
 from .holder import Encoders
 from .names import Names
+from .place import Places
 from .results import Match, OnError, PathLike, SearchOptions
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
@@ -38,11 +39,16 @@ if TYPE_CHECKING:
 class Answering:
     """The searches of a gallery. `pyhash.Gallery` is one with a folder and a file."""
 
-    folder: str
     _file: GalleryFile
+    _places: Places
     _names: Names
     _encoders: Encoders
     _snapshots: Snapshots
+
+    @property
+    def folder(self) -> str:
+        """The first of its folders."""
+        return self._places.first
 
     @property
     def file(self) -> Path:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from ..codes import Levels
 from ..errors import GalleryError
+from .folders import KEY, Folders
 from .forgotten import Forgotten
 from .opening import checksum, open_file
 from .records import NEIGHBOURS
@@ -44,7 +45,7 @@ class Found:
     """How many rows of each table were looked at."""
     waiting: int = 0
     paths: dict[int, bytes] = field(default_factory=dict)
-    """Of images that have damage, where they can be read."""
+    """The keys of images that have damage, where they can be read."""
     traces: bool = False
 
     @property
@@ -73,7 +74,7 @@ def examine(path: Path) -> Found:
         with _noting(found, "its images cannot be read"):
             images = {spot.image for spot in found.spots if spot.image is not None}
             for image in images:
-                row = db.execute("SELECT path FROM images WHERE id = ?", (image,)).fetchone()
+                row = db.execute(f"SELECT {KEY} FROM images WHERE id = ?", (image,)).fetchone()
                 if row is not None and type(row[0]) is bytes:
                     found.paths[image] = row[0]
     return found
@@ -139,7 +140,7 @@ def _are_levels(text: object) -> bool:
 
 def _look_at_images(db: sqlite3.Connection, found: Found) -> None:
     count = 0
-    for number, path, stored in db.execute("SELECT id, path, checksum FROM images"):
+    for number, path, stored in db.execute(f"SELECT id, {KEY}, checksum FROM images"):
         count += 1
         if type(path) is not bytes or b".." in path.split(b"/") or checksum(number, path) != stored:
             found.spots.append(Spot("images", number, number, "path"))
@@ -229,7 +230,7 @@ class Damage(NamedTuple):
     what: str
 
 
-def damage_of(found: Found, file: Path, folder: str) -> list[Damage]:
+def damage_of(found: Found, file: Path, folders: Folders) -> list[Damage]:
     """Return damage by image, for people."""
     listed = []
     for spot in found.spots:
@@ -237,6 +238,6 @@ def damage_of(found: Found, file: Path, folder: str) -> list[Damage]:
         if spot.image is not None:
             known = found.paths.get(spot.image)
             known = known if spot.table != "images" else None
-            path = f"{file} (image {spot.image})" if known is None else os.path.join(folder, os.fsdecode(known))
+            path = f"{file} (image {spot.image})" if known is None else folders.join(os.fsdecode(known))
         listed.append(Damage(path, spot.what))
     return listed

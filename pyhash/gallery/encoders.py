@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..codes import Levels
 from ..errors import EncoderError, GalleryError, ImageError
 from ..heads import LEVELS
+from .folders import Folders
 from .records import Identity
 
 if TYPE_CHECKING:
@@ -108,18 +109,18 @@ def spread_of(encoder: GalleryEncoder) -> NDArray[np.float64] | None:
     return spread
 
 
-def identity_of(encoder: GalleryEncoder, folder: str) -> Identity:
-    """Return what a gallery of a folder notes of its encoder.
+def identity_of(encoder: GalleryEncoder, folders: Folders) -> Identity:
+    """Return what a gallery notes of its encoder.
 
-    The path of a model inside the folder is noted relative to it, so that both can be moved together.
+    The path of a model inside one of its folders is noted relative to that, so that both can be moved together.
     """
     opened: dict[str, Any] | None = getattr(encoder, "opened", None)
     from ..encoder import is_named
 
     if opened is not None and opened["model"] is not None and not is_named(opened["model"]):
-        model, root = Path(os.path.realpath(opened["model"])), Path(os.path.realpath(folder))
-        if model.is_relative_to(root):
-            opened = {**opened, "model": model.relative_to(root).as_posix()}
+        inside = next(folders.keys([os.path.realpath(opened["model"])]))
+        if inside is not None:
+            opened = {**opened, "model": inside}
     parts: Fingerprints | None = getattr(encoder, "fingerprints", None)
     made_of = getattr(getattr(encoder, "metadata", None), "made_of", {})
     return Identity(
@@ -134,15 +135,11 @@ def identity_of(encoder: GalleryEncoder, folder: str) -> Identity:
     )
 
 
-def open_remembered(identity: Identity | None, folder: str, file: Path) -> GalleryEncoder:
+def open_remembered(identity: Identity | None, folders: Folders, file: Path) -> GalleryEncoder:
     """Open the encoder that a gallery was made with; the built-in one where it notes none."""
-    opened = {} if identity is None or identity.opened is None else dict(identity.opened)
+    opened = {} if identity is None or identity.opened is None else opened_in(identity.opened, folders)
     model = opened.pop("model", None)
     opened["preprocess"] = _as_meant(opened.get("preprocess"))
-    from ..encoder import is_named
-
-    if model is not None and not is_named(model):
-        model = os.fspath(Path(folder, model))  # the model itself where its path is absolute
     try:
         return _open_encoder(model, opened)
     except (EncoderError, OSError, TypeError, ValueError) as error:
@@ -151,6 +148,16 @@ def open_remembered(identity: Identity | None, folder: str, file: Path) -> Galle
             "Give the encoder that made the gallery (--encoder MODEL), or encode every image again with another one "
             "(`pyhash index FOLDER --encoder MODEL --rebuild`)"
         ) from error
+
+
+def opened_in(opened: Mapping[str, Any], folders: Folders) -> dict[str, Any]:
+    """How an encoder was opened, with the path in the file system of a model that lies in one of the folders."""
+    from ..encoder import is_named
+
+    model = opened.get("model")
+    if model is None or is_named(model) or os.path.isabs(model):
+        return dict(opened)
+    return {**opened, "model": folders.join(model)}
 
 
 def _as_meant(preprocess: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from ..images import Walk
+from .folders import as_folder, key_of, split
 
 _TOTAL = "forgotten"  # the setting that holds the sum of the paths' checksums, by which a damaged path is noticed
 _TRACES = "traces"
@@ -17,27 +18,28 @@ _TRACES = "traces"
 class Forgotten:
     """The table `forgotten` of one open gallery file; everything happens inside its transactions.
 
-    A path is inside the folder, with forward slashes; a subfolder's ends in one, and stands for all that lies under it.
+    It holds keys; a subfolder's ends in a slash, and stands for all that lies under it.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def paths(self) -> list[str]:
+    def keys(self) -> list[str]:
         """All of them, in order."""
-        found = self._db.execute("SELECT path FROM forgotten WHERE folder = 1 ORDER BY path").fetchall()
-        return [os.fsdecode(path) for (path,) in found]
+        found = self._db.execute("SELECT folder, path FROM forgotten ORDER BY folder, path").fetchall()
+        return [key_of(folder, os.fsdecode(path)) for folder, path in found]
 
-    def holds(self, path: str) -> bool:
-        """Whether a path is forgotten, by itself or with a folder."""
+    def holds(self, key: str) -> bool:
+        """Whether a key is forgotten, by itself or with a folder around it."""
+        folder, path = split(key)
         marks = [*map(os.fsencode, _with_folders(path))]
         places = ", ".join("?" * len(marks))
-        query = f"SELECT 1 FROM forgotten WHERE folder = 1 AND path IN ({places})"
-        return self._db.execute(query, marks).fetchone() is not None
+        query = f"SELECT 1 FROM forgotten WHERE folder = ? AND path IN ({places})"
+        return self._db.execute(query, (folder, *marks)).fetchone() is not None
 
-    def left_of(self, found: Walk, folder: str) -> Walk:
-        """Return what a walk found in the gallery's folder without what is forgotten."""
-        forgotten = self.paths()
+    def left_of(self, found: Walk, folder: str, number: int) -> Walk:
+        """Return what a walk found in the folder of a number without what is forgotten there."""
+        forgotten = [path for its, path in map(split, self.keys()) if its == number]
         if not forgotten:
             return found
         root = os.path.join(folder, "")
@@ -48,23 +50,26 @@ class Forgotten:
         ]
         return dataclasses.replace(found, images=images, failed=failed)
 
-    def add(self, paths: Iterable[str]) -> None:
-        """Remember paths; what lies under one of them needs no place of its own."""
-        for path in paths:
-            if not self.holds(path):
-                self.drop([path])
-                self._db.execute("INSERT INTO forgotten VALUES (1, ?)", (os.fsencode(path),))
-                self._set(_TOTAL, self._setting(_TOTAL) + crc32(os.fsencode(path)))
+    def add(self, keys: Iterable[str]) -> None:
+        """Remember keys; what lies under one of them needs no place of its own."""
+        for key in keys:
+            if not self.holds(key):
+                self.drop([key])
+                folder, path = split(key)
+                self._db.execute("INSERT INTO forgotten VALUES (?, ?)", (folder, os.fsencode(path)))
+                self._set(_TOTAL, self._setting(_TOTAL) + crc32(os.fsencode(key)))
 
-    def drop(self, paths: Iterable[str]) -> None:
-        """No longer remember paths, nor what lies under them."""
-        for path in map(os.fsencode, paths):
-            where = "folder = 1 AND (path = ? OR substr(path, 1, ?) = ?)"
-            folder = path if path.endswith(b"/") else path + b"/"
-            values = (path, len(folder), folder)
-            gone = self._db.execute(f"SELECT path FROM forgotten WHERE {where}", values).fetchall()
+    def drop(self, keys: Iterable[str]) -> None:
+        """No longer remember keys, nor what lies under them."""
+        for key in keys:
+            number, path = split(key)
+            name, around = os.fsencode(path), os.fsencode(as_folder(key)[len(key) - len(path) :])
+            where = "folder = ? AND (path = ? OR substr(path, 1, ?) = ?)"
+            values = (number, name, len(around), around)
+            found = self._db.execute(f"SELECT path FROM forgotten WHERE {where}", values).fetchall()
             self._db.execute(f"DELETE FROM forgotten WHERE {where}", values)
-            self._set(_TOTAL, self._setting(_TOTAL) - sum(crc32(path) for (path,) in gone))
+            gone = (os.fsencode(key_of(number, os.fsdecode(path))) for (path,) in found)
+            self._set(_TOTAL, self._setting(_TOTAL) - sum(map(crc32, gone)))
 
     def is_whole(self) -> bool:
         """Whether the table holds what was put there."""
@@ -75,8 +80,9 @@ class Forgotten:
         self._set(_TOTAL, self._sum())
 
     def _sum(self) -> int:
-        found = self._db.execute("SELECT path FROM forgotten WHERE folder = 1").fetchall()
-        return sum(crc32(path) for (path,) in found if type(path) is bytes)
+        found = self._db.execute("SELECT folder, path FROM forgotten").fetchall()
+        keys = (key_of(folder, os.fsdecode(path)) for folder, path in found if type(path) is bytes)
+        return sum(crc32(os.fsencode(key)) for key in keys)
 
     def has_traces(self) -> bool:
         """Whether the file may still hold bytes of what was forgotten."""

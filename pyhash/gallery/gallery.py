@@ -1,9 +1,9 @@
-"""Gallery: a folder of images that can be searched, kept in one SQLite file beside them."""
+"""Gallery: folders of images that can be searched, kept in one SQLite file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -22,12 +22,13 @@ from .answering import Answering
 from .backing import back_up
 from .checking import Checked, damage_of, examine
 from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
+from .folders import FIRST
 from .forgetting import Forgot, forget, take_back
 from .holder import Encoders, stats_of
 from .labelling import labelling_of, split_levels
 from .mending import repair as mend
 from .names import Names
-from .place import refuse_other_folder
+from .place import Places, refuse_nested
 from .results import GalleryStats, PathLike
 from .snapshot import Snapshots
 from .store import GalleryFile
@@ -36,15 +37,17 @@ from .whereabouts import default_file, leave_mark
 
 
 class Gallery(Answering):
-    """The images of a folder with their codes.
+    """The images of a folder, or of several, with their codes.
 
     One object may be used from many threads: searches run at the same time as one another and as `update`, each on the
     state of the gallery that it found. After a fork each process opens its own.
 
     Parameters
     ----------
-    folder : path
-        The folder with the images.
+    folder : path or sequence of paths
+        The folder with the images; several need a `file`. Of a gallery of several, some may be given: `update` then
+        leaves the others alone, and adds a new one that is given beside one of its own. A gallery's file stands for all
+        folders that it remembers.
     encoder : Encoder, optional
         What turns images into codes. By default the encoder that the gallery was made with, opened in the same way when
         it is first needed; the built-in one for a new gallery.
@@ -52,7 +55,7 @@ class Gallery(Answering):
         Where the gallery is kept; by default ``FOLDER/.pyhash/gallery.sqlite``, or a file in the user's data folder
         where the folder's disk may be taken away, is another machine's, or cannot be written.
     create : bool
-        Make an empty gallery where there is none.
+        Make an empty gallery where there is none, and add folders that it does not have.
     rebuild : bool
         Forget all codes at once, those of another encoder too; `update` then encodes every image again.
     adapt : bool, optional
@@ -65,7 +68,7 @@ class Gallery(Answering):
         Of the codes of a fitted head; an int is so many bits, a quarter of the bytes coarse and the rest fine. Those of
         the encoder unless that was said before.
     exclude : sequence of str, optional
-        Patterns of what is left out of the folder, in place of those that were said before, as `pyhash.images.walk`
+        Patterns of what is left out of each folder, in place of those that were said before, as `pyhash.images.walk`
         takes them; an empty one takes them back.
     min_size : int, optional
         Images whose files have fewer bytes are left out, too; 0 unless that was said before.
@@ -74,24 +77,24 @@ class Gallery(Answering):
     ------
     GalleryError
         When there is neither folder nor gallery, when there is no gallery and `create` is false, when its file
-        cannot be used, or when it is of another folder.
+        cannot be used, when it is of another folder, or when folders are the same or lie in one another.
     GalleryMismatchError
         When its codes are of another encoder than the one given.
     PatternError
         When a pattern is wrong.
     ValueError
-        When another argument is none of the above.
+        When there are several folders and no `file`, or none, or another argument is none of the above.
 
     Notes
     -----
-    The gallery notes the path of its encoder's model: relative to the folder where it lies inside it, so that both can
+    The gallery notes the path of its encoder's model: relative to the folder where it lies inside one, so that both can
     be moved together, and absolute otherwise. So a folder from a stranger may name a model of the stranger's: give an
     encoder there.
     """
 
     def __init__(
         self,
-        folder: PathLike,
+        folder: PathLike | Sequence[PathLike],
         encoder: GalleryEncoder | None = None,
         file: PathLike | None = None,
         *,
@@ -103,7 +106,7 @@ class Gallery(Answering):
         exclude: Iterable[str] | None = None,
         min_size: int | None = None,
     ) -> None:
-        self.folder = os.fspath(folder)
+        given, path = _given(folder, file)
         wished = {
             "adapt": adapt,
             "embeddings": embeddings,
@@ -112,22 +115,25 @@ class Gallery(Answering):
             "min_size": None if min_size is None else check_min_size(min_size),
         }
         self._wished = {name: value for name, value in wished.items() if value is not None}
-        path = Path(file) if file is not None else default_file(folder)
-        if not (Path(folder).is_dir() or path.exists()):
-            raise GalleryError(f"there is no folder {self.folder}; is its name right, and its disk there?")
-        if not create and not path.exists():
-            if is_empty(folder):
+        there = path.exists()
+        for one in () if there else given:
+            if not Path(one).is_dir():
+                raise GalleryError(f"there is no folder {one}; is its name right, and its disk there?")
+        if not create and not there:
+            if is_empty(given[0]):
                 raise GalleryError(
-                    f"there is no gallery at {path}, and {self.folder} is empty: is its disk there? "
-                    f"`pyhash index {self.folder}` makes one where there are images"
+                    f"there is no gallery at {path}, and {given[0]} is empty: is its disk there? "
+                    f"`pyhash index {given[0]}` makes one where there are images"
                 )
-            raise GalleryError(f"there is no gallery at {path}: `pyhash index {self.folder}` makes one")
+            raise GalleryError(f"there is no gallery at {path}: `pyhash index {given[0]}` makes one")
+        refuse_nested(given)
         self._file = GalleryFile(path)
-        self._names = Names(self._file, self.folder)
-        self._encoders = Encoders(self._file, self.folder, encoder)
+        self._places = Places(self._file, given)
+        self._names = Names(self._file, self._places)
+        self._encoders = Encoders(self._file, self._places, encoder)
         self._snapshots = Snapshots(self._file, self._empty_index)
         try:
-            self._refuse_other(None if rebuild else encoder)
+            self._refuse_other(None if rebuild else encoder, create=create)
             if rebuild:
                 with self._file.writing(self._encoders.identity(), rebuild=True):
                     pass
@@ -138,7 +144,7 @@ class Gallery(Answering):
     @classmethod
     def open(
         cls,
-        folder: PathLike,
+        folder: PathLike | Sequence[PathLike],
         encoder: GalleryEncoder | None = None,
         file: PathLike | None = None,
         *,
@@ -166,6 +172,11 @@ class Gallery(Answering):
 
     # What there is
 
+    @property
+    def folders(self) -> list[str]:
+        """The folders of the gallery: those that were given, as they were given, then the others that it has."""
+        return [*self._places.now().roots.values()]
+
     def __len__(self) -> int:
         """The number of images that can be searched."""
         with self._file.reading():
@@ -179,7 +190,7 @@ class Gallery(Answering):
         return number is not None and number in self.index
 
     def __iter__(self) -> Iterator[str]:
-        """The paths of all images that can be searched, by id, joined with the gallery's folder."""
+        """The paths of all images that can be searched, by id, each joined with its folder."""
         now = self._snapshots.now()
         return iter(self._names.joined(now, now.index.ids))
 
@@ -193,7 +204,7 @@ class Gallery(Answering):
 
     def __repr__(self) -> str:
         try:
-            return f"<pyhash.Gallery {self.folder!r}, {len(self):,} images>"
+            return f"<pyhash.Gallery {', '.join(map(repr, self.folders))}, {len(self):,} images>"
         except GalleryError as error:
             return f"<pyhash.Gallery {self.folder!r}: {error}>"
 
@@ -226,18 +237,19 @@ class Gallery(Answering):
 
     def stats(self) -> GalleryStats:
         """What the gallery holds."""
+        folders = self._places.now()
         with self._file.reading():
-            return stats_of(self._file)
+            return stats_of(self._file, folders)
 
     def id_of(self, path: PathLike) -> int | None:
         """The id of an image, or None when the gallery does not have it.
 
-        The path may be one in the file system, that of a link too, or one inside the folder.
+        The path may be one in the file system, that of a link too, or one inside a folder.
         """
         return self._names.id_of(path)
 
     def path(self, number: int) -> str:
-        """The path of an image by its id, joined with the gallery's folder."""
+        """The path of an image by its id, joined with its folder."""
         now = self._snapshots.now()
         if number not in now.index:
             raise KeyError(f"the gallery has no image {number}")
@@ -246,7 +258,7 @@ class Gallery(Answering):
     # Filling it
 
     def update(self, *, prune: bool = False, progress: Progress | None = None) -> Changes:
-        """Bring the gallery up to date with its folder and everything under it.
+        """Bring the gallery up to date with its folder, or those that were given, and everything under them.
 
         Encodes what is new or has changed. Where only a file's name, place or times are others, its content tells,
         and it is not encoded again. Left out are names that start with a dot, links to folders, folders that systems
@@ -256,7 +268,9 @@ class Gallery(Answering):
 
         Drops images that are left out now, and those whose files are gone, unless they may only be out of sight: they
         lay on another disk than the folder, which is not mounted now, in a folder that is empty or cannot be listed, or
-        where a link leads that is there still. Where more than a quarter of the images would be gone, none is dropped.
+        where a link leads that is there still. Where more than a quarter of a folder's images would be gone, none of
+        them is dropped. A file that was moved to another of the folders is the same image. Where one of several folders
+        is not there, its images are kept.
 
         Parameters
         ----------
@@ -274,15 +288,25 @@ class Gallery(Answering):
         Raises
         ------
         GalleryError
-            When the folder cannot be read or the file cannot be written.
+            When no folder can be read or the file cannot be written.
         GalleryMismatchError
             When its codes are of another encoder.
         """
+        to_walk = self._places.to_walk()
         encoder, proved = self._encoders.to_index()
         changes = update(
-            self._file, self._snapshots, self.folder, encoder, progress, self._wished, proved=proved, prune=prune
+            self._file,
+            self._snapshots,
+            self._places.now(),
+            to_walk,
+            encoder,
+            progress,
+            self._wished,
+            proved=proved,
+            prune=prune,
         )
-        leave_mark(self.folder, self._file.path)
+        if FIRST in to_walk:  # the gallery is named after it
+            leave_mark(to_walk[FIRST], self._file.path)
         if changes.added or changes.changed:
             self._listen(encoder)
         return changes
@@ -345,7 +369,7 @@ class Gallery(Answering):
             bits = levels_of(encoder)
         labelling = None
         if labels is not None:
-            labelling = partial(labelling_of, self._file, self.folder, labels, list(bits))
+            labelling = partial(labelling_of, self._file, self._places.now(), labels, list(bits))
         wished = {} if levels is None else {"levels": dict(bits)}
         return refit(self._file, self._snapshots, Plan(bits, spread_of(encoder)), labelling, head, wished)
 
@@ -378,10 +402,10 @@ class Gallery(Answering):
         """
         if repair:
             return mend(
-                self._file, self._encoders, self._snapshots, self.folder, lambda: self.update(progress=progress)
+                self._file, self._encoders, self._snapshots, self._places, lambda: self.update(progress=progress)
             )
         found = examine(self.file)
-        return Checked(damage_of(found, self.file, self.folder), found.checked, found.waiting, found.traces)
+        return Checked(damage_of(found, self.file, self._places.now()), found.checked, found.waiting, found.traces)
 
     def backup(self, path: PathLike, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
         """Copy the gallery to a file, as it is at this moment, also while other processes search and change it.
@@ -422,37 +446,38 @@ class Gallery(Answering):
         Parameters
         ----------
         paths : path or iterable of paths
-            Of images or subfolders, in the file system or inside the folder. A subfolder stands for all that lies
-            under it, now or later.
+            Of images or subfolders, in the file system or inside a folder. A subfolder stands for all that lies under
+            it, now or later. One of several folders leaves the gallery as a whole, with its images; that is not
+            remembered, and `update` takes it in again where it is given anew.
         undo : bool
             Forget these no longer: the next `update` encodes what lies there.
 
         Returns
         -------
         Forgot
-            The paths inside the folder, and how many images left the gallery.
+            The paths, and how many images left the gallery.
 
         Raises
         ------
         ValueError
-            When a path names nothing in the folder; then nothing is forgotten.
+            When a path names nothing in the folders, or more than one thing; then nothing is forgotten.
         GalleryError
             When the file cannot be written, or when traces remain in it because the disk is full or another process
             reads it: forget the same once more then.
         """
         listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         if undo:
-            return take_back(self._file, self.folder, listed)
-        return forget(self._file, self._snapshots, self.folder, listed)
+            return take_back(self._file, self._places.now(), listed)
+        return forget(self._file, self._snapshots, self._places.now(), listed)
 
     # Inside
 
-    def _refuse_other(self, encoder: GalleryEncoder | None) -> None:
+    def _refuse_other(self, encoder: GalleryEncoder | None, *, create: bool) -> None:
         """Refuse another folder and an encoder of other codes; damage is told when it is met, so that `check` can be
         asked to repair it.
         """
         try:
-            refuse_other_folder(self._file, self.folder)
+            self._places.recognise(create=create)
             if encoder is not None:
                 self._encoders.to_index()
         except GalleryDamagedError:
@@ -463,3 +488,18 @@ class Gallery(Answering):
 
     def _empty_index(self) -> Index:
         return Index(levels=self._encoders.levels())
+
+
+def _given(folder: PathLike | Sequence[PathLike], file: PathLike | None) -> tuple[list[str], Path]:
+    """Return the folders that were given, and where the gallery is; a gallery's file stands for what it remembers."""
+    given = [os.fspath(one) for one in ([folder] if isinstance(folder, (str, os.PathLike)) else folder)]
+    if len(given) == 1 and file is None and os.path.isfile(given[0]):
+        return [], Path(given[0])
+    files = [one for one in given if os.path.isfile(one)]
+    if files:
+        raise GalleryError(f"folder must be a folder, or a gallery's file alone, got the file {files[0]} and more")
+    if not given:
+        raise ValueError("folder must be a folder or several, got none")
+    if len(given) > 1 and file is None:
+        raise ValueError(f"file must be given for a gallery of several folders, got none for {', '.join(given)}")
+    return given, default_file(given[0]) if file is None else Path(file)

@@ -11,12 +11,13 @@ from ..backend import hamming
 from ..codes import Levels
 from ..errors import GalleryError, ImageError
 from ..heads import CollectionHead
-from .encoders import GalleryEncoder, identity_of, open_remembered
+from .encoders import GalleryEncoder, identity_of, open_remembered, opened_in
+from .folders import FIRST, Folders, folder_of
 from .kinship import Kinship
+from .place import Places
 from .records import Identity
 from .results import GalleryStats
 from .store import GalleryFile
-from .update import join
 
 _MOVED_BITS = 0.1  # of a code: more than another decoder moves, and less than another network does
 
@@ -24,9 +25,9 @@ _MOVED_BITS = 0.1  # of a code: more than another decoder moves, and less than a
 class Encoders:
     """The encoder of one open gallery file."""
 
-    def __init__(self, file: GalleryFile, folder: str, given: GalleryEncoder | None) -> None:
+    def __init__(self, file: GalleryFile, places: Places, given: GalleryEncoder | None) -> None:
         self._file = file
-        self._folder = folder
+        self._places = places
         self._encoder = given
         self._fits = False  # whether it was seen that its codes can be compared
         self._adapted: tuple[int, GalleryEncoder] | None = None  # by the id of the head
@@ -35,7 +36,7 @@ class Encoders:
         if self._encoder is None:
             with self._file.reading():
                 identity = self._file.identity()
-            self._encoder = open_remembered(identity, self._folder, self._file.path)
+            self._encoder = open_remembered(identity, self._places.now(), self._file.path)
         return self._encoder
 
     def recalled(self) -> GalleryEncoder:
@@ -48,12 +49,12 @@ class Encoders:
                     f"what the gallery {self._file.path} notes of its encoder is damaged: give the encoder that made "
                     "it (--encoder MODEL)"
                 )
-            self._encoder = open_remembered(Identity("", "", {}, opened), self._folder, self._file.path)
+            self._encoder = open_remembered(Identity("", "", {}, opened), self._places.now(), self._file.path)
         return self._encoder
 
     def identity(self) -> Identity:
         """What the gallery notes of it."""
-        return identity_of(self._opened(), self._folder)
+        return identity_of(self._opened(), self._places.now())
 
     def levels(self) -> Levels:
         """Of an empty gallery's codes."""
@@ -113,8 +114,9 @@ class Encoders:
             codes = {
                 row: code for rows in self._file.rows(n_bytes) for row, code in zip(rows.ids, rows.codes, strict=True)
             }
-        for path, row in known.items():
-            image = join(self._folder, path)
+        folders = self._places.now()
+        for key, row in known.items():
+            image = folders.join(key)
             with contextlib.suppress(ImageError, OSError):
                 status = os.stat(image)
                 if row.has_code and (status.st_size, status.st_mtime_ns) == (row.size, row.mtime_ns):
@@ -123,7 +125,7 @@ class Encoders:
         return False
 
 
-def stats_of(file: GalleryFile) -> GalleryStats:
+def stats_of(file: GalleryFile, folders: Folders) -> GalleryStats:
     """What a gallery holds; inside a transaction."""
     counts, identity, head = file.counts(), file.identity(), file.vectors.head()
     fitted = None if head is None or head.matrix is None else CollectionHead.from_bytes(head.matrix)
@@ -135,16 +137,23 @@ def stats_of(file: GalleryFile) -> GalleryStats:
         encoder=None if identity is None else identity.name,
         fingerprint=None if identity is None else identity.fingerprint,
         levels=None if identity is None else identity.levels,
-        opened=None if identity is None else identity.opened,
+        opened=None if identity is None or identity.opened is None else _shown(identity.opened, folders),
         embeddings=file.vectors.count(),
         fitted_on=None if fitted is None else fitted.fitted_on,
         made_of=None if fitted is None else dict(fitted.made_of),
         why_own=file.why_own(),
         exclude=[*file.wishes().exclude],
         min_size=file.wishes().min_size,
-        forgotten=file.forgotten.paths(),
+        forgotten=[*map(folders.shown, file.forgotten.keys())],
+        folders={root: file.images_of(number) for number, root in folders.roots.items()},
         files=sizes_of(file.path),
     )
+
+
+def _shown(opened: dict[str, Any], folders: Folders) -> dict[str, Any]:
+    """How an encoder was opened, for people; a model in the first folder has its path inside it."""
+    model = opened.get("model")
+    return opened_in(opened, folders) if isinstance(model, str) and folder_of(model) != FIRST else opened
 
 
 def sizes_of(path: Path) -> dict[str, int]:

@@ -14,6 +14,7 @@ from ..codes import Levels, LevelsLike, check_int
 from ..errors import LabelError
 from ..labels import Labels, as_labels, read_labels
 from .adapt import Labelling
+from .folders import Folders
 from .results import PathLike
 from .store import GalleryFile
 
@@ -32,11 +33,11 @@ def split_levels(levels: LevelsLike) -> dict[str, int]:
 
 
 def labelling_of(
-    file: GalleryFile, folder: str, labels: PathLike | Labels, levels: Sequence[str], ids: NDArray[np.int64]
+    file: GalleryFile, folders: Folders, labels: PathLike | Labels, levels: Sequence[str], ids: NDArray[np.int64]
 ) -> Labelling:
     """Return the labels of rows, as `Gallery.fit` takes them."""
     if isinstance(labels, (str, os.PathLike)):
-        known, named = _of_source(file, folder, labels, levels, ids)
+        known, named = _of_source(file, folders, labels, levels, ids)
     else:
         known, named = np.ones(len(ids), np.bool_), as_labels("labels", labels, len(ids), _BARE)
     # What is known of one level only is what images show: it is wanted at every level.
@@ -45,14 +46,15 @@ def labelling_of(
 
 
 def _of_source(
-    file: GalleryFile, folder: str, source: PathLike, levels: Sequence[str], ids: NDArray[np.int64]
+    file: GalleryFile, folders: Folders, source: PathLike, levels: Sequence[str], ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], dict[str, NDArray[Any]]]:
-    found = read_labels(folder, source, levels)
-    root, real = os.path.realpath(folder), functools.cache(os.path.realpath)  # of folders: an image may be a link
+    roots = [*folders.roots.values()]
+    found = read_labels([root for root in roots if os.path.isdir(root)] or roots, source, levels)
+    real = functools.cache(os.path.realpath)  # of folders: an image may be a link
     parts = [os.path.split(os.path.abspath(path)) for path in found.files]
-    inside = [os.path.relpath(os.path.join(real(parent), name), root).replace(os.sep, "/") for parent, name in parts]
+    keys = folders.keys(os.path.join(real(parent), name) for parent, name in parts)
     with file.reading():
-        rows = file.ids_of(inside)
+        rows = file.ids_of(key or "" for key in keys)  # nothing is called nothing
     of_row = {row: place for place, row in enumerate(rows) if row is not None}
     places = np.array([of_row.get(row, -1) for row in ids.tolist()], np.int64)
     known = places >= 0

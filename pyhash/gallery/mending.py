@@ -11,22 +11,23 @@ from .checking import Checked, Found, damage_of, examine
 from .encoders import spread_of
 from .forgetting import clean
 from .holder import Encoders
+from .place import Places
 from .snapshot import Snapshots
 from .store import GalleryFile
 
 
 def repair(
-    file: GalleryFile, encoders: Encoders, snapshots: Snapshots, folder: str, update: Callable[[], object]
+    file: GalleryFile, encoders: Encoders, snapshots: Snapshots, places: Places, update: Callable[[], object]
 ) -> Checked:
     """Do what `Gallery.check` promises to `repair`; `update` encodes again what waits."""
     found = examine(file.path)
     if not (found.spots or found.traces or found.waiting):
         return Checked([], found.checked, found.waiting)
-    damage, notes, kept = damage_of(found, file.path, folder), [], None
+    damage, notes, kept = damage_of(found, file.path, places.now()), [], None
     if found.is_unreadable:
         kept = file.salvage()
         found = examine(file.path)
-        damage += damage_of(found, file.path, folder)
+        damage += damage_of(found, file.path, places.now())
     concerned = {*found.paths.values()}
     again: Plan | None = None
     if any(spot.table == "settings" for spot in found.spots):
@@ -60,7 +61,7 @@ def repair(
         after.waiting,
         after.traces,
         repaired=not after.spots,
-        away=sorted(os.path.join(folder, path) for path in waiting | lost),
+        away=sorted(map(places.now().join, waiting | lost)),
         notes=notes,
         kept=None if kept is None else os.fspath(kept),
     )

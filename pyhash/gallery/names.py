@@ -9,26 +9,28 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .folders import as_folder
+from .place import Places
 from .results import Match, PathLike
 from .snapshot import Snapshot
 from .store import GalleryFile
-from .update import join
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
 class Names:
-    """What the images in the folder of one open gallery file are called."""
+    """What the images of one open gallery file are called."""
 
-    def __init__(self, file: GalleryFile, folder: str) -> None:
+    def __init__(self, file: GalleryFile, places: Places) -> None:
         self._file = file
-        self._folder = folder
+        self._places = places
 
     def id_of(self, path: PathLike) -> int | None:
         """The id of an image, or None when there is none of this path."""
+        there, inside = self._places.now().meant(path)
         with self._file.reading():
-            ids = self._file.ids_of(paths_inside(self._folder, path))
+            ids = self._file.ids_of([*there, *inside])
         return next((number for number in ids if number is not None), None)
 
     def ids_of(self, images: Iterable[int | PathLike | None]) -> list[int]:
@@ -55,9 +57,8 @@ class Names:
         return np.array(ids, np.int64)
 
     def joined(self, now: Snapshot, ids: NDArray[np.int64]) -> list[str]:
-        """The paths of ids, joined with the gallery's folder."""
-        folder = join(self._folder, "")
-        return [folder + path.replace("/", os.sep) for path in map(os.fsdecode, now.paths.of(ids))]
+        """The paths of ids, joined with their folders."""
+        return [*map(self._places.now().join, map(os.fsdecode, now.paths.of(ids)))]
 
     def matches(
         self,
@@ -74,22 +75,14 @@ class Names:
         number = self._number(image)
         if number is not None:
             return [number]
-        inside = [name for name in paths_inside(self._folder, cast("PathLike", image)) if name]
+        there, inside = self._places.now().meant(cast("PathLike", image))
         with self._file.reading():
-            under = [self._file.under("" if name == "." else f"{name}/") for name in inside]
-        found = next((ids for ids in under if ids), None)
-        if found is None:
+            under = [self._file.under(as_folder(key)) for key in there]
+            within = [number for key in inside for number in self._file.under(as_folder(key))]
+        found = next((ids for ids in under if ids), within)
+        if not found:
             raise ValueError(f"where must name images of the gallery or folders of them, but {image} is neither")
         return found
 
     def _number(self, image: int | PathLike | None) -> int | None:
         return self.id_of(image) if isinstance(image, (str, os.PathLike)) else image
-
-
-def paths_inside(folder: str, path: PathLike) -> list[str]:
-    """The paths inside a folder that are meant by one in the file system, by that of a link, or by one inside it."""
-    root, (parent, name) = os.path.realpath(folder), os.path.split(os.path.abspath(path))
-    named, linked = os.path.join(os.path.realpath(parent), name), os.path.realpath(path)
-    given = [os.path.relpath(named, root), os.path.relpath(linked, root), os.path.normpath(path)]
-    inside = [found.replace(os.sep, "/") for found in given]
-    return [found for found in dict.fromkeys(inside) if found.split("/")[0] != ".." and not os.path.isabs(found)]

@@ -1,59 +1,220 @@
-"""Which folder a gallery is of: it refuses others, and goes with its own when that is moved, renamed or copied."""
+"""Which folders a gallery is of: it refuses others, and goes with its own when they are moved, renamed or copied."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from ..errors import GalleryError
+from ..errors import GalleryDamagedError, GalleryError
+from .folders import FIRST, Folders, Place
 from .store import GalleryFile
 
-_LOOKED_FOR = 64  # images of a gallery, to see whether they lie in a folder
+_LOOKED_FOR = 64  # images of a folder, to see whether they lie there
+ENOUGH = 0.5
+"""Of them, to take a folder for the one that it was."""
 
 
-class Place(NamedTuple):
-    """What tells a folder."""
+class Places:
+    """The folders of one open gallery file: those that were given, as they were given, and where the others are.
 
-    path: bytes
-    """Absolute, without links."""
-    device: str | None
-    """Its file system and its inode there, which a new name leaves; None where it is not there."""
+    Parameters
+    ----------
+    file : GalleryFile
+    given : sequence of str
+        Empty: all that the gallery remembers.
+    """
 
-    @classmethod
-    def of(cls, folder: str) -> Place:
-        """Look at a folder."""
-        path = os.path.realpath(folder)
+    def __init__(self, file: GalleryFile, given: Sequence[str]) -> None:
+        self._file = file
+        self._given = [*given]
+        self._numbers: dict[str, int] = {}  # of those given
+        self._elsewhere: dict[int, str] = {}  # of others, that are not where they were
+        self._now: tuple[int, Folders] | None = None
+        self._ever: dict[int, str] = {}
+
+    @property
+    def first(self) -> str:
+        """The first folder."""
+        return self._given[0] if self._given else next(iter(self.now().roots.values()))
+
+    def recognise(self, *, create: bool) -> None:
+        """Find out which of the gallery's folders were given.
+
+        GalleryError where none is one of them, where others lie in one of them or around it, and where there are others
+        and none is to be added: unless it may `create`.
+        """
+        with self._file.reading():
+            known = self._file.folders()
+            found = _recognised(self._file, known, self._given)
+        self._numbers = {folder: number for number, folder in found.items() if folder in self._given}
+        self._elsewhere = {number: folder for number, folder in found.items() if folder not in self._given}
+        self._now = None
+        new = [folder for folder in self._given if folder not in self._numbers]
+        if new and not (create and self._numbers):
+            raise GalleryError(_refusal(self._file, known, new[0], beside=bool(self._numbers)))
+        for folder in new:
+            if not os.path.isdir(folder):
+                raise GalleryError(
+                    f"there is no folder {folder}, nor is it one of the gallery {self._file.path}; is its name right, "
+                    "and its disk there?"
+                )
+        if new:
+            refuse_nested(new, [*self.now().roots.values()])
+        if not self.now().roots:
+            raise GalleryError(
+                f"the gallery {self._file.path} does not remember its folder: give that, and the file as the gallery's "
+                "(--gallery FILE)"
+            )
+
+    def now(self) -> Folders:
+        """The folders of the gallery as it is now."""
+        version, before = self._file.version(), self._now
+        if before is None or before[0] != version:
+            with self._file.reading():
+                roots = self._looked_up()
+            self._ever |= roots
+            self._now = before = version, Folders(roots, self._ever)
+        return before[1]
+
+    def _looked_up(self) -> dict[int, str]:
         try:
-            inode, system = os.stat(path).st_ino, os.statvfs(path).f_fsid if hasattr(os, "statvfs") else 0
-        except OSError:
-            return cls(os.fsencode(path), None)
-        return cls(os.fsencode(path), f"{system}:{inode}" if inode else None)
+            known = self._file.folders()
+        except GalleryDamagedError:
+            return {FIRST: self._given[0]} if self._given else {}
+        here = {os.fsencode(os.path.realpath(folder)): folder for folder in self._given}
+        for number, place in known.items():  # another process may have added it
+            folder = here.get(place.path or b"")
+            if folder is not None and folder not in self._numbers and number not in self._numbers.values():
+                self._numbers[folder] = number
+        roots = {n: folder for folder in self._given if (n := self._numbers.get(folder)) in known and n is not None}
+        if not self._numbers and self._given:  # it was damaged
+            roots[FIRST] = self._given[0]
+        for number, place in known.items():
+            if number not in roots and place.path is not None:
+                roots[number] = self._elsewhere.get(number, os.fsdecode(place.path))
+        return roots
 
+    def to_walk(self) -> dict[int, str]:
+        """The folders to be brought up to date; those that are new are added to the gallery.
 
-def refuse_other_folder(file: GalleryFile, folder: str) -> None:
-    """Raise a GalleryError where a gallery is of another folder than this."""
-    if Path(os.path.realpath(file.path)).parent.parent == Path(os.path.realpath(folder)):
-        return  # it lies inside, and goes with it
-    here = Place.of(folder)
-    with file.reading():
-        path, device = file.place()
-        if path is None or path == here.path or (device is not None and device == here.device):
+        GalleryError where one was taken out of the gallery since it was opened.
+        """
+        roots = self.now().roots
+        if self._given and self._numbers:
+            self._add([folder for folder in self._given if folder not in self._numbers])
+            roots = self.now().roots
+            for folder, number in self._numbers.items():
+                if number not in roots:
+                    raise GalleryError(
+                        f"{folder} is no folder of the gallery {self._file.path} any more: it was forgotten meanwhile"
+                    )
+            return {number: folder for folder, number in self._numbers.items()}
+        return roots
+
+    def _add(self, new: Sequence[str]) -> None:
+        if not new:
             return
-        sizes = file.some_sizes(_LOOKED_FOR)
-    if lie_there(sizes, folder):
-        return  # moved to another disk, or a copy
-    raise GalleryError(
-        f"the gallery {file.path} is of the folder {os.fsdecode(path)}, not of {folder}: its images do not lie there. "
-        "Give that folder, or keep a gallery of this one somewhere else (--gallery FILE)"
-    )
+        before = self.now().roots
+        with self._file.writing(None):
+            known = self._file.folders()
+            meanwhile = {place.path: n for n, place in known.items() if n not in before}  # by other processes
+            places = {folder: Place.of(folder) for folder in new}
+            added = [folder for folder in new if places[folder].path not in meanwhile]
+            refuse_nested(added, [*before.values(), *(os.fsdecode(path) for path in meanwhile if path is not None)])
+            numbers = {folder: meanwhile[places[folder].path] for folder in new if folder not in added}
+            numbers |= {folder: self._file.add_folder(places[folder]) for folder in added}
+        self._numbers |= numbers
+        self._now = None
 
 
-def lie_there(sizes: Mapping[str, int], folder: str) -> bool:
-    """Whether half of some images lie in a folder, by their sizes."""
-    there = sum(_size(os.path.join(folder, *image.split("/"))) == size for image, size in sizes.items())
-    return 2 * there >= len(sizes)
+class _Search:
+    """Which folders are which of a gallery's, by path, device, and the sizes of some images."""
+
+    def __init__(self, file: GalleryFile, known: Mapping[int, Place]) -> None:
+        self._file = file
+        self._known = known
+        self.found: dict[int, str] = {}
+        self._places: dict[str, Place] = {}
+        self._sizes: dict[int, dict[str, int]] = {}
+
+    def look_at(self, folders: Iterable[str]) -> list[str]:
+        """Take those of some folders that are where they were; return the others of all."""
+        for folder in folders:
+            place = self._places[folder] = Place.of(folder)
+            same = next((n for n in self._left() if place.device is not None and place == self._known[n]), None)
+            if same is not None:
+                self.found[same] = folder
+        return [folder for folder in self._places if folder not in self.found.values()]
+
+    def take_alike(self, folders: Sequence[str], given: Container[str]) -> None:
+        """Take folders, the most alike first: those of the same path or device before those with the same images.
+
+        Where a folder was is no reason to say that it still is there: that is for those that were given.
+        """
+        pairs = [(folder, number) for folder in folders for number in self._left()]
+        near = [(f, n) for f, n in pairs if self._same_device(f, n) or (f in given and self._same_path(f, n))]
+        sure = len(near) == 1  # else they changed their names, perhaps
+        ranks = {(f, n): (2.0, 0.0 if sure else self.share(f, n), self._same_device(f, n)) for f, n in near}
+        if not sure or len(folders) > 1:
+            shares = {pair: self.share(*pair) for pair in pairs if pair not in ranks}
+            ranks |= {pair: (1.0, share, False) for pair, share in shares.items() if share >= ENOUGH}
+        for folder, number in sorted(ranks, key=ranks.__getitem__, reverse=True):
+            if number not in self.found and folder not in self.found.values():
+                self.found[number] = folder
+
+    def share(self, folder: str, number: int) -> float:
+        """Of some images of a gallery's folder, the share that lies in another one; 0 where it has none."""
+        if number not in self._sizes:
+            self._sizes[number] = self._file.some_sizes(_LOOKED_FOR, number)
+        return share_there(self._sizes[number], folder)
+
+    def has_images(self, number: int) -> bool:
+        """Whether there are images of a folder to tell it by; after `share`."""
+        return bool(self._sizes.get(number))
+
+    def _left(self) -> list[int]:
+        return [number for number in self._known if number not in self.found]
+
+    def _same_path(self, folder: str, number: int) -> bool:
+        return self._places[folder].path == self._known[number].path
+
+    def _same_device(self, folder: str, number: int) -> bool:
+        device = self._places[folder].device
+        return device is not None and device == self._known[number].device
+
+
+def _recognised(file: GalleryFile, known: Mapping[int, Place], given: Sequence[str]) -> dict[int, str]:
+    """Where folders of a gallery are: some of those that were given, or other places where they may be looked for."""
+    search = _Search(file, known)
+    alone = len(known) == 1
+    around = os.path.realpath(file.path.parent.parent)
+    inside = next((folder for folder in given if os.path.realpath(folder) == around), None)
+    if inside is None and file.path.parent.name == ".pyhash" and not (given and alone):
+        inside = around
+    if inside is not None and FIRST in known:  # what a file lies in, goes with it
+        if alone or (known[FIRST].path != os.fsencode(around) and search.share(inside, FIRST) >= ENOUGH):
+            search.found[FIRST] = inside
+    elif alone and len(given) == 1 and [place.path for place in known.values()] == [None]:
+        search.found.update(dict.fromkeys(known, given[0]))
+    left = search.look_at(folder for folder in given if folder not in search.found.values())
+    if left and not alone:
+        # Folders may have changed their names: it helps to know which of them are where they were.
+        seen = {os.path.realpath(folder) for folder in given}
+        were = [
+            os.fsdecode(place.path) for n, place in known.items() if n not in search.found and place.path is not None
+        ]
+        left = search.look_at(folder for folder in were if folder not in seen)
+    search.take_alike(left, given)
+    if alone and given and not search.found and not any(map(search.has_images, known)):
+        search.found.update(dict.fromkeys(known, given[0]))
+    return search.found
+
+
+def share_there(sizes: Mapping[str, int], folder: str) -> float:
+    """The share of some images that lies in a folder, by their sizes; 0 of none."""
+    there = sum(_size(os.path.join(folder, *path.split("/"))) == size for path, size in sizes.items())
+    return there / max(1, len(sizes))
 
 
 def _size(path: str) -> int | None:
@@ -61,3 +222,42 @@ def _size(path: str) -> int | None:
         return os.stat(path).st_size
     except OSError:
         return None
+
+
+def _refusal(file: GalleryFile, known: Mapping[int, Place], folder: str, *, beside: bool) -> str:
+    """Say why a folder is refused, `beside` others that are the gallery's."""
+    names = [os.fsdecode(place.path) for place in known.values() if place.path is not None]
+    if beside:
+        return (
+            f"the gallery {file.path} has no folder {folder}: it is of {_listed(names)}. `pyhash index` adds a folder "
+            "that is named beside one of these"
+        )
+    return (
+        f"the gallery {file.path} is of the {'folder' if len(names) == 1 else 'folders'} {_listed(names)}, not of "
+        f"{folder}: its images do not lie there. Give that folder, keep a gallery of this one somewhere else "
+        f"(--gallery FILE), or add it: `pyhash index {(names or ['FOLDER'])[0]} {folder} --gallery {file.path}`"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def refuse_nested(folders: Sequence[str], others: Sequence[str] = ()) -> None:
+    """GalleryError where one of some folders is another one or lies in it, or the other in it."""
+    for place, folder in enumerate(folders):
+        for other in (*folders[:place], *(one for one in others if one not in folders)):
+            if _is_same(folder, other):
+                raise GalleryError(f"{folder} and {other} are the same folder: give each once")
+            for inner, outer in ((folder, other), (other, folder)):
+                if any(_is_same(os.fspath(parent), outer) for parent in Path(os.path.realpath(inner)).parents):
+                    raise GalleryError(f"{inner} lies in {outer}, whose images are found with it: leave {inner} out")
+
+
+def _is_same(folder: str, other: str) -> bool:
+    if os.path.realpath(folder) == os.path.realpath(other):
+        return True
+    try:
+        return os.path.samefile(folder, other)
+    except OSError:
+        return False

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ..images import FoundImage, raws_beside
+from .folders import Folders, folder_of, root_of
 from .records import Known
 
 _MOST_LOST = 0.25
@@ -50,8 +51,13 @@ class Recognised(NamedTuple):
     """Paths of images that were not found, by any name."""
 
 
-def files_of(images: Iterable[FoundImage], folder: str, known: Mapping[str, Known]) -> Files:
-    """Put the names of one file together, and RAW files with the images that were made of them."""
+def files_of(
+    images: Iterable[FoundImage], folders: Folders, walked: Container[int], known: Mapping[str, Known]
+) -> Files:
+    """Put the names of one file together, and RAW files with the images that were made of them.
+
+    Images of folders that were not `walked` keep their names.
+    """
     by_path = {image.path: image for image in images}
     beside = {_file_of(by_path[raw]): _file_of(by_path[image]) for raw, image in raws_beside(by_path).items()}
     made = {*beside.values()}
@@ -60,15 +66,27 @@ def files_of(images: Iterable[FoundImage], folder: str, known: Mapping[str, Know
     for image in by_path.values():
         file = _file_of(image)
         groups.setdefault(beside.get(file, file), []).append(image)
+    elsewhere = {row.inode: key for key, row in known.items() if row.inode and folder_of(key) not in walked}
     chosen, others = [], {}
     for whole in groups.values():
         group = [image for image in whole if _file_of(image) not in beside]
+        there = elsewhere.get(inode_of(group[0]) or 0)
+        if there is not None and _is_same_file(folders.join(there), folders.join(group[0].path)):
+            others.update({image.path: there for image in whole})
+            continue
         one = min(group, key=lambda image: _preference(image, known)) if len(group) > 1 else group[0]
         if len(group) > 1 and one.path not in known:
-            one = next((image for image in group if not os.path.islink(_joined(folder, image.path))), one)
+            one = next((image for image in group if not os.path.islink(folders.join(image.path))), one)
         chosen.append(one)
         others.update({image.path: one.path for image in whole if image is not one})
-    return Files(chosen, others, _mounts(chosen, folder))
+    return Files(chosen, others, _mounts(chosen, folders))
+
+
+def _is_same_file(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def _file_of(image: FoundImage) -> object:
@@ -80,18 +98,22 @@ def _preference(image: FoundImage, known: Mapping[str, Known]) -> tuple[bool, in
     return row is None, 0 if row is None else row.id
 
 
-def _mounts(images: Iterable[FoundImage], folder: str) -> list[str]:
-    """The topmost folders, of those that hold these images, that lie on another disk than the folder does."""
-    own = _device(folder)
+def _mounts(images: Iterable[FoundImage], folders: Folders) -> list[str]:
+    """The topmost folders, of those that hold these images, that lie on another disk than the gallery's folder does."""
     devices: dict[str, int | None] = {}
+
+    def device(key: str) -> int | None:
+        if key not in devices:
+            devices[key] = _device(folders.join(key))
+        return devices[key]
+
     mounts = set()
     for image in images:
+        own = device(root_of(image.path))
         if image.device == own:
             continue
         for parent in _parents(image.path):
-            if parent not in devices:
-                devices[parent] = _device(_joined(folder, parent))
-            if devices[parent] != own:  # nobody's is the folder of a link to a file on another disk
+            if device(parent) != own:  # nobody's is the folder of a link to a file on another disk
                 mounts.add(parent)
                 break
     return sorted(mounts)
@@ -106,16 +128,25 @@ def to_digest(files: Files, known: Mapping[str, Known]) -> Iterator[FoundImage]:
             yield image
 
 
-def recognise(files: Files, known: Mapping[str, Known], digests: Mapping[str, bytes | None]) -> Recognised:
-    """Tell files by what is known, and by the digests of those of `to_digest`."""
+def recognise(
+    files: Files,
+    known: Mapping[str, Known],
+    digests: Mapping[str, bytes | None],
+    walked: Container[int],
+    is_gone: Callable[[str], bool] = lambda key: False,
+) -> Recognised:
+    """Tell files by what is known, and by the digests of those of `to_digest`.
+
+    Of an image in a folder that was not `walked` is asked whether it `is_gone`, where a new file has its content.
+    """
     found = Recognised([], [], [], [], [], [], [])
     here = {image.path for image in files.images}
-    unseen = {path for path in known if path not in here and path not in files.others}
+    unseen = {path for path in known if path not in here and path not in files.others and folder_of(path) in walked}
     by_digest = defaultdict(list)
     for path, row in known.items():
         if row.digest is not None:
             by_digest[row.digest].append(path)
-    strangers = []
+    strangers, moved = [], set[str]()
     for image in files.images:
         was, digest = known.get(image.path), digests.get(image.path)
         if was is not None and _is_same(image, was):
@@ -127,10 +158,16 @@ def recognise(files: Files, known: Mapping[str, Known], digests: Mapping[str, by
     for image in strangers:
         digest = digests.get(image.path)
         alike = by_digest[digest] if digest is not None else []
-        before = next((path for path in alike if path in unseen), None) if image.path not in known else None
+        lost = (
+            path
+            for path in alike
+            if path in unseen or (path not in moved and folder_of(path) not in walked and is_gone(path))
+        )
+        before = next(lost, None) if image.path not in known else None
         original = next((path for path in alike if known[path].has_code), None)
         if before is not None:
-            unseen.remove(before)
+            unseen.discard(before)
+            moved.add(before)
             found.moved.append((before, image))
         elif original is not None:
             found.copies.append((known[original].id, image))
@@ -159,18 +196,17 @@ def inode_of(image: FoundImage) -> int | None:
     return (image.inode & (1 << 64) - 1) - (1 << 64 if image.inode & 1 << 63 else 0)
 
 
-def out_of_sight(paths: Iterable[str], folder: str, mounts: Iterable[str]) -> set[str]:
+def out_of_sight(paths: Iterable[str], folders: Folders, mounts: Iterable[str]) -> set[str]:
     """Which of these paths, not found, may lie on a disk that is away."""
-    own = _device(folder)
-    away = tuple(mount for mount in mounts if _device(_joined(folder, mount)) in (None, own))
+    away = tuple(m for m in mounts if _device(folders.join(m)) in (None, _device(folders.join(root_of(m)))))
     empty: dict[str, bool] = {}
 
     def is_away(path: str) -> bool:
         if away and path.startswith(away):
             return True
-        for parent in ("", *_parents(path)):
+        for parent in (root_of(path), *_parents(path)):
             if parent not in empty:
-                empty[parent] = _is_empty(_joined(folder, parent))
+                empty[parent] = is_empty(folders.join(parent))
             if empty[parent]:
                 return True
         return False
@@ -186,13 +222,19 @@ def too_many(lost: int, searchable: int) -> bool:
     return lost > 0 and (lost == searchable or (lost > 1 and lost > _MOST_LOST * searchable))
 
 
-def _is_empty(folder: str) -> bool:
+def is_empty(folder: str) -> bool:
     """Whether a folder is there and nothing is in it, a gallery aside."""
     try:
         with os.scandir(folder) as entries:
             return all(entry.name == ".pyhash" for entry in entries)
     except OSError:
         return False
+
+
+def is_gone(folders: Folders, key: str) -> bool:
+    """Whether a file is not there any more, though its folder is."""
+    root = folders.join(root_of(key))
+    return not os.path.lexists(folders.join(key)) and os.path.isdir(root) and not is_empty(root)
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -208,7 +250,3 @@ def _device(folder: str) -> int | None:
         return os.stat(folder).st_dev
     except OSError:
         return None
-
-
-def _joined(folder: str, path: str) -> str:
-    return os.path.join(folder, *path.split("/"))

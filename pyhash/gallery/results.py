@@ -20,7 +20,7 @@ class Match(NamedTuple):
     """One image of an answer."""
 
     path: str
-    """The gallery's folder joined with the path inside it."""
+    """Of the file: its folder joined with the path inside it."""
     distance: int
     """In how many bits the codes differ; with weights of levels a bit counts as often as they say."""
     id: int
@@ -55,11 +55,14 @@ class GalleryStats:
     why_own: str | None = None
     """Why none is made of neighbourhoods, where that was measured on the collection."""
     exclude: list[str] = field(default_factory=list)
-    """Patterns of what is left out of the folder."""
+    """Patterns of what is left out of the folders."""
     min_size: int = 0
     """Images whose files have fewer bytes are left out, too."""
     forgotten: list[str] = field(default_factory=list)
-    """Paths inside the folder that `Gallery.update` leaves out; a subfolder's ends in a slash."""
+    """Paths inside the folder that `Gallery.update` leaves out, of several folders those in the file system; a
+    subfolder's ends in a slash."""
+    folders: dict[str, int] = field(default_factory=dict)
+    """The folders, and how many of the images lie in each."""
     files: dict[str, int] = field(default_factory=dict)
     """What the gallery lies in: paths of files, and how many bytes each has."""
 

@@ -18,6 +18,7 @@ from ..codes import Levels
 from ..errors import GalleryError
 from ..support import files
 from .checking import Spot, contents, expected_contents
+from .folders import KEY, key_of
 from .opening import checksum, connect, explained, fill, open_file
 from .records import Wishes
 from .schema import SCHEMA, TABLES
@@ -135,11 +136,16 @@ def salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
     new.execute("PRAGMA foreign_keys = OFF")
     new.execute("BEGIN")
     new.execute("DELETE FROM settings")
+    new.execute("DELETE FROM folders")
     for table, key in _TABLES:
         _copy(old, new, table, key)
     with contextlib.suppress(sqlite3.DatabaseError, OverflowError):
         _take_paths_from_index(old, new)
-    new.execute("INSERT OR IGNORE INTO folders (id) VALUES (1)")
+    new.execute(
+        "INSERT OR IGNORE INTO folders (id) SELECT DISTINCT folder FROM images "
+        f"WHERE typeof(path) = 'blob' AND checksum(id, {KEY}) = checksum"
+    )
+    new.execute("INSERT INTO folders (id) SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM folders)")
     # A row has no checksum: where it says that it is another image's, its code may be so too.
     new.execute("DELETE FROM rows WHERE part = 'whole' AND id <> image")
     _drop_strays(new)
@@ -177,7 +183,7 @@ def drop_damaged(db: sqlite3.Connection, spots: Iterable[Spot]) -> list[int]:
     for table, key, image, _ in spots:
         if table == "images":
             # The index of paths says the same, or the file could not be read: it is the checksum that is wrong.
-            ((path,),) = db.execute("SELECT path FROM images WHERE id = ?", (key,)).fetchall()
+            ((path,),) = db.execute(f"SELECT {KEY} FROM images WHERE id = ?", (key,)).fetchall()
             if type(path) is bytes and key is not None and b".." not in path.split(b"/"):
                 db.execute("UPDATE images SET checksum = ? WHERE id = ?", (checksum(key, path), key))
             else:
@@ -253,19 +259,21 @@ def _take_paths_from_index(old: sqlite3.Connection, new: sqlite3.Connection) -> 
     """Paths lie in the file twice: take those of the index where an image's own is damaged, or the image gone."""
     known = {
         number: checksum(number, path) == stored
-        for number, path, stored in new.execute("SELECT id, path, checksum FROM images")
+        for number, path, stored in new.execute(f"SELECT id, {KEY}, checksum FROM images")
         if type(path) is bytes
     }
-    found = old.execute("SELECT id, path FROM images INDEXED BY sqlite_autoindex_images_1 ORDER BY folder, path")
-    for number, path in itertools.takewhile(lambda row: type(row[0]) is int and type(row[1]) is bytes, found):
+    query = "SELECT id, folder, path FROM images INDEXED BY sqlite_autoindex_images_1 ORDER BY folder, path"
+    found = old.execute(query)
+    for number, folder, path in itertools.takewhile(lambda row: [*map(type, row)] == [int, int, bytes], found):
+        stored = checksum(number, os.fsencode(key_of(folder, os.fsdecode(path))))
         if number not in known:
             insert = (
-                "INSERT OR IGNORE INTO images (id, folder, path, size, mtime_ns, checksum) VALUES (?, 1, ?, 0, 0, ?)"
+                "INSERT OR IGNORE INTO images (id, folder, path, size, mtime_ns, checksum) VALUES (?, ?, ?, 0, 0, ?)"
             )
-            new.execute(insert, (number, path, checksum(number, path)))
+            new.execute(insert, (number, folder, path, stored))
         elif not known[number]:
-            update = "UPDATE OR IGNORE images SET path = ? WHERE id = ? AND checksum = ?"
-            new.execute(update, (path, number, checksum(number, path)))
+            update = "UPDATE OR IGNORE images SET folder = ?, path = ? WHERE id = ? AND checksum = ?"
+            new.execute(update, (folder, path, number, stored))
 
 
 def _drop_strays(new: sqlite3.Connection) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from ..images import Walk
 from .checking import Spot
 from .database import Database
+from .folders import KEY, Place, is_key, key_of, split
 from .opening import CHECKSUM_BITS, checksum
 from .records import Counts, Difference, Embedding, Identity, Known, Record, Rows
 from .salvage import drop_damaged
@@ -49,10 +50,10 @@ class GalleryFile(Database):
             yield
             seal(self._db)
 
-    def without_forgotten(self, found: Walk, folder: str) -> Walk:
-        """Return what a walk of the gallery's folder found, without what the user has forgotten."""
+    def without_forgotten(self, found: Walk, folder: str, number: int) -> Walk:
+        """Return what a walk of a folder found, without what the user has forgotten there."""
         with self.reading():
-            return self.forgotten.left_of(found, folder)
+            return self.forgotten.left_of(found, folder, number)
 
     # What there is
 
@@ -63,28 +64,28 @@ class GalleryFile(Database):
         return Counts(coded, failed, images - coded - failed)
 
     def known(self) -> dict[str, Known]:
-        """Every stored image by its path."""
+        """Every stored image by its key."""
         found = self._db.execute(
-            "SELECT images.path, images.id, size, mtime_ns, error, codes.row IS NOT NULL, embeddings.row IS NOT NULL, "
+            f"SELECT {KEY}, images.id, size, mtime_ns, error, codes.row IS NOT NULL, embeddings.row IS NOT NULL, "
             "reader, ctime_ns, inode, digest FROM images LEFT JOIN rows ON rows.image = images.id AND part = 'whole' "
             "LEFT JOIN codes ON codes.row = rows.id AND head = ? LEFT JOIN embeddings ON embeddings.row = rows.id",
             (self._setting("head"),),
         )
         return {os.fsdecode(self._inside(path)): Known(*rest) for path, *rest in found}
 
-    def some_sizes(self, n: int) -> dict[str, int]:
-        """The sizes of the files of `n` images that can be searched, by path."""
+    def some_sizes(self, n: int, folder: int) -> dict[str, int]:
+        """The sizes of the files of `n` images of a folder that can be searched, by path inside it."""
         found = self._db.execute(
             "SELECT path, size FROM codes JOIN rows ON rows.id = codes.row JOIN images ON images.id = rows.image "
-            "WHERE head = ? LIMIT ?",
-            (self._setting("head"), n),
+            "WHERE head = ? AND folder = ? LIMIT ?",
+            (self._setting("head"), folder, n),
         )
         return {os.fsdecode(self._inside(path)): size for path, size in found}
 
     def rows(self, n_bytes: int) -> Iterator[Rows]:
         """All rows with a code of `n_bytes`, many at a time."""
         found = self._db.execute(
-            "SELECT codes.row, code, codes.checksum, images.id, path, images.checksum FROM codes "
+            f"SELECT codes.row, code, codes.checksum, images.id, {KEY}, images.checksum FROM codes "
             "LEFT JOIN rows ON rows.id = codes.row LEFT JOIN images ON images.id = rows.image "
             "WHERE head = ? ORDER BY codes.row",
             (self._setting("head"),),
@@ -98,7 +99,7 @@ class GalleryFile(Database):
         if not max(self._setting("changes_from"), revision - _LOGGED_REVISIONS) <= since <= revision:
             return None
         found = self._db.execute(
-            "SELECT changed.row, code, codes.checksum, images.id, path, images.checksum "
+            f"SELECT changed.row, code, codes.checksum, images.id, {KEY}, images.checksum "
             "FROM (SELECT DISTINCT row FROM changes WHERE revision > ?) AS changed "
             "LEFT JOIN codes ON codes.row = changed.row AND head = ? "
             "LEFT JOIN rows ON rows.id = codes.row LEFT JOIN images ON images.id = rows.image ORDER BY changed.row",
@@ -124,21 +125,21 @@ class GalleryFile(Database):
                 raise self.damaged(f"the {what} of {wrong} does not match its checksum")
         return Rows(np.array(ids, np.int64), np.frombuffer(b"".join(codes), np.uint8).reshape(-1, n_bytes), paths)
 
-    def ids_of(self, paths: Iterable[str]) -> list[int | None]:
-        """The ids of paths inside the folder, by whichever name; None where there is no such image."""
-        return [self._id_of(os.fsencode(path)) for path in paths]
+    def ids_of(self, keys: Iterable[str]) -> list[int | None]:
+        """The ids of images by the key of whichever of their names; None where there is no such image."""
+        return [*map(self._id_of, keys)]
 
-    def _id_of(self, path: bytes) -> int | None:
-        image = self._image(path)
+    def _id_of(self, key: str) -> int | None:
+        image = self._image(key)
         if image is not None:
             return image[0]
-        named = self._db.execute("SELECT image FROM names WHERE folder = 1 AND path = ?", (path,)).fetchone()
+        named = self._db.execute("SELECT image FROM names WHERE folder = ? AND path = ?", _stored(key)).fetchone()
         return None if named is None else cast(int, named[0])
 
     def content(self, image: int) -> Record:
         """What is stored of an image, to be stored of another of the same content."""
         path, size, mtime_ns, ctime_ns, inode, error, digest, reader = self._db.execute(
-            "SELECT path, size, mtime_ns, ctime_ns, inode, error, digest, reader FROM images WHERE id = ?", (image,)
+            f"SELECT {KEY}, size, mtime_ns, ctime_ns, inode, error, digest, reader FROM images WHERE id = ?", (image,)
         ).fetchone()
         code = self._db.execute(
             "SELECT code FROM codes JOIN rows ON rows.id = codes.row AND part = 'whole' WHERE image = ? AND head = ?",
@@ -166,12 +167,12 @@ class GalleryFile(Database):
             inode,
         )
 
-    def _image(self, path: bytes) -> tuple[int, int] | None:
+    def _image(self, key: str) -> tuple[int, int] | None:
         """The ids of an image and of its whole's row."""
         row = self._db.execute(
             "SELECT images.id, rows.id FROM images JOIN rows ON rows.image = images.id AND part = 'whole' "
-            "WHERE folder = 1 AND path = ?",
-            (path,),
+            "WHERE folder = ? AND path = ?",
+            _stored(key),
         ).fetchone()
         return cast("tuple[int, int] | None", row)
 
@@ -184,10 +185,9 @@ class GalleryFile(Database):
         for record in records:
             if self.forgotten.holds(record.path):
                 continue  # since the folder was walked
-            path = os.fsencode(record.path)
             # Not ON CONFLICT: it would use up an id each time, and rows would no longer have those of their images.
-            known = self._image(path)
-            image, row = self._insert(path) if known is None else known
+            known = self._image(record.path)
+            image, row = self._insert(record.path) if known is None else known
             self._db.execute(
                 "UPDATE images SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, error = ?, digest = ?, reader = ? "
                 "WHERE id = ?",
@@ -203,11 +203,11 @@ class GalleryFile(Database):
             touched.append(row)
         self.note(touched)
 
-    def wait(self, paths: Iterable[str]) -> None:
+    def wait(self, keys: Iterable[str]) -> None:
         """Note images that wait to be encoded; those that are known stay as they are."""
-        for path in map(os.fsencode, paths):
-            if self._image(path) is None and not self.forgotten.holds(os.fsdecode(path)):
-                self._insert(path)
+        for key in keys:
+            if self._image(key) is None and not self.forgotten.holds(key):
+                self._insert(key)
 
     def touch(self, image: int, size: int, mtime_ns: int, ctime_ns: int | None, inode: int | None) -> None:
         """Note how the file of an image can be told, whose content is the same."""
@@ -216,28 +216,67 @@ class GalleryFile(Database):
             (size, mtime_ns, ctime_ns, inode, image),
         )
 
-    def rename(self, image: int, path: str) -> None:
+    def rename(self, image: int, key: str) -> None:
         """Note where an image lies now."""
-        now = os.fsencode(path)
-        self._db.execute("UPDATE images SET path = ?, checksum = ? WHERE id = ?", (now, checksum(image, now), image))
+        update = "UPDATE images SET folder = ?, path = ?, checksum = ? WHERE id = ?"
+        self._db.execute(update, (*_stored(key), checksum(image, os.fsencode(key)), image))
         self.note([row for (row,) in self._db.execute("SELECT id FROM rows WHERE image = ?", (image,)).fetchall()])
 
-    def name(self, others: Mapping[str, str]) -> None:
-        """Note the other names of images: the path of each to the path that the image is kept under."""
-        self._db.execute("DELETE FROM names")
-        for other, path in others.items():
-            image = self._image(os.fsencode(path))
+    def name(self, others: Mapping[str, str], folders: Iterable[int]) -> None:
+        """Note the other names of images in some folders, all of them: the key of each to that of the image."""
+        self._db.executemany("DELETE FROM names WHERE folder = ?", [(folder,) for folder in folders])
+        for other, key in others.items():
+            image = self._image(key)
             if image is not None:
-                self._db.execute("INSERT INTO names VALUES (1, ?, ?)", (os.fsencode(other), image[0]))
+                self._db.execute("INSERT INTO names VALUES (?, ?, ?)", (*_stored(other), image[0]))
 
-    def place(self) -> tuple[bytes | None, str | None]:
-        """The path and the device of the gallery's folder, where they were noted."""
-        path, device = self._db.execute("SELECT path, device FROM folders WHERE id = 1").fetchone()
-        return path, device
+    def keep_elsewhere(self, image: int, folders: Iterable[int]) -> bool:
+        """Keep an image by a name outside of some folders, where it has one."""
+        names = [key for key in self.names_of(image)[1:] if split(key)[0] not in folders]
+        for key in names[:1]:
+            self._db.execute("DELETE FROM names WHERE folder = ? AND path = ?", _stored(key))
+            self.rename(image, key)
+        return bool(names)
 
-    def note_place(self, path: bytes, device: str | None) -> None:
-        """Note which folder the gallery is of."""
-        self._db.execute("UPDATE folders SET path = ?, device = ? WHERE id = 1", (path, device))
+    # Its folders
+
+    def folders(self) -> dict[int, Place]:
+        """The folders of the gallery by number, with what was noted of each."""
+        found = self._db.execute("SELECT id, path, device FROM folders ORDER BY id").fetchall()
+        if not all(path is None or type(path) is bytes for _, path, _ in found):
+            raise self.damaged("the path of a folder must be bytes")
+        return {number: Place(path, device) for number, path, device in found}
+
+    def images_of(self, folder: int) -> int:
+        """How many images of a folder can be searched."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM codes JOIN rows ON rows.id = codes.row JOIN images ON images.id = rows.image "
+            "WHERE head = ? AND folder = ?",
+            (self._setting("head"), folder),
+        ).fetchone()
+        return int(count)
+
+    def note_place(self, folder: int, place: Place) -> None:
+        """Note where a folder is."""
+        self._db.execute("UPDATE folders SET path = ?, device = ? WHERE id = ?", (*place, folder))
+
+    def add_folder(self, place: Place) -> int:
+        """Add a folder; return its number, which was no other's before."""
+        last = max(self._setting("folders") or 0, *self.folders())
+        self._db.execute("INSERT INTO folders (id, path, device) VALUES (?, ?, ?)", (last + 1, *place))
+        self._set("folders", last + 1)
+        return last + 1
+
+    def remove_folder(self, folder: int) -> int:
+        """Take a folder out, with the images that have no name in another one; return how many."""
+        self._set("folders", max(self._setting("folders") or 0, *self.folders()))
+        there = self._db.execute("SELECT id FROM images WHERE folder = ?", (folder,)).fetchall()
+        gone = [image for (image,) in there if not self.keep_elsewhere(image, [folder])]
+        self.remove(gone)
+        self.forgotten.drop([key_of(folder, "")])
+        self.note_mounts(mount for mount in self.mounts() if split(mount)[0] != folder)
+        self._db.execute("DELETE FROM folders WHERE id = ?", (folder,))
+        return len(gone)
 
     def mounts(self) -> list[str]:
         """Subfolders, each ending in a slash, on which other disks were mounted."""
@@ -258,30 +297,30 @@ class GalleryFile(Database):
             values = (image, record.thumbnail, checksum(image, record.thumbnail))
             self._db.execute("INSERT INTO thumbnails VALUES (?, ?, ?)", values)
 
-    def _insert(self, path: bytes) -> tuple[int, int]:
-        insert = "INSERT INTO images (folder, path, size, mtime_ns, checksum) VALUES (1, ?, 0, 0, 0)"
-        image = self._db.execute(insert, (path,)).lastrowid
+    def _insert(self, key: str) -> tuple[int, int]:
+        insert = "INSERT INTO images (folder, path, size, mtime_ns, checksum) VALUES (?, ?, 0, 0, 0)"
+        image = self._db.execute(insert, _stored(key)).lastrowid
         row = self._db.execute("INSERT INTO rows (image) VALUES (?)", (image,)).lastrowid
         assert image is not None
         assert row is not None
-        self._db.execute("UPDATE images SET checksum = ? WHERE id = ?", (checksum(image, path), image))
+        self._db.execute("UPDATE images SET checksum = ? WHERE id = ?", (checksum(image, os.fsencode(key)), image))
         return image, row
 
     def under(self, folder: str) -> list[int]:
-        """The ids of the images with a name under a subfolder, which ends in a slash."""
+        """The ids of the images with a name under a folder, by its key."""
+        number, path = _stored(folder)
         found = self._db.execute(
-            "SELECT id FROM images WHERE folder = 1 AND substr(path, 1, ?1) = ?2 "
-            "UNION SELECT image FROM names WHERE folder = 1 AND substr(path, 1, ?1) = ?2",
-            (len(os.fsencode(folder)), os.fsencode(folder)),
+            "SELECT id FROM images WHERE folder = ?1 AND substr(path, 1, ?2) = ?3 "
+            "UNION SELECT image FROM names WHERE folder = ?1 AND substr(path, 1, ?2) = ?3",
+            (number, len(path), path),
         )
         return [image for (image,) in found]
 
     def names_of(self, image: int) -> list[str]:
-        """All paths of an image."""
-        found = self._db.execute(
-            "SELECT path FROM images WHERE id = ?1 UNION ALL SELECT path FROM names WHERE image = ?1", (image,)
-        )
-        return [os.fsdecode(self._inside(path)) for (path,) in found]
+        """All keys of an image, that by which it is kept first."""
+        found = self._db.execute("SELECT folder, path FROM images WHERE id = ?", (image,)).fetchall()
+        found += self._db.execute("SELECT folder, path FROM names WHERE image = ?", (image,)).fetchall()
+        return [key_of(folder, os.fsdecode(self._inside(path))) for folder, path in found]
 
     def remove(self, images: Iterable[int]) -> None:
         """Drop images."""
@@ -312,6 +351,12 @@ class GalleryFile(Database):
             self._set("changes_from", self.revision())
 
     def _inside(self, path: object) -> bytes:
-        if type(path) is not bytes or b".." in path.split(b"/"):
+        if type(path) is not bytes or b".." in path.split(b"/") or not is_key(path):
             raise self.damaged(f"a path must be bytes that stay in the folder, got {path!r:.80}")
         return path
+
+
+def _stored(key: str) -> tuple[int, bytes]:
+    """The folder and the path of a key, as they are stored."""
+    folder, path = split(key)
+    return folder, os.fsencode(path)

@@ -1,11 +1,13 @@
-"""Bringing a gallery up to date with its folder: walk, encode, store."""
+"""Bringing a gallery up to date with its folders: walk, encode, store."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,18 +15,30 @@ from numpy.typing import NDArray
 
 from ..errors import GalleryError
 from ..heads import CollectionHead
-from ..images import FoundImage, Walk, readers, walk
+from ..images import FoundImage, readers
 from ..ranking import quantize
 from .adapt import Adapted, Plan, settle
 from .asking import digest_of
 from .collection import restored
 from .encoders import GalleryEncoder, embeds, identity_of, is_plain, levels_of, spread_of, stream_all
+from .folders import Folders, Place, folder_of
 from .kinship import Kinship
-from .place import Place
-from .recognising import Files, Recognised, files_of, inode_of, out_of_sight, recognise, to_digest, too_many
+from .recognising import (
+    Files,
+    Recognised,
+    files_of,
+    inode_of,
+    is_empty,
+    is_gone,
+    out_of_sight,
+    recognise,
+    to_digest,
+    too_many,
+)
 from .records import Embedding, Identity, Known, Record
 from .snapshot import Snapshots
 from .store import GalleryFile
+from .walking import Seen, look
 
 _COMMIT_IMAGES = 64
 _COMMIT_SECONDS = 2.0
@@ -41,7 +55,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Changes:
-    """What `Gallery.update` found; the images in the folder are added + changed + moved + unchanged + failed."""
+    """What `Gallery.update` found; the images in the folders are added + changed + moved + unchanged + failed."""
 
     added: int
     changed: int
@@ -57,8 +71,8 @@ class Changes:
     moved: int = 0
     """Images that were moved or renamed: recognised by their content, and not encoded again."""
     names: int = 0
-    """Other names (links, hard links, RAW files beside the JPEG or HEIC of the same name) of images of the folder; each
-    image is one, whatever its names."""
+    """Other names (links, hard links, RAW files beside the JPEG or HEIC of the same name) of images of the folders;
+    each image is one, whatever its names."""
     kept: int = 0
     """Images that can be searched though their files are out of sight: a disk is away, a folder cannot be listed."""
     withheld: int = 0
@@ -69,12 +83,16 @@ class Changes:
     """Files that are not read, by kind, as `pyhash.images.Walk` has them; like `links` no change, and not compared."""
     links: int = field(default=0, compare=False)
     """Links to folders, which were not followed."""
+    away: dict[str, int] = field(default_factory=dict)
+    """Folders of the gallery that are not there or are empty, while others were brought up to date: how many of the
+    kept images lie in each."""
 
 
 def update(
     file: GalleryFile,
     snapshots: Snapshots,
-    folder: str,
+    folders: Folders,
+    to_walk: Mapping[int, str],
     encoder: GalleryEncoder,
     progress: Progress | None,
     wished: Mapping[str, Any],
@@ -82,16 +100,15 @@ def update(
     proved: bool = False,
     prune: bool = False,
 ) -> Changes:
-    """Do what `Gallery.update` promises; fields of `Wishes` that are `wished` now are noted.
+    """Do what `Gallery.update` promises for some of the folders; fields of `Wishes` that are `wished` now are noted.
 
     `proved` says that the encoder makes the codes that there are, though its fingerprint is another.
     """
-    identity = identity_of(encoder, folder)
+    identity = identity_of(encoder, folders)
     with file.reading():
         wishes, kin, stored = file.wishes()._replace(**wished), file.kinship(identity), file.identity() or identity
         known = file.known()
-    found = _look(folder, wishes.exclude, wishes.min_size)
-    found = file.without_forgotten(found, folder)  # what the user has forgotten stays away
+    found = look(file, to_walk, wishes)
     failed = [Failure(error.path, error.reason) for error in found.failed]
     can = embeds(encoder)
     if wishes.levels is not None and not (can and wishes.embeddings) and wishes.levels != stored.levels:
@@ -99,15 +116,17 @@ def update(
             f"the codes cannot have the levels {wishes.levels}: that takes a head fitted on embeddings, which the "
             f"encoder {encoder.name!r} does not give or which are not kept; leave levels (--bits) out"
         )
-    files = files_of(found.images, folder, known)
-    digests = {image.path: digest_of(join(folder, image.path)) for image in to_digest(files, known)}
+    files = files_of(found.images, folders, found.walked, known)
+    digests = {image.path: digest_of(folders.join(image.path)) for image in to_digest(files, known)}
     renewed = not proved and kin in (Kinship.HEAD, Kinship.RENEWED)
     with file.writing(identity, rebuild=renewed, proved=proved):
         known = file.known()  # another process may have changed it meanwhile
-        told = recognise(files, known, digests)
-        _note(file, known, told, files)
-        dropped = _drop(file, folder, known, told.unseen, found, files, prune)
-        file.note_place(*Place.of(folder))
+        told = recognise(files, known, digests, found.walked, partial(is_gone, folders))
+        _note(file, known, told, files, found)
+        dropped = _drop(file, folders, known, told.unseen, found, files, prune)
+        for number in found.walked:
+            if to_walk[number] not in dropped.away:
+                file.note_place(number, Place.of(to_walk[number]))
         if wished:
             file.wish(wishes)
         if not wishes.embeddings:
@@ -127,7 +146,7 @@ def update(
             if why in again:
                 again[why] += 1
         elif not row.has_code:
-            failed.append(Failure(join(folder, image.path), str(row.error)))
+            failed.append(Failure(folders.join(image.path), str(row.error)))
         elif path == image.path:
             unchanged += 1
         else:
@@ -135,7 +154,7 @@ def update(
     places = {image.path: place for place, image in enumerate(found.images)}
     todo.sort(key=lambda image: places[image.path])
     before = {path for path, row in known.items() if not _waits_since_found(row)} | {i.path for _, i in told.moved}
-    added, changed = _encode(file, folder, encoder, todo, before, failed, progress, keeps)
+    added, changed = _encode(file, folders, encoder, todo, before, failed, progress, keeps)
     for _, image in told.copies:
         if image.path in before:
             changed += 1
@@ -161,6 +180,7 @@ def update(
         dropped.excluded,
         found.passed_over,
         found.links,
+        dropped.away,
     )
 
 
@@ -169,14 +189,15 @@ class _Dropped(NamedTuple):
     kept: int
     withheld: int
     excluded: int
+    away: dict[str, int]
 
 
 def _drop(
     file: GalleryFile,
-    folder: str,
+    folders: Folders,
     known: Mapping[str, Known],
     unseen: list[str],
-    found: Walk,
+    found: Seen,
     files: Files,
     prune: bool,
 ) -> _Dropped:
@@ -184,24 +205,45 @@ def _drop(
     doubles = [known[path].id for path in files.others if path in known]
     out = {path for path in unseen if found.excludes(path)}
     unseen = [path for path in unseen if path not in out]
-    away = {path for path in unseen if found.hides(path) and not (prune and os.path.islink(join(folder, path)))}
+    away = {path for path in unseen if found.hides(path) and not (prune and os.path.islink(folders.join(path)))}
     mounts = sorted({*files.mounts, *file.mounts()})
     if not prune:
-        away |= out_of_sight(unseen, folder, mounts)
+        away |= out_of_sight(unseen, folders, mounts)
     kept = [path for path in unseen if path in away]
-    file.note_mounts(mount for mount in mounts if mount in files.mounts or any(p.startswith(mount) for p in kept))
-    gone = [path for path in unseen if path not in away]
-    lost = sum(known[path].has_code for path in gone)
-    withheld = 0 if prune or not too_many(lost, sum(row.has_code for row in known.values())) else len(gone)
-    if withheld:
-        gone = []
+    kept += [path for path in known if folder_of(path) in found.lost]
+    file.note_mounts(
+        mount
+        for mount in mounts
+        if mount in files.mounts or folder_of(mount) not in found.walked or any(p.startswith(mount) for p in kept)
+    )
+    # By whom a name of another folder is known is found there: it is not gone with the one that it had here.
+    gone = [path for path in unseen if path not in away and not file.keep_elsewhere(known[path].id, found.walked)]
+    searchable = Counter(folder_of(path) for path, row in known.items() if row.has_code)
+    lost = Counter(folder_of(path) for path in gone if known[path].has_code)
+    # Of each folder by itself: the others must not hide that all of one is gone.
+    many = {folder for folder in lost if not prune and too_many(lost[folder], searchable[folder])}
+    withheld = [path for path in gone if folder_of(path) in many]
+    gone = [path for path in gone if folder_of(path) not in many]
     file.remove([*doubles, *(known[path].id for path in (*gone, *out))])
     removed = sum(not _waits_since_found(known[path]) for path in gone)
     excluded = sum(not _waits_since_found(known[path]) for path in out)
-    return _Dropped(removed, sum(known[path].has_code for path in kept), withheld, excluded)
+    return _Dropped(
+        removed,
+        sum(known[path].has_code for path in kept),
+        len(withheld),
+        excluded,
+        _away(folders, known, kept, found),
+    )
 
 
-def _note(file: GalleryFile, known: Mapping[str, Known], told: Recognised, files: Files) -> None:
+def _away(folders: Folders, known: Mapping[str, Known], kept: list[str], found: Seen) -> dict[str, int]:
+    """Which folders are away as a whole, and how many of the images that are kept lie in each."""
+    counts = Counter(folder_of(path) for path in kept if known[path].has_code)
+    empty = {number for number in counts if is_empty(folders.roots[number])}
+    return {folders.roots[number]: counts[number] for number in sorted({*found.lost} | empty)}
+
+
+def _note(file: GalleryFile, known: Mapping[str, Known], told: Recognised, files: Files, found: Seen) -> None:
     """Store what is known of files without encoding them."""
     for path, image in told.moved:
         file.rename(known[path].id, image.path)
@@ -217,7 +259,7 @@ def _note(file: GalleryFile, known: Mapping[str, Known], told: Recognised, files
         for content, image in contents
     )
     file.wait(image.path for image in told.new)
-    file.name(files.others)
+    file.name(files.others, found.walked)
 
 
 def _times(image: FoundImage) -> tuple[int, int, int | None, int | None]:
@@ -263,21 +305,9 @@ def stored_embedding(embedding: NDArray[np.float32] | None) -> Embedding:
     return Embedding(vectors.tobytes(), float(norms[0]))
 
 
-def join(folder: str, path: str) -> str:
-    """Return the path in the file system of one inside the folder."""
-    return os.path.join(folder, "") + path.replace("/", os.sep)
-
-
-def _look(folder: str, exclude: Sequence[str], min_size: int) -> Walk:
-    try:
-        return walk(folder, exclude, min_size)
-    except OSError as error:
-        raise GalleryError(f"the folder {folder} cannot be read: {error.strerror}") from error
-
-
 def _encode(
     file: GalleryFile,
-    folder: str,
+    folders: Folders,
     encoder: GalleryEncoder,
     todo: list[FoundImage],
     known: Container[str],
@@ -289,7 +319,7 @@ def _encode(
     if progress is not None:
         progress(0, len(todo))
     counts = {False: 0, True: 0}  # by whether the image was known
-    identity = identity_of(encoder, folder)
+    identity = identity_of(encoder, folders)
     pending: list[Record] = []
     committed = time.monotonic()
 
@@ -300,14 +330,14 @@ def _encode(
             pending.clear()
 
     try:
-        paths = [join(folder, image.path) for image in todo]
+        paths = [folders.join(image.path) for image in todo]
         # A head that was fitted makes codes of embeddings, also where these are not kept.
         rows = stream_all(encoder, paths, embeddings=embeds(encoder)) if todo else ()
         for done, (image, encoded) in enumerate(zip(todo, rows, strict=True), 1):
             code = reason = embedding = None
             mtime_ns = image.mtime_ns
             if encoded.error is not None:
-                path, reason = join(folder, image.path), encoded.error.reason
+                path, reason = folders.join(image.path), encoded.error.reason
                 failed.append(Failure(path, reason))
                 if not _can_be_read(path):
                     mtime_ns = -1  # not the content's fault, and mending it changes no time: look again next time
@@ -316,7 +346,7 @@ def _encode(
                 if encoded.embedding is not None:
                     embedding = stored_embedding(encoded.embedding)
                 counts[image.path in known] += 1
-            digest = digest_of(join(folder, image.path))
+            digest = digest_of(folders.join(image.path))
             pending.append(
                 Record(
                     image.path,

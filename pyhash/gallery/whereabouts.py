@@ -20,8 +20,9 @@ from pathlib import Path
 from ..errors import PyhashError
 from ..images import is_empty
 from ..support import disks, files, require
+from .folders import Place
 from .opening import connect, is_gallery
-from .place import Place, lie_there
+from .place import ENOUGH, share_there
 from .results import PathLike
 
 __all__ = ["default_file", "leave_mark"]
@@ -95,7 +96,9 @@ def _known(folder: PathLike) -> Path | None:
     away = not os.path.isdir(folder) or is_empty(folder)
     for file in sorted(_galleries().glob("*.sqlite")):
         for path, device, sizes in _places(file):
-            if path == here.path and (away or device == here.device or lie_there(sizes, os.fspath(folder))):
+            if path == here.path and (
+                away or device == here.device or not sizes or share_there(sizes, os.fspath(folder)) >= ENOUGH
+            ):
                 return file
     return None
 

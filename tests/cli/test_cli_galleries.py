@@ -42,6 +42,7 @@ class TestIndex:
         assert failure["reason"]
         assert answer == {
             "folder": os.fspath(folder),
+            "folders": [os.fspath(folder)],
             "gallery": os.fspath(folder / ".pyhash" / "gallery.sqlite"),
             "images": 5,
             "added": 5,
@@ -52,6 +53,7 @@ class TestIndex:
             "names": 0,
             "kept": 0,
             "withheld": 0,
+            "away": {},
             "again": {},
             "adapted": None,
             "excluded": 0,

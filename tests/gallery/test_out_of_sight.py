@@ -13,7 +13,7 @@ from galleries import FakeEncoder, photos, picture
 
 from pyhash import images
 from pyhash.errors import GalleryError
-from pyhash.gallery import Gallery, recognising, update
+from pyhash.gallery import Gallery, recognising, update, walking
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_inodes_that_a_mount_numbers_anew_change_nothing(folder: Path, monkeypat
         found = walk(*args, **options)
         return dataclasses.replace(found, images=[image._replace(inode=image.inode + 1000) for image in found.images])
 
-    monkeypatch.setattr(update, "walk", renumbered)
+    monkeypatch.setattr(walking, "walk", renumbered)
     monkeypatch.setattr(update, "digest_of", lambda path: pytest.fail(f"{path} is read"))
     assert updated(folder)[0].unchanged == 6
 
@@ -190,13 +190,13 @@ def test_what_lies_on_another_disk_is_kept_while_that_is_away(folder: Path, monk
         inside = os.path.relpath(path, folder) == "sub"
         return -1 if inside and mounted else device(path)
 
-    def walked(root: str, exclude: Any) -> images.Walk:
-        found = walk(root, exclude)
+    def walked(root: str, *options: Any) -> images.Walk:
+        found = walk(root, *options)
         listed = [i._replace(device=-1) if i.path.startswith("sub/") and mounted else i for i in found.images]
         return images.Walk(listed, found.failed, found.hidden)
 
     monkeypatch.setattr(recognising, "_device", device_of)
-    monkeypatch.setattr(update, "walk", walked)
+    monkeypatch.setattr(walking, "walk", walked)
     for number in range(12):
         picture(folder / f"{number}.png", 100 + number)
     updated(folder)
