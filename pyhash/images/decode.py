@@ -1,6 +1,6 @@
 """Images in: decode, turn upright, make RGB, crop, resize. A file with a fault becomes an `ImageError`.
 
-Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, JPEG 2000, AVIF, and with extras HEIF (``heif``), camera RAW
+Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, QOI, JPEG 2000, AVIF, and with extras HEIF (``heif``), camera RAW
 (``raw``) and JPEG XL (``jxl``), the first frame of each, in every depth and colour mode that has a meaning as a
 photograph. Of camera RAW it is the preview that the camera put there, or the sensor's own data where that is small.
 What a colour profile says is converted to sRGB; without one, the numbers are taken as sRGB.
@@ -63,7 +63,8 @@ def load(
     The orientation that its metadata tell is applied, colours are converted to sRGB where a profile says what they are,
     and transparency is laid on white. Of more than 8 bits the highest 8 of those in use are kept: of 8, 10, 12, 14 or
     16, told by the largest value. Floating-point values are read as 0 to 1, whole ones as integers; other values are
-    spread between the least and the largest.
+    spread between the least and the largest, and those that are no numbers are black. Of several pages of a TIFF file
+    the first is read that is no thumbnail of another.
 
     Parameters
     ----------

@@ -20,10 +20,10 @@ from .refused import Refused
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["grey_of", "is_deep", "load_deep"]
+__all__ = ["grey_of", "in_8_bits", "is_deep", "load_deep", "missing_of"]
 
 _DEPTHS = (8, 10, 12, 14, 16)
-_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
+_PHOTOMETRIC, _GDAL_NODATA, _MIN_IS_WHITE = 262, 42113, 0
 _SWAPPED = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 
 
@@ -35,7 +35,7 @@ def is_deep(image: Image.Image) -> bool:
 def grey_of(image: Image.Image) -> Image.Image:
     """Return a deep grey image in 8 bits."""
     values = np.asarray(image)
-    grey = _fractions(values) if image.mode == "F" else _whole(values)
+    grey = in_8_bits(values, missing_of(image))
     tags = getattr(image, "tag_v2", {})
     if getattr(image, "min_is_white", False) or tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE:
         grey = 255 - grey
@@ -101,6 +101,22 @@ def _swapped(tile: Any) -> Any:
     return tile._replace(args=(mode, *tile.args[1:]) if isinstance(tile.args, tuple) else mode)
 
 
+def in_8_bits(values: NDArray[Any], missing: float | None = None) -> NDArray[np.uint8]:
+    """Return numbers of any kind in 8 bits; a certain floating-point number may stand for missing ones."""
+    if values.dtype.kind != "f":
+        return _whole(values)
+    return _fractions(values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32), missing)
+
+
+def missing_of(image: Any) -> float | None:
+    """Return the number that stands for missing ones in a TIFF image of the GDAL library."""
+    text = getattr(image, "tag_v2", {}).get(_GDAL_NODATA)
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None
+
+
 def _whole(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Return whole numbers in 8 bits: the highest of as many bits as their largest value needs."""
     least, most = int(values.min()), int(values.max())
@@ -114,11 +130,18 @@ def _shift(most: int) -> int:
     return next(depth for depth in _DEPTHS if most < 1 << depth) - 8
 
 
-def _fractions(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return floating-point numbers in 8 bits."""
-    least, most = float(values.min()), float(values.max())
-    if not np.isfinite([least, most]).all():
-        raise Refused("floating-point pixels that are infinite or no numbers")
+def _fractions(values: NDArray[Any], missing: float | None) -> NDArray[np.uint8]:
+    """Return floating-point numbers in 8 bits: what is none is black, infinity the largest or the least of the others.
+
+    A number that is said to stand for missing ones is none.
+    """
+    absent = np.isnan(values) if missing is None else np.isnan(values) | (values == missing)
+    known = np.isfinite(values) & ~absent
+    if not known.any():
+        raise Refused("floating-point pixels none of which is a number")
+    least, most = float(values.min(where=known, initial=np.inf)), float(values.max(where=known, initial=-np.inf))
+    if not known.all():
+        values = np.where(absent, 0 if least >= 0 and most <= 1 else least, values.clip(least, most))
     if least >= 0 and most <= 1:
         return np.round(values * 255).astype(np.uint8)
     if least >= 0 and most <= 0xFFFF and (values == np.floor(values)).all():

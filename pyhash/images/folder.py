@@ -18,13 +18,14 @@ __all__ = ["SUFFIXES", "FoundImage", "Walk", "check_min_size", "is_empty", "walk
 
 # fmt: off
 SUFFIXES = RAW_SUFFIXES | {
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".mpo",
-    ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe",
+    ".jpeg", ".jpf", ".jpg", ".jpx", ".jxl", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tif", ".tiff",
+    ".webp",
 }
 # fmt: on
 """File names that end in one of these, in any case, are images. What a file holds may be something else: phones
-call JPEG images HEIC, too, and a HEIF, JPEG XL or RAW
-image is named when it is opened and the package for it is missing."""
+call JPEG images HEIC, too, and a HEIF, JPEG XL or RAW image is named when it is opened and the package for it is
+missing."""
 
 
 class FoundImage(NamedTuple):

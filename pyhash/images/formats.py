@@ -37,6 +37,7 @@ FORMATS = (
     *((start, b"", "TiffImagePlugin.TiffImageFile") for start in _TIFF),
     (b"\0\0\0\x0cjP  ", b"", "Jpeg2KImagePlugin.Jpeg2KImageFile"),
     (b"\xff\x4f\xff\x51", b"", "Jpeg2KImagePlugin.Jpeg2KImageFile"),
+    (b"qoif", b"", "QoiImagePlugin.QoiImageFile"),
     (b"BM", b"", "BmpImagePlugin.BmpImageFile"),
     *((b"P%d" % kind, b"", "PpmImagePlugin.PpmImageFile") for kind in range(1, 7)),
 )
@@ -75,6 +76,8 @@ class File:
             preview = self._raw.preview
             self._class = self._raw.developed() if preview is None else _plugin(preview)
             stream = io.BytesIO(preview or b"")
+        elif head.startswith(b"MM\0+"):
+            raise Refused("a BigTIFF image with the highest bytes first, which Pillow cannot read")
         elif head.startswith(JXL):
             self._class = jxl_class(stream)
         else:

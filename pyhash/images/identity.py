@@ -19,7 +19,7 @@ from .formats import File
 
 __all__ = ["decoder_identity"]
 
-DECODING = 2
+DECODING = 3
 """Raised whenever this package itself makes other pixels of a file than before (depth, colours, orientation, scale), or
 another look."""
 

@@ -13,8 +13,8 @@ _SUFFIXES = {
     "Photoshop": ".psb .psd",
     "SVG": ".svg .svgz",
     "other image": (
-        ".afphoto .ai .apng .bpg .cgm .dcm .dds .djvu .emf .eps .exr .fits .flif .hdr .icns .ico .jbig2 .jls .jpf .jph"
-        " .jpm .jps .jpx .jxr .kra .ora .pam .pcx .pfm .pict .pxd .qoi .sgi .tga .thm .wbmp .wdp .wmf .xbm"
+        ".afphoto .ai .bpg .cgm .dcm .dds .djvu .emf .eps .exr .fits .flif .hdr .icns .ico .jbig2 .jls .jph"
+        " .jpm .jps .jxr .kra .ora .pam .pcx .pfm .pict .pxd .sgi .tga .thm .wbmp .wdp .wmf .xbm"
         " .xcf .xpm"
     ),
     "sidecar": ".aae .arp .cos .dop .nksc .on1 .pp3 .vrd .xmp",

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from collections.abc import Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from ..support import require
+from .depth import in_8_bits, missing_of
+from .refused import Refused
+from .samples import samples
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["Directory", "directories", "reader", "whole_of"]
 
 _KIND, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _MAKE, _PLANES = 254, 256, 257, 258, 259, 262, 271, 284
-_BELOW, _DNG = 330, 50706
+_BELOW, _EXTRA, _FORMAT, _PROFILE, _DNG = 330, 338, 339, 34675, 50706
 _READ = (_KIND, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _MAKE, _BELOW, _DNG)
-_MIN_IS_WHITE, _MIN_IS_BLACK, _APART = 0, 1, 2
+_MIN_IS_WHITE, _MIN_IS_BLACK, _APART, _SIGNED = 0, 1, 2, 2
+_MULTIPLIED, _OPACITY = 1, 2
 _SMALLER, _MASK = 1, 4
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
 """Types of whole numbers, and how long each is."""
@@ -105,7 +117,7 @@ def whole_of(stream: IO[bytes], found: Sequence[Directory]) -> IO[bytes]:
     """Return a TIFF file with its first whole image as its first one, where that is but a smaller version of it."""
     first = found[0] if found else Directory(0)
     better = next(
-        (each for each in found if each.is_whole and each.width * each.height > first.width * first.height), None
+        (each for each in found if each.is_whole and each.width * each.height >= first.width * first.height), None
     )
     if first.is_whole or better is None:
         return stream
@@ -119,28 +131,69 @@ def whole_of(stream: IO[bytes], found: Sequence[Directory]) -> IO[bytes]:
 
 @functools.cache
 def reader(base: Any) -> Any:
-    """Return Pillow's class of TIFF images with two of its gaps closed.
+    """Return Pillow's class of TIFF images with gaps closed.
 
     It turns 8 bits round where white is the smallest value, and leaves more than 8 as they are, or knows nothing of
     them: they are read as if white were the largest, and ``min_is_white`` says what they were. It reads planes of 16
-    bits as if they had 8.
+    bits as if they had 8, signed bytes as if they had no sign, and what libtiff gives as if it had the file's order of
+    bytes. What it has no mode for is made 8 bits here.
     """
 
     class TiffImageFile(base):  # type: ignore[misc]
         min_is_white = False
         tile: list[Any]
+        _by_samples = False
 
         def _setup(self) -> None:
-            deep = max(self.tag_v2.get(_BITS, (1,))) > 8
+            bits = self.tag_v2.get(_BITS, (1,))
+            deep = max(bits) > 8
             if deep and self.tag_v2.get(_PHOTOMETRIC, _MIN_IS_WHITE) == _MIN_IS_WHITE:
                 self.min_is_white = True
                 self.tag_v2[_PHOTOMETRIC] = _MIN_IS_BLACK
-            super()._setup()
-            if deep and self.tag_v2.get(_PLANES) == _APART and not self.use_load_libtiff:
+            try:
+                super()._setup()
+                self._by_samples = {*self.tag_v2.get(_FORMAT, ())} == {_SIGNED} and {*bits} == {8}
+            except (KeyError, SyntaxError):  # of a compression, of anything else
+                self._by_samples = True
+            if self._by_samples:
+                self._size, self._mode, self.tile = (self.tag_v2[_WIDTH], self.tag_v2[_HEIGHT]), "RGB", []
+                if profile := self.tag_v2.get(_PROFILE):
+                    self.info["icc_profile"] = profile
+            elif self.use_load_libtiff:
+                self.tile = [tile._replace(args=(_native(tile.args[0]), *tile.args[1:])) for tile in self.tile]
+            elif deep and self.tag_v2.get(_PLANES) == _APART:
                 order = "L" if self.tag_v2.prefix == b"II" else "B"
                 self.tile = [tile._replace(args=_of_16_bits(tile.args, order)) for tile in self.tile]
 
+        def load(self) -> Any:
+            if self._by_samples and self._im is None:
+                made = _in_8_bits(samples(self.fp, self.tag_v2, base), self)
+                self._size, self._mode, self.im = made.size, made.mode, made.im
+                self.load_end()
+            return super().load()
+
     return TiffImageFile
+
+
+def _in_8_bits(values: NDArray[Any], image: Any) -> Image.Image:
+    """Return samples as an image of 8 bits; a last one besides the colours is its opacity where the file says so."""
+    n_colours = 1 if values.shape[2] < 3 else 3
+    colours = in_8_bits(values[:, :, :n_colours], missing_of(image))
+    if image.min_is_white or image.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE:
+        colours = 255 - colours
+    image_module: Any = require("PIL.Image", "encoder")
+    made: Image.Image = image_module.fromarray(colours[:, :, 0] if n_colours == 1 else colours)
+    extra = image.tag_v2.get(_EXTRA, (0,))[0]
+    if values.shape[2] > n_colours and extra in (_MULTIPLIED, _OPACITY):
+        if extra == _MULTIPLIED:
+            raise Refused("a TIFF image of a rare kind whose colours are multiplied by their opacity")
+        made.putalpha(image_module.fromarray(in_8_bits(values[:, :, n_colours])))
+    return made
+
+
+def _native(mode: str) -> str:
+    """Say that numbers of several bytes have the order of this machine."""
+    return re.sub(r"^([IF];(?:16|32))B?([SF]?)$", r"\1N\2", mode)
 
 
 def _of_16_bits(arguments: tuple[str, int, int], order: str) -> tuple[str, int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,3 +100,30 @@ def test_heif_names_its_package_where_that_is_missing(monkeypatch: pytest.Monkey
     with pytest.raises(ImageError) as caught:
         load(family(*brands))
     assert caught.value.reason == "a HEIF image, for which a package is missing: pip install 'pyhash-retrieval[heif]'"
+
+
+# Several images in one file, and rarer formats
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0, "optimize": True}], ids=str)
+def test_of_a_file_of_several_jpegs_the_first_is_read(options: dict[str, Any]) -> None:
+    first, second = Image.fromarray(photo(320, 240)), Image.fromarray(photo(320, 240, seed=4))
+    alone = load(encoded(first, "JPEG", quality=92, **options))
+    data = encoded(first, "MPO", save_all=True, append_images=[second], quality=92, **options)
+    np.testing.assert_array_equal(load(data), alone)
+    np.testing.assert_array_equal(
+        load(data[: len(data) * 3 // 4]), alone
+    )  # the second is cut, which is nobody's concern
+    assert np.abs(load(data, size=64).astype(int) - load(np.asarray(first), size=64)).mean() < 1
+    end = data.find(b"\xff\xd9")
+    for broken in (data[: end // 2], data[: end // 2] + data[end // 2 + 1500 :]):
+        with pytest.raises(ImageError, match=r"truncated|damaged"):
+            load(broken)
+
+
+def test_qoi_is_read_and_refused_where_it_is_cut() -> None:
+    data = encoded(Image.fromarray(photo()), "QOI")
+    np.testing.assert_array_equal(load(data), photo())
+    for length in range(4, len(data) - 8, 97):
+        with pytest.raises(ImageError, match="damaged"):
+            load(data[:length])

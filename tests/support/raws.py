@@ -12,19 +12,20 @@ from PIL import Image
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, SIGNED_RATIONAL = 1, 2, 3, 4, 5, 10
 _LETTERS = {SHORT: "H", LONG: "I", RATIONAL: "I", SIGNED_RATIONAL: "i"}
-Tags = dict[int | str, Any]
+Tags = dict[Any, Any]
 
 
 def tiff(chain: Sequence[Tags], order: str = "<", big: bool = False) -> bytes:
     """A file of some directories, before what they describe.
 
-    Each has tags, as (type, values), and may have "data", the bytes of its only strip, and "below", other directories.
+    Each has tags, as (type, values), and may have "below", other directories, and "data", the bytes of its only strip,
+    or of several that begin at "starts", or of "tiles" of a side.
     """
     letter, n_offset = ("Q", 8) if big else ("I", 4)
     mark = b"II" if order == "<" else b"MM"
     head = struct.pack(order + "HHHQ", 43, 8, 0, 0) if big else struct.pack(order + "HI", 42, 0)
     out = bytearray(mark + head)
-    blobs: list[tuple[int, bytes]] = []  # where an offset is wanted, and of what
+    blobs: list[tuple[int, list[int], bytes]] = []  # where offsets are wanted, and of what
 
     def offset(at: int, value: int) -> None:
         out[at : at + n_offset] = struct.pack(order + letter, value)
@@ -32,8 +33,14 @@ def tiff(chain: Sequence[Tags], order: str = "<", big: bool = False) -> bytes:
     def write(tags: Tags) -> int:
         tags, at = dict(tags), len(out)
         data, below = tags.pop("data", None), tags.pop("below", ())
+        starts, side = tags.pop("starts", [0]), tags.pop("tiles", 0)
+        where = 324 if side else 273
         if data is not None:
-            tags[273], tags[279] = (LONG, [0]), (LONG, [len(data)])
+            ends = [*starts[1:], len(data)]
+            tags[where] = LONG, starts
+            tags[325 if side else 279] = LONG, [end - start for start, end in zip(starts, ends, strict=True)]
+        if side:
+            tags[322] = tags[323] = SHORT, [side]
         if below:
             tags[330] = LONG, [0] * len(below)
         entries = sorted((int(tag), kind, values) for tag, (kind, values) in tags.items())
@@ -56,8 +63,8 @@ def tiff(chain: Sequence[Tags], order: str = "<", big: bool = False) -> bytes:
                 out.extend(packed)
             else:
                 out[value : value + len(packed)] = packed
-            if tag == 273 and data is not None:
-                blobs.append((value, data))
+            if tag == where and data is not None:
+                blobs.append((value, starts, data))
             if tag == 330 and below:
                 for number, tags_below in enumerate(below):
                     found = struct.pack(order + "I", write(tags_below))
@@ -70,24 +77,26 @@ def tiff(chain: Sequence[Tags], order: str = "<", big: bool = False) -> bytes:
     for tags in chain:
         offset(pointer, write(tags))
         pointer = following[-1]  # that of the directory itself is noted after those below it
-    for at, data in blobs:
-        out[at : at + 4] = struct.pack(order + "I", len(out))
+    for at, starts, data in blobs:
+        out[at : at + 4 * len(starts)] = struct.pack(f"{order}{len(starts)}I", *(len(out) + start for start in starts))
         out.extend(data)
     return bytes(out)
 
 
-def page(pixels: Any, **more: Any) -> Tags:
-    """An uncompressed directory of 8-bit pixels, (h, w) or (h, w, 3)."""
+def page(pixels: Any, order: str = "<", **more: Any) -> Tags:
+    """An uncompressed directory of pixels, (h, w) or (h, w, 3), unsigned, signed or floating-point."""
     height, width, channels = (*pixels.shape, 1)[:3]
+    dtype = pixels.dtype.newbyteorder(order)
     return {
         256: (LONG, [width]),
         257: (LONG, [height]),
-        258: (SHORT, [8] * channels),
+        258: (SHORT, [8 * dtype.itemsize] * channels),
         259: (SHORT, [1]),
         262: (SHORT, [2 if channels == 3 else 1]),
         277: (SHORT, [channels]),
         278: (LONG, [height]),
-        "data": pixels.tobytes(),
+        339: (SHORT, ["?uif".index(dtype.kind)] * channels),
+        "data": pixels.astype(dtype).tobytes(),
         **more,
     }
 
