@@ -17,6 +17,7 @@ from ..heads import Kind
 from ..images import check_min_size, check_patterns, is_empty
 from ..index import Index
 from ..labels import Labels
+from ..support import files
 from .adapt import Adapted, Plan, refit
 from .answering import Answering
 from .backing import back_up
@@ -307,6 +308,7 @@ class Gallery(Answering):
         )
         if FIRST in to_walk:  # the gallery is named after it
             leave_mark(to_walk[FIRST], self._file.path)
+        files.sweep(self._file.path)
         if changes.added or changes.changed:
             self._listen(encoder)
         return changes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -139,7 +138,7 @@ def _create(path: Path) -> None:
         raise GalleryError(
             f"cannot make the folder {path.parent}: {error.strerror}. Keep the gallery somewhere else (--gallery FILE)"
         ) from error
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = files.temporary_for(path)
     try:
         with explained(path):
             db = _connect(temporary.absolute().as_uri())

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import os
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -285,7 +284,7 @@ def _drop_strays(new: sqlite3.Connection) -> None:
 @contextmanager
 def _new_file(path: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
     """An empty gallery beside a file, removed at the end unless it was moved."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = files.temporary_for(path)
     try:
         with explained(path), closing(connect(temporary, new=True)) as new:
             fill(new)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import ForeignFileError
 
-__all__ = ["check_target", "publish", "replacing", "sync", "write"]
+__all__ = ["check_target", "publish", "replacing", "sweep", "sync", "temporary_for", "write"]
 
+_TEMPORARY = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp(-journal|-wal|-shm)?")
+_LEFT_SECONDS = 3600.0
+"""A temporary file that nobody has written to for so long is left of a process that was killed."""
 _LOOKED_AT = 1 << 16  # bytes of either end of a file, in which a mark of ours is looked for
 
 
@@ -86,7 +91,8 @@ def replacing(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
     target : path
         As `check_target` returns it. Its rights and owner stay.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_for(target)
+    sweep(target)
     try:
         with _naming(path, temporary):
             yield temporary
@@ -103,6 +109,23 @@ def replacing(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
             temporary.unlink()
         raise
     sync(target.parent)
+
+
+def temporary_for(target: Path) -> Path:
+    """Return a name of its own beside a file, for what is to take the file's place."""
+    return target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+
+
+def sweep(target: Path) -> None:
+    """Remove what processes that were killed have left of files that were to take this one's place."""
+    before = time.time() - _LEFT_SECONDS
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
+        start = f".{target.name}"
+        for entry in entries:
+            if entry.name.startswith(start) and _TEMPORARY.fullmatch(entry.name, len(start)):
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        os.unlink(entry.path)
 
 
 def publish(temporary: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from galleries import FakeEncoder
+from galleries import FakeEncoder, SeeingEncoder
+from tuning import tune
 
 from pyhash import Gallery
+
+TUNED = {"few_images": 24, "commit_images": 5, "logged_revisions": 30}
+"""For `do_to_gallery`: much happens with few images."""
 
 _SUPPORT = Path(__file__).parent
 _context = multiprocessing.get_context("forkserver")
@@ -75,3 +79,24 @@ def update_gallery(report: Report, folder: Path, delay: float) -> None:
 def open_gallery(report: Report, folder: Path) -> None:
     """Open and close a gallery."""
     Gallery(folder).close()
+
+
+def do_to_gallery(report: Report, folder: Path, what: str, path: str) -> None:
+    """Do one thing to a gallery; report when it is done."""
+    gallery = Gallery(folder, SeeingEncoder(), rebuild=what == "rebuild")
+    with pytest.MonkeyPatch.context() as patch, gallery:
+        tune(patch, **TUNED)
+        if what == "fit" and len(gallery) >= TUNED["few_images"]:
+            gallery.fit()
+        elif what == "forget" and (folder / path).exists():
+            gallery.forget(folder / path)
+        elif what == "remember":
+            for forgotten in gallery.stats().forgotten:
+                gallery.forget(folder / forgotten, undo=True)
+        elif what == "check":
+            gallery.check(repair=True)
+        elif what == "backup":
+            gallery.backup(folder.parent / f"{folder.name}.backup")
+        elif what in ("update", "rebuild"):
+            gallery.update()
+    report(1)
