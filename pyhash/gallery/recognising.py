@@ -133,11 +133,12 @@ def recognise(
     known: Mapping[str, Known],
     digests: Mapping[str, bytes | None],
     walked: Container[int],
-    is_gone: Callable[[str], bool] = lambda key: False,
+    is_gone: Callable[[str], bool],
 ) -> Recognised:
     """Tell files by what is known, and by the digests of those of `to_digest`.
 
-    Of an image in a folder that was not `walked` is asked whether it `is_gone`, where a new file has its content.
+    Of an image that was not found in a folder that was `walked`, or that lies in another, is asked whether it `is_gone`
+    where a new file has its content: then it was moved, else copied.
     """
     found = Recognised([], [], [], [], [], [], [])
     here = {image.path for image in files.images}
@@ -161,7 +162,7 @@ def recognise(
         lost = (
             path
             for path in alike
-            if path in unseen or (path not in moved and folder_of(path) not in walked and is_gone(path))
+            if (path in unseen or (path not in moved and folder_of(path) not in walked)) and is_gone(path)
         )
         before = next(lost, None) if image.path not in known else None
         original = next((path for path in alike if known[path].has_code), None)
@@ -196,9 +197,14 @@ def inode_of(image: FoundImage) -> int | None:
     return (image.inode & (1 << 64) - 1) - (1 << 64 if image.inode & 1 << 63 else 0)
 
 
+def away_mounts(folders: Folders, mounts: Iterable[str]) -> tuple[str, ...]:
+    """On which of these subfolders no other disk is mounted now."""
+    return tuple(m for m in mounts if _device(folders.join(m)) in (None, _device(folders.join(root_of(m)))))
+
+
 def out_of_sight(paths: Iterable[str], folders: Folders, mounts: Iterable[str]) -> set[str]:
     """Which of these paths, not found, may lie on a disk that is away."""
-    away = tuple(m for m in mounts if _device(folders.join(m)) in (None, _device(folders.join(root_of(m)))))
+    away = away_mounts(folders, mounts)
     empty: dict[str, bool] = {}
 
     def is_away(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from .kinship import Kinship
 from .recognising import (
     Files,
     Recognised,
+    away_mounts,
     files_of,
     inode_of,
     is_empty,
@@ -121,7 +122,7 @@ def update(
     renewed = not proved and kin in (Kinship.HEAD, Kinship.RENEWED)
     with file.writing(identity, rebuild=renewed, proved=proved):
         known = file.known()  # another process may have changed it meanwhile
-        told = recognise(files, known, digests, found.walked, partial(is_gone, folders))
+        told = recognise(files, known, digests, found.walked, partial(_is_gone, folders, found, file.mounts()))
         _note(file, known, told, files, found)
         dropped = _drop(file, folders, known, told.unseen, found, files, prune)
         for number in found.walked:
@@ -182,6 +183,16 @@ def update(
         found.links,
         dropped.away,
     )
+
+
+def _is_gone(folders: Folders, found: Seen, mounts: Sequence[str], key: str) -> bool:
+    """Whether an image, which was not found, is there no more, as far as that can be seen.
+
+    One in a folder that is empty may be on a disk that is away; but where its content is found elsewhere, it was moved.
+    """
+    if folder_of(key) not in found.walked:
+        return is_gone(folders, key)
+    return not (found.hides(key) or key.startswith(away_mounts(folders, mounts)))
 
 
 class _Dropped(NamedTuple):

@@ -205,6 +205,9 @@ def test_what_lies_on_another_disk_is_kept_while_that_is_away(folder: Path, monk
     for _ in range(2):
         changes, _ = updated(folder)
         assert (changes.kept, changes.removed) == (3, 0)
+    picture(folder / "copy of d.png", 3)  # a copy of what is away: that was not moved
+    changes, seen = updated(folder)
+    assert (changes.kept, changes.added, changes.moved, seen) == (3, 1, 0, [])
     picture(folder / "sub" / "below the mount point.png", 50)
     assert updated(folder)[0].kept == 3
     mounted = True  # the disk is back, and its images are gone from it
