@@ -1,7 +1,7 @@
 """Images in: decode, turn upright, make RGB, crop, resize. A file with a fault becomes an `ImageError`.
 
-Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, QOI, JPEG 2000, AVIF, and with extras HEIF (``heif``), camera RAW
-(``raw``) and JPEG XL (``jxl``), the first frame of each, in every depth and colour mode that has a meaning as a
+Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF, PNM, QOI, JPEG 2000, AVIF, and with extras HEIF (``heif``), camera
+RAW (``raw``) and JPEG XL (``jxl``), the first frame of each, in every depth and colour mode that has a meaning as a
 photograph. Of camera RAW it is the preview that the camera put there, or the sensor's own data where that is small.
 What a colour profile says is converted to sRGB; without one, the numbers are taken as sRGB.
 """
