@@ -1,4 +1,4 @@
-"""Colours of PNG files that say them in chunks of their own (gAMA, cHRM), as a profile."""
+"""Colours of files that say them without a profile, as one: PNG in chunks of its own (gAMA, cHRM), cameras in EXIF."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["profile_of_chunks"]
+__all__ = ["profile_of_chunks", "profile_of_exif"]
 
 _SRGB_GAMMA, _NEAR = 0.45455, 0.02
 _SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
@@ -20,6 +20,29 @@ _SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 _D50 = np.array([0.9642, 1, 0.8249])
 # How cones see XYZ, after Bradford: by it colours are seen under another white.
 _CONES = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+
+
+_ADOBE_GAMMA, _ADOBE = 2.19921875, (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+"""Adobe RGB (1998)."""
+_EXIF, _SPACE, _INTEROPERABILITY, _INDEX = 0x8769, 0xA001, 0xA005, 1
+_SRGB_SPACE, _ADOBE_INDEX = 1, "R03"
+
+
+def profile_of_exif(image: Image.Image) -> bytes | None:
+    """Return the profile of Adobe RGB for an image that a camera calls so (DCF 2.0: R03), else None."""
+    if image.mode != "RGB" or "exif" not in image.info:
+        return None
+    try:
+        exif = image.getexif()
+        details = exif.get_ifd(_EXIF)
+        index = exif.get_ifd(_INTEROPERABILITY).get(_INDEX)
+    except Warning:
+        raise  # of a caller's filters; read again without them
+    except Exception:  # damaged metadata can raise nearly anything in Pillow
+        return None
+    if details.get(_SPACE) == _SRGB_SPACE or str(index).rstrip("\0 ") != _ADOBE_INDEX:
+        return None
+    return _profile(_ADOBE_GAMMA, _ADOBE)
 
 
 def profile_of_chunks(image: Image.Image) -> bytes | None:

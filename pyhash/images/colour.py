@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..support import require
-from .chunks import profile_of_chunks
+from .chunks import profile_of_chunks, profile_of_exif
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +29,7 @@ _SAME = 3
 
 def in_srgb(image: Image.Image) -> Image.Image:
     """Return an image of 8 bits in the colours of sRGB, of mode RGB or RGBA where they were converted."""
-    profile = image.info.get("icc_profile") or profile_of_chunks(image)
+    profile = image.info.get("icc_profile") or profile_of_chunks(image) or profile_of_exif(image)
     if image.mode == "LAB":
         # It can be shown by no other way than through a transform.
         return _apply(_transform(profile, "LAB") or _transform(None, "LAB"), image)

@@ -200,3 +200,19 @@ def test_transforms_are_made_once_and_threads_share_them() -> None:
     after = colour._transform.cache_info()
     np.testing.assert_array_equal(results, [expected] * 64)
     assert (after.misses - before.misses, after.hits - before.hits) == (0, 64)
+
+
+@pytest.mark.parametrize("says", [{0xA001: 0xFFFF}, {}], ids=["uncalibrated", "nothing"])
+def test_cameras_say_adobe_rgb_in_exif(says: dict[int, int]) -> None:
+    image = in_space(scene(), *SPACES["Adobe RGB"])
+
+    def with_exif(space: dict[int, int], index: str) -> bytes:
+        exif = Image.Exif()
+        exif.get_ifd(0x8769).update({**space, 0xA005: {1: index}})
+        return encoded(image, "JPEG", quality=100, subsampling=0, exif=exif)
+
+    plain = load(encoded(image, "JPEG", quality=100, subsampling=0))
+    assert difference(load(with_exif(says, "R03")), scene()) <= 8
+    assert difference(plain, scene()) > 12
+    for other in (with_exif(says, "R98"), with_exif({0xA001: 1}, "R03")):
+        assert difference(load(other), plain) == 0

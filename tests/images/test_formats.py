@@ -114,9 +114,9 @@ def test_of_a_file_of_several_jpegs_the_first_is_read(options: dict[str, Any]) -
     np.testing.assert_array_equal(
         load(data[: len(data) * 3 // 4]), alone
     )  # the second is cut, which is nobody's concern
-    assert np.abs(load(data, size=64).astype(int) - load(np.asarray(first), size=64)).mean() < 1
+    assert np.abs(load(data, size=64).astype(int) - load(np.asarray(first), size=64)).mean() < 3
     end = data.find(b"\xff\xd9")
-    for broken in (data[: end // 2], data[: end // 2] + data[end // 2 + 1500 :]):
+    for broken in (data[: end // 2], data[: end // 2] + data[end:]):
         with pytest.raises(ImageError, match=r"truncated|damaged"):
             load(broken)
 
