@@ -129,11 +129,24 @@ def known_errors() -> Iterator[None]:
     """Turn the errors that a user can do something about into command errors."""
     try:
         yield
+    except click.NoSuchOption as error:
+        name = _file_named(error.option_name)
+        if name is not None:
+            error.message += f" For the file of this name write ./{printable(name)}"
+        raise
     except click.ClickException:
         raise
     except tuple(_COMMAND_ERRORS) as error:
         kind = next(kind for known, kind in _COMMAND_ERRORS.items() if isinstance(error, known))
         raise kind(_message(error)) from error
+
+
+def _file_named(option: str) -> str | None:
+    """A file here that was perhaps meant by what looks like an option: of -rf.jpg click names the first letter only."""
+    try:
+        return min((name for name in os.listdir() if name.startswith(option)), default=None)
+    except OSError:
+        return None
 
 
 def _message(error: BaseException) -> str:

@@ -96,9 +96,9 @@ def search_command(
 ) -> int:
     """Find the images in FOLDER that are most like each IMAGE.
 
-    FOLDER must have been indexed. An IMAGE may lie anywhere. The images whose codes are nearest are put in order by
-    similarity, which is 1 for the same picture; the distance is in how many bits the codes differ, a bit counted as
-    often as makes the levels count alike, or as --weights says.
+    FOLDER must have been indexed. An IMAGE may lie anywhere; write ./-a.jpg for one whose name begins with a dash. The
+    images whose codes are nearest are put in order by similarity, which is 1 for the same picture; the distance is in
+    how many bits the codes differ, a bit counted as often as makes the levels count alike, or as --weights says.
 
     \b
     Examples:

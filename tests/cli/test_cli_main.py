@@ -94,6 +94,16 @@ def test_every_error_has_its_exit_code(error: BaseException, code: int) -> None:
     assert info.value.__cause__ is error
 
 
+@pytest.mark.parametrize("name", ["-rf.jpg", "--best.jpg"])
+def test_a_file_whose_name_looks_like_an_option(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    result = run("search", ".", name)
+    assert result.exit_code == Exit.USAGE
+    assert f"write ./{name}" in result.stderr
+    assert "write ./" not in run("search", ".", "-zz").stderr
+
+
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("a bug"), click.UsageError("no")], ids=repr)
 def test_other_errors_are_left_alone(error: Exception) -> None:
     with pytest.raises(type(error)) as info, known_errors():

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from galleries import FakeEncoder, photos, picture
+from mounts import mounted
 
 from pyhash.errors import GalleryError
 from pyhash.gallery import Gallery, default_file, update
@@ -160,35 +158,15 @@ def test_what_is_no_gallery_in_the_data_folder(data: Path, stick: Path) -> None:
     assert (data / "empty.sqlite").stat().st_size == 0
 
 
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
-    """Mount a disk on a folder, or take it away: with real ones, as root may."""
-    image = tmp_path / "disk"
-    if sys.platform != "linux" or os.geteuid():
-        pytest.skip("only root may mount")
-    image.mkdir()
-    points: list[Path] = []
-
-    def mount(point: Path) -> None:
-        point.mkdir(parents=True, exist_ok=True)
-        if subprocess.run(["mount", "--bind", image, point], check=False, capture_output=True).returncode:
-            pytest.skip("mounting is not allowed here")
-        points.append(point)
-
-    yield mount
-    for point in points:
-        subprocess.run(["umount", "-l", point], check=False, capture_output=True)
-
-
-def test_a_real_disk_comes_and_goes(data: Path, tmp_path: Path, mounted: Callable[[Path], None]) -> None:
-    point, second = tmp_path / "media" / "one", tmp_path / "media" / "two"
-    mounted(point)
-    photos(point / "photos")
-    _, file = index(point / "photos")
-    subprocess.run(["umount", point], check=True)
+def test_a_real_disk_comes_and_goes(data: Path, tmp_path: Path) -> None:
+    disk, point, second = tmp_path / "disk", tmp_path / "media" / "one", tmp_path / "media" / "two"
+    disk.mkdir()
+    with mounted(point, "--bind", disk):
+        photos(point / "photos")
+        _, file = index(point / "photos")
     with Gallery(point / "photos", FakeEncoder(), create=False) as gallery:
         assert len(gallery) == 6
     assert [*point.iterdir()] == []
-    mounted(second)
-    changes, there = index(second / "photos")
-    assert (there, changes.unchanged) == (file, 6)
+    with mounted(second, "--bind", disk):
+        changes, there = index(second / "photos")
+        assert (there, changes.unchanged) == (file, 6)
