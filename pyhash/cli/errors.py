@@ -131,9 +131,10 @@ def known_errors() -> Iterator[None]:
         yield
     except click.NoSuchOption as error:
         name = _file_named(error.option_name)
-        if name is not None:
-            error.message += f" For the file of this name write ./{printable(name)}"
-        raise
+        if name is None:
+            raise
+        hint = f"for the file of this name write ./{printable(name)}"
+        raise click.UsageError(f"{error.format_message()} {hint}", error.ctx) from error
     except click.ClickException:
         raise
     except tuple(_COMMAND_ERRORS) as error:

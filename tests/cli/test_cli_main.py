@@ -98,10 +98,8 @@ def test_every_error_has_its_exit_code(error: BaseException, code: int) -> None:
 def test_a_file_whose_name_looks_like_an_option(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    result = run("search", ".", name)
-    assert result.exit_code == Exit.USAGE
-    assert f"write ./{name}" in result.stderr
-    assert "write ./" not in run("search", ".", "-zz").stderr
+    assert f"for the file of this name write ./{name}" in run("search", ".", name, code=Exit.USAGE).stderr
+    assert "write ./" not in run("search", ".", "-zz", code=Exit.USAGE).stderr
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("a bug"), click.UsageError("no")], ids=repr)
