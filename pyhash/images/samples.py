@@ -75,6 +75,8 @@ def samples(stream: IO[bytes], tags: Any, open_tiff: Callable[[IO[bytes]], Any])
             f"a TIFF image that cannot be read: {channels} samples of {depth or 'several numbers of'} bits, "
             f"photometric interpretation {tags.get(_PHOTOMETRIC)}, compression {compression}"
         )
+    if not {_STRIP_OFFSETS, _STRIP_COUNTS} <= {*tags} and not {_TILE_OFFSETS, _TILE_COUNTS} <= {*tags}:
+        raise Refused("damaged: it does not say where its pixels are")
     dtype = np.dtype(f"{'<' if tags.prefix == b'II' else '>'}{kind}{depth // 8}")
     apart = tags.get(_PLANES, 1) == 2
     blocks = [*_blocks(tags, channels if apart else 1)]

@@ -199,6 +199,10 @@ def test_what_is_cut_or_of_no_known_kind_is_refused() -> None:
     ):
         with pytest.raises(ImageError, match=f"a TIFF image that cannot be read: {what}"):
             load(tiff([page(of_kind(np.float16, 3)) | tags]))
+    nowhere = page(of_kind(np.float16, 3))
+    del nowhere["data"]
+    with pytest.raises(ImageError, match="damaged: it does not say where its pixels are"):
+        load(tiff([nowhere]))
     packed = {259: (SHORT, [8]), 317: (SHORT, [9]), "data": zlib.compress(of_kind(np.float16, 3).tobytes())}
     with pytest.raises(ImageError, match="a predictor that cannot be read: 9"):
         load(tiff([page(of_kind(np.float16, 3)) | packed]))
