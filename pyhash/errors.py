@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "BoxError",
     "CorruptHeadError",
     "CorruptIndexError",
     "EncoderError",
@@ -52,6 +53,10 @@ class ImageError(PyhashError, ValueError):
 
 class PatternError(PyhashError, ValueError):
     """A pattern of what is to be left out is wrong, or the file that holds it cannot be read."""
+
+
+class BoxError(PyhashError, ValueError):
+    """A box that does not lie in an image, or a file of boxes that cannot be understood."""
 
 
 class LabelError(PyhashError, ValueError):

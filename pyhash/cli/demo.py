@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
 from ..errors import GalleryMismatchError
 from ..gallery import Gallery, SearchOptions
@@ -64,8 +63,8 @@ def demo_command(folder: str | None, target: str, as_json: bool) -> int:
             raise UnreadableImages(f"no image of {folder} can be searched")
         own = not queries
         if own:
-            ids = gallery.index.ids
-            queries = [gallery.path(int(number)) for number in ids[np.arange(min(3, len(ids))) * len(ids) // 3]]
+            images = [*gallery]
+            queries = [images[n * len(images) // 3] for n in range(min(3, len(images)))]
         results, failed = search(gallery, queries, 12, exclude_self=own)
         sheet = directory / "search.html"
         if (gallery.stats().made_of or {}).get("coarse") == "neighbourhood":

@@ -12,6 +12,7 @@ from typing import IO, Any, Protocol
 import click
 
 from ..errors import (
+    BoxError,
     CorruptIndexError,
     EncoderError,
     GalleryError,
@@ -110,6 +111,7 @@ class ReaderGone(CommandError):
 _COMMAND_ERRORS: dict[type[BaseException], type[CommandError]] = {
     GalleryError: GalleryFailed,
     ImageError: UnreadableImages,
+    BoxError: WrongCall,
     LabelError: WrongCall,
     PatternError: WrongCall,
     QuantizationError: Worse,

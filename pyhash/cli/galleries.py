@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,7 @@ from .options import (
     html_option,
     json_option,
     overwrite_option,
+    parts_options,
 )
 from .output import (
     print_json,
@@ -36,7 +37,7 @@ from .output import (
     warn,
     warn_of_waiting,
 )
-from .searching import print_matches
+from .searching import match_as_json, print_matches
 from .watching import changes_under
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     type=BytesType(),
     help="Leave out images whose files are smaller, such as 10k (10,000 bytes) or 2M; remembered; 0 takes it back.",
 )
+@parts_options
 @click.option("--watch", is_flag=True, help="Then wait for changes in FOLDER, and follow them, until Ctrl-C.")
 @json_option
 def index_command(
@@ -89,6 +91,11 @@ def index_command(
     exclude: tuple[str, ...],
     no_exclude: bool,
     min_size: int | None,
+    turned: bool | None,
+    tiles: tuple[int, int] | None,
+    no_tiles: bool,
+    boxes: str | None,
+    no_boxes: bool,
     watch: bool,
     as_json: bool,
 ) -> int:
@@ -112,6 +119,10 @@ def index_command(
     brought up to date; a new one is added when it is given with one that the gallery has. A folder that is not there
     keeps its images, and the exit code is 6.
 
+    With --turned, --tiles or --boxes images are also found by their parts. In an answer each image comes once, by the
+    part that is nearest. A file of boxes replaces those of the images that it names; paths in it are from FOLDER or in
+    the file system.
+
     \b
     Examples:
       pyhash index ~/Pictures
@@ -120,9 +131,12 @@ def index_command(
       pyhash index /mnt/read-only --gallery ~/photos.sqlite
       pyhash index ~/Pictures --encoder model.onnx --rebuild
       pyhash index ~/Pictures --watch
+      pyhash index ~/Shop --tiles 2x2 --boxes detected.csv
     """
-    if exclude and no_exclude:
-        raise click.UsageError("--exclude and --no-exclude cannot be given together")
+    pairs = {"exclude": (exclude, no_exclude), "tiles": (tiles, no_tiles), "boxes": (boxes, no_boxes)}
+    for name, (given, taken_back) in pairs.items():
+        if given and taken_back:
+            raise click.UsageError(f"--{name} and --no-{name} cannot be given together")
     if len(folders) > 1 and file is None:
         raise click.UsageError("several folders need --gallery FILE: where their gallery is kept")
     if watch:
@@ -138,8 +152,11 @@ def index_command(
         levels=bits,
         exclude=exclude if exclude or no_exclude else None,
         min_size=min_size,
+        turned=turned,
+        tiles=() if no_tiles else tiles,
     ) as gallery:
-        code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json)
+        told: str | dict[Any, Any] | None = {} if no_boxes else boxes
+        code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json, boxes=told)
         for _ in changes_under(_watched(folders, gallery), gallery.file) if watch else ():
             code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json, again=True)
     return code
@@ -150,10 +167,18 @@ def _watched(folders: Sequence[str], gallery: Gallery) -> Sequence[str]:
     return [folder for folder in folders if os.path.isdir(folder)] or gallery.folders
 
 
-def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: bool, again: bool = False) -> Exit:
+def _bring_up_to_date(
+    gallery: Gallery,
+    *,
+    prune: bool,
+    strict: bool,
+    as_json: bool,
+    boxes: str | dict[Any, Any] | None = None,
+    again: bool = False,
+) -> Exit:
     """Update a gallery and say what was done, `again` only if something was; return how to exit."""
     folder = gallery.folder
-    changes = update(gallery, prune=prune)
+    changes = update(gallery, prune=prune, boxes=boxes)
     searchable = len(gallery)
     if again and not (changes.added or changes.changed or changes.removed or changes.moved or changes.excluded):
         return Exit.DONE
@@ -164,6 +189,7 @@ def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: b
                 "folders": gallery.folders,
                 "gallery": os.fspath(gallery.file),
                 "images": searchable,
+                "parts": changes.parts,
                 "added": changes.added,
                 "changed": changes.changed,
                 "removed": changes.removed,
@@ -176,6 +202,7 @@ def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: b
                 "away": changes.away,
                 "again": changes.again,
                 "adapted": None if changes.adapted is None else changes.adapted._asdict(),
+                "lost_boxes": changes.lost_boxes,
                 "passed_over": changes.passed_over,
                 "links": changes.links,
                 "failed": skipped_as_json(changes.failed),
@@ -198,6 +225,9 @@ def _bring_up_to_date(gallery: Gallery, *, prune: bool, strict: bool, as_json: b
         )
     if changes.withheld:
         warn(f"{many(changes.withheld, 'image')} gone, and none dropped as they are so many; --prune drops them")
+    if changes.lost_boxes:
+        count = "1 box was" if changes.lost_boxes == 1 else f"{changes.lost_boxes:,} boxes were"
+        warn(f"{count} dropped: their images have changed and are smaller now; --boxes gives others")
     if changes.failed and (strict or not searchable):
         return Exit.UNREADABLE
     return Exit.KEPT if changes.kept or changes.withheld or changes.away else Exit.DONE
@@ -293,7 +323,7 @@ def dedupe_command(
         tenth, folders = gallery.default_radius, gallery.folders
         radius = tenth if radius is None else radius
     if as_json:
-        shown = [[match._asdict() for match in group] for group in groups]
+        shown = [[match_as_json(match) for match in group] for group in groups]
         print_json({"radius": radius, "waiting": stats.waiting, "groups": shown})
     else:
         for group in groups:
@@ -329,11 +359,11 @@ def dedupe_command(
     return Exit.UNREADABLE if stats.waiting else Exit.DONE
 
 
-def update(gallery: Gallery, *, prune: bool = False) -> Changes:
+def update(gallery: Gallery, *, prune: bool = False, boxes: str | dict[Any, Any] | None = None) -> Changes:
     """Update behind a progress bar."""
     try:
         with progress_bar("looking for images", "encoding") as progress:
-            return gallery.update(prune=prune, progress=progress)
+            return gallery.update(prune=prune, boxes=boxes, progress=progress)
     except KeyboardInterrupt:
         warn_of_waiting(gallery.folder, gallery.stats().waiting)
         raise
@@ -353,13 +383,15 @@ def summary(changes: Changes, searchable: int) -> str:
     parts = [f"{count:,} {word}" for word, count in counts.items() if count]
     if changes.names:
         parts.append(f"{many(changes.names, 'other name')} of the same images")
-    return f"{many(searchable, 'image')} can be searched" + (f" ({', '.join(parts)})" if parts else "")
+    images = many(searchable, "image") + (f" and {many(changes.parts, 'part')} of them" if changes.parts else "")
+    return f"{images} can be searched" + (f" ({', '.join(parts)})" if parts else "")
 
 
 _WHY_AGAIN = {
     "network": "the encoder's network is another one",
     "decoder": "files are decoded in another way now",
     "embeddings": "their embeddings were not kept before",
+    "parts": "they lacked parts",
 }
 
 

@@ -15,6 +15,7 @@ import click
 from ..codes import MAX_BITS, Levels, as_levels
 from ..errors import EncoderError
 from ..gallery import default_file, is_gallery
+from ..images import check_grid
 from ..networks import PROVIDERS, Layout, is_hub, is_named
 from ..support import printable
 from .errors import EncoderFailed
@@ -55,6 +56,23 @@ class BytesType(click.ParamType[Any]):
                 ctx,
             )
         return int(found[1]) * {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}[found[2]]
+
+
+class GridType(click.ParamType[Any]):
+    """Rows and columns of tiles."""
+
+    name = "ROWSxCOLUMNS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return (rows, columns)."""
+        sides = str(value).lower().split("x")
+        try:
+            grid = check_grid([int(side) for side in sides if side.isdecimal()]) if len(sides) == 2 else None
+        except ValueError:
+            grid = None
+        if grid is None:
+            self.fail(f"must be ROWSxCOLUMNS such as 2x2, each from 1 to 16 and not 1x1, got {value!r}", param, ctx)
+        return grid
 
 
 class ModelType(click.Path):
@@ -202,6 +220,35 @@ def bits_option(command: Command) -> Command:
     )(command)
 
 
+def parts_options(command: Command) -> Command:
+    """Take ``--turned``, ``--tiles`` and ``--boxes``, and what takes them back."""
+    options = [
+        click.option(
+            "--turned/--no-turned",
+            default=None,
+            help="Whether images are also found mirrored and turned (8 times the work and size); remembered.  "
+            "[default: no-turned]",
+        ),
+        click.option(
+            "--tiles",
+            type=GridType(),
+            help="Images are also found by their tiles, of a grid such as 2x2 and one in the middle; remembered.",
+        ),
+        click.option("--no-tiles", is_flag=True, help="Take back the tiles that were remembered."),
+        click.option(
+            "--boxes",
+            type=click.Path(exists=True, dir_okay=False),
+            metavar="FILE",
+            help="Images are also found by these parts, such as what a detector found: CSV with the columns path, x0, "
+            "y0, x1, y1, name (or no name), in pixels of the upright image; remembered.",
+        ),
+        click.option("--no-boxes", is_flag=True, help="Take back all boxes that were remembered."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def html_option(command: Command) -> Command:
     """Take ``--html``."""
     return click.option(
@@ -214,10 +261,13 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
 
 
-def encoder_options(command: Callable[..., Any], *, remembered: bool = False) -> Callable[..., Any]:
+def encoder_options(
+    command: Callable[..., Any], *, remembered: bool = False, boxes: bool = False
+) -> Callable[..., Any]:
     """Add the options that choose an encoder; the command gets `load_encoder`, which loads it.
 
     Where the command's gallery has `remembered` its encoder, that returns None unless an option chooses another.
+    `boxes` is as for `preparation_options`.
     """
 
     @click.option(
@@ -231,7 +281,7 @@ def encoder_options(command: Callable[..., Any], *, remembered: bool = False) ->
         "hf://owner/repo for one of the Hugging Face hub; a gallery remembers with which it was made.",
     )
     @click.option("--output-name", metavar="NAME", help="Which output of a plain ONNX model to read.")
-    @preparation_options
+    @functools.partial(preparation_options, boxes=boxes)
     @click.option(
         "--size", type=SizeType(), metavar="SIDE", help="Input size in pixels, for ONNX models that accept any size."
     )

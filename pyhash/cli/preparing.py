@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from ..images import CROPS, RESIZES
+from ..images import CROPS, RESIZES, Box
 from ..networks import PRESETS, ChannelOrder
 
 __all__ = ["check_base", "preparation_options"]
@@ -45,6 +45,25 @@ class ColourType(click.ParamType[Any]):
         return int(value) if len(parts) == 1 else tuple(map(int, parts))
 
 
+class CropType(click.ParamType[Any]):
+    """A box in an image, or one of `CROPS`."""
+
+    name = "x0,y0,x1,y1 or crop"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | Box:
+        """Return (left, top, right, bottom), or the name."""
+        edges = [edge.strip() for edge in str(value).split(",")]
+        if value in CROPS:
+            return str(value)
+        if len(edges) != 4 or not all(edge.isdecimal() for edge in edges):
+            names = ", ".join(CROPS)
+            self.fail(f"must be X0,Y0,X1,Y1 in pixels of the upright image, or {names}, got {value!r}", param, ctx)
+        left, top, right, bottom = map(int, edges)
+        if left >= right or top >= bottom:
+            self.fail(f"must have X0 below X1 and Y0 below Y1, got {value!r}", param, ctx)
+        return left, top, right, bottom
+
+
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "scale": click.option(
         "--scale", type=float, metavar="X", help="What a pixel's value, 0 to 255, is multiplied by.  [default: 1/255]"
@@ -74,6 +93,15 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
 """One for each entry of the dict that ``preprocess=`` takes, but size and layout, which say more than that."""
 
 
+_CROP_OR_BOX = click.option(
+    "--crop",
+    type=CropType(),
+    metavar="X0,Y0,X1,Y1",
+    help="Look for this part of each IMAGE alone, in pixels of the upright image. (Or squash, center or letterbox: "
+    "what is resized for the network.)",
+)
+
+
 def check_base(preprocess: dict[str, Any] | None, option: str | None = None) -> None:
     """Refuse options that change a preparation which nothing names."""
     said = [option] if option else [key for key in preprocess or {} if key in _OPTIONS]
@@ -82,16 +110,22 @@ def check_base(preprocess: dict[str, Any] | None, option: str | None = None) -> 
         raise click.UsageError(f"--{name} needs --preprocess, which says how the network wants its images")
 
 
-def preparation_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--preprocess`` and the options that change what it names; the command gets `preprocess`, a dict or None."""
+def preparation_options(command: Callable[..., Any], *, boxes: bool = False) -> Callable[..., Any]:
+    """Add ``--preprocess`` and the options that change what it names; the command gets `preprocess`, a dict or None.
+
+    Where its images may be `boxes` in images, ``--crop`` takes one, too; the command then gets `crop`, a box or None.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, preprocess: str | None, **kwargs: Any) -> Any:
         given = {"preset": preprocess} | {key: kwargs.pop(key) for key in _OPTIONS}
+        if boxes:
+            kwargs["crop"] = given.pop("crop") if isinstance(given["crop"], tuple) else None
         said = {key: value for key, value in given.items() if value is not None}
         return command(*args, preprocess=said or None, **kwargs)
 
-    for option in reversed(_OPTIONS.values()):
+    options = _OPTIONS | {"crop": _CROP_OR_BOX} if boxes else _OPTIONS
+    for option in reversed(options.values()):
         wrapped = option(wrapped)
     return click.option(
         "--preprocess",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import click
 
 from ..errors import ImageError, PyhashError
 from ..gallery import Gallery, Match, SearchOptions
+from ..images import Box, Part
 from ..pages import Other, Row, check_target, write_sheet
 from ..support import many, printable
 from .errors import Exit
@@ -72,7 +74,7 @@ if TYPE_CHECKING:
 @html_option
 @overwrite_option
 @gallery_option
-@gallery_encoder_options
+@functools.partial(gallery_encoder_options, boxes=True)
 @json_option
 def search_command(
     folder: str,
@@ -85,6 +87,7 @@ def search_command(
     together: bool,
     without: tuple[str, ...],
     where: tuple[str, ...],
+    crop: Box | None,
     no_rescore: bool,
     paths: bool,
     null: bool,
@@ -107,6 +110,7 @@ def search_command(
       pyhash search ~/Pictures shoe.jpg --level coarse --json
       pyhash search ~/Pictures shoe.jpg --in ~/Pictures/2024
       pyhash search ~/Pictures shoe.jpg --weights coarse=3,fine=1
+      pyhash search ~/Pictures street.jpg --crop 120,40,360,300
       pyhash search ~/Pictures a.jpg b.jpg --together --without c.jpg
       pyhash search ~/Pictures shoe.jpg -k 50 -0 | xargs -0 cp -t found/
     """
@@ -124,6 +128,7 @@ def search_command(
         cascade=next(iter(cascade.items())) if cascade else None,
         rescore=not no_rescore,
         where=[*where] or None,
+        crop=crop,
     )
     with Gallery(folder, load_encoder(), file, create=False) as gallery:
         if together:
@@ -220,9 +225,16 @@ def results_as_json(results: Sequence[Result]) -> dict[str, Any]:
         if result.together:
             answer["without"] = [*result.without]
         answer["ranked_by"] = "similarity" if result.by_similarity else "distance"
-        return answer | {"matches": [match._asdict() for match in result.matches]}
+        return answer | {"matches": [*map(match_as_json, result.matches)]}
 
     return {"results": [shown(result) for result in results]}
+
+
+def match_as_json(match: Match) -> dict[str, Any]:
+    """Return a match as JSON shows it; with its part where that is not the whole image."""
+    shown = match._asdict()
+    part = shown.pop("part")
+    return shown if part is None else shown | {"part": part._asdict()}
 
 
 def print_results(results: Sequence[Result]) -> None:
@@ -243,12 +255,24 @@ def print_matches(matches: Sequence[Match]) -> None:
     """Print a table of matches."""
     if not matches:
         click.secho("no matches", dim=True)
-    elif all(match.similarity is None for match in matches):
-        print_table([[str(match.distance), match.path] for match in matches], ["distance", "image"], right=[0])
     else:
-        rows = [[f"{match.similarity:.3f}", str(match.distance), match.path] for match in matches]
-        print_table(rows, ["similarity", "distance", "image"], right=[0, 1])
+        columns: list[tuple[str, list[str]]] = [
+            ("distance", [str(match.distance) for match in matches]),
+            ("image", [match.path for match in matches]),
+        ]
+        if any(match.similarity is not None for match in matches):
+            columns.insert(0, ("similarity", [f"{match.similarity:.3f}" for match in matches]))
+        if any(match.part is not None for match in matches):
+            columns.insert(-1, ("part", ["" if match.part is None else in_short(match.part) for match in matches]))
+        names, cells = zip(*columns, strict=True)
+        print_table([*zip(*cells, strict=True)], names, right=range(len(names) - 1 - ("part" in names)))
     click.echo()
+
+
+def in_short(part: Part) -> str:
+    """Return a part as a line says it: what it is called, and where it lies."""
+    box = "" if part.box is None else " " + ",".join(map(str, part.box))
+    return (part.name or part.kind) + box
 
 
 def write_search_sheet(
@@ -276,6 +300,7 @@ def write_search_sheet(
             result.without,
             title,
             [(heading, _others(beside[place])) for heading, beside in more],
+            options.get("crop"),
         )
         for place, result in enumerate(results)
     ]
@@ -305,4 +330,4 @@ def write_search_sheet(
 
 
 def _others(result: Result) -> list[Other]:
-    return [Other(match.path, match.distance, match.similarity) for match in result.matches]
+    return [Other(match.path, match.distance, match.similarity, match.part) for match in result.matches]

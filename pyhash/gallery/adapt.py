@@ -1,8 +1,9 @@
 """How a gallery adapts to its images: a head fitted on their embeddings, neighbours, and codes made of both.
 
 It happens at the end of a complete walk, from the rows that there are then, in one transaction: whether the walk was
-done in one go or was interrupted, what comes out is the same. A row that was encoded since has a code by the head there
-is, of its own embedding alone; so it can be found before.
+done in one go or was interrupted, what comes out is the same. Heads are fitted on the wholes of images, and neighbours
+are wholes: those of an image are what they would be without its parts. A row that was encoded since has a code by the
+head there is, of its own embedding alone; so it can be found before.
 """
 
 from __future__ import annotations
@@ -75,10 +76,10 @@ def settle(file: GalleryFile, snapshots: Snapshots, plan: Plan) -> Adapted | Non
     def change(now: Snapshot) -> _Change | None:
         if now.collection is None:
             return None
-        if _is_due(plan, now.stored_head, len(now.index)) and (now.head is None or not now.head.supervised):
+        if _is_due(plan, now.stored_head, len(now.images)) and (now.head is None or not now.head.supervised):
             stored = _embeddings(file, now)
             if np.ptp(stored.vectors, axis=0).any() or now.head is not None:
-                return _refit(stored, plan)
+                return _refit(now, stored, plan)
         return None if now.head is None else _extend(now, now.head, now.collection)
 
     return _change(file, snapshots, change)
@@ -101,13 +102,13 @@ def refit(
     """
 
     def change(now: Snapshot) -> _Change:
-        if now.collection is None or len(now.collection) < 2:
+        if now.collection is None or len(now.images) < 2:
             raise GalleryError(
                 f"the gallery {file.path} has no embedding of every image, and a head is fitted on those: encode its "
                 "images with an encoder that gives them (`pyhash index FOLDER`)"
             )
         stored = _embeddings(file, now)
-        return _refit(stored, plan, None if labels is None else labels(stored.ids), kind)
+        return _refit(now, stored, plan, None if labels is None else labels(now.images), kind)
 
     adapted = _change(file, snapshots, change, wished)
     assert adapted is not None
@@ -133,7 +134,9 @@ def _change(
                 _write(file, made)
                 if wished:
                     file.wish(file.wishes()._replace(**wished))
-            return Adapted(len(made.ids), made.head is not None) if len(made.ids) else None
+            if not len(made.ids):
+                return None
+            return Adapted(len(np.unique(now.parts.images_of(made.ids))), made.head is not None)
 
 
 def _embeddings(file: GalleryFile, now: Snapshot) -> Embeddings:
@@ -188,16 +191,21 @@ class Labelling(NamedTuple):
     """Of those, by level, or the same for all levels."""
 
 
-def _refit(stored: Embeddings, plan: Plan, labelling: Labelling | None = None, kind: Kind | None = None) -> _Change:
-    """Fit a head on all rows; find their neighbours by its codes, average, and code them."""
-    rows = restored(stored.vectors, stored.norms)
+def _refit(
+    now: Snapshot, stored: Embeddings, plan: Plan, labelling: Labelling | None = None, kind: Kind | None = None
+) -> _Change:
+    """Fit a head on the wholes of all images; find the neighbours of all rows by its codes, average, and code them."""
+    parts = now.parts.are_in(stored.ids)
+    wholes = _taken(stored, ~parts) if parts.any() else stored
+    rows = restored(wholes.vectors, wholes.norms)
     if labelling is None:
         head = adapt(rows, plan.levels, head=kind, general=plan.general)
     else:
         some = rows[labelling.known]
         head = adapt(some, plan.levels, labels=labelling.labels, head=kind, general=plan.general)
-    own = vectors_of(head, stored.vectors, stored.norms)["own"]
-    near = _near(own, head.codes(rows), head.levels)
+    own = vectors_of(head, wholes.vectors, wholes.norms)["own"]
+    find = _finder(own, head.codes(rows), head.levels)
+    near = find(own, head.codes(rows), np.arange(len(rows)))
     around = average(own, near)
     first = next(iter(head.levels))
     why_not = None
@@ -212,24 +220,44 @@ def _refit(stored: Embeddings, plan: Plan, labelling: Labelling | None = None, k
                 f"neighbourhoods gain too little: images find their kind with a precision of {measured.own:.3f} by "
                 f"themselves, {measured.neighbourhood:.3f} by neighbourhoods"
             )
-    lists = Lists(stored.ids, named(near.ids, stored.ids), near.weights)
-    return _Change(head, stored.ids, head.codes(rows, around), lists, why_not)
+    codes, lists = [head.codes(rows, around)], [Lists(wholes.ids, named(near.ids, wholes.ids), near.weights)]
+    of_parts = _taken(stored, parts)
+    for start in range(0, len(of_parts.ids), _QUERIES):
+        some_parts = _taken(of_parts, slice(start, start + _QUERIES))
+        rows = restored(some_parts.vectors, some_parts.norms)
+        own_parts = vectors_of(head, some_parts.vectors, some_parts.norms)["own"]
+        images = np.searchsorted(wholes.ids, now.parts.images_of(some_parts.ids))
+        found = find(own_parts, head.codes(rows), images)
+        codes.append(head.codes(rows, average(own_parts, found, collection=own, among=near)))
+        lists.append(Lists(some_parts.ids, named(found.ids, wholes.ids), found.weights))
+    all_lists = Lists(*map(np.concatenate, zip(*lists, strict=True)))
+    return _Change(head, all_lists.ids, np.concatenate(codes), all_lists, why_not)
 
 
-def _near(own: Quantized, codes: Codes, levels: Levels) -> Neighbours:
-    """The neighbours of all rows."""
+def _taken(stored: Embeddings, which: NDArray[np.bool_] | slice) -> Embeddings:
+    return Embeddings(stored.ids[which], stored.vectors[which], stored.norms[which])
+
+
+def _finder(own: Quantized, codes: Codes, levels: Levels) -> Callable[[Quantized, Codes, Ids], Neighbours]:
+    """Return what finds neighbours among rows, which are wholes, by embeddings and codes, each `without` one of them.
+
+    Parts of an image are nobody's neighbours, and its whole is not theirs: they would stand for it many times.
+    """
     n = len(own.vectors)
-    places = np.arange(n)
     if n <= _EXACT_ROWS:
-        return without_copies(neighbours(own, own, NEIGHBOURS, without=places))
+        return lambda rows, _, without: without_copies(neighbours(rows, own, NEIGHBOURS, without=without))
     index = Index(levels=levels)
     index.add(codes)
-    parts = []
-    for start in range(0, n, _QUERIES):
-        some = places[start : start + _QUERIES]
-        found = index.search(codes[some], _CANDIDATES + 1).ids
-        parts.append(neighbours(taken(own, some), own, NEIGHBOURS, candidates=found, without=some))
-    return without_copies(Neighbours(*map(np.concatenate, zip(*parts, strict=True))))
+
+    def find(rows: Quantized, codes: Codes, without: Ids) -> Neighbours:
+        parts = []
+        for start in range(0, len(codes), _QUERIES):
+            some = slice(start, start + _QUERIES)
+            found = index.search(codes[some], _CANDIDATES + 1).ids
+            parts.append(neighbours(taken(rows, some), own, NEIGHBOURS, candidates=found, without=without[some]))
+        return without_copies(Neighbours(*map(np.concatenate, zip(*parts, strict=True))))
+
+    return find
 
 
 def are_copies(near: Neighbours) -> NDArray[np.bool_]:
@@ -256,7 +284,8 @@ def _extend(now: Snapshot, head: CollectionHead, collection: Collection) -> _Cha
     places = collection.unsettled()
     ids = collection.ids[places]
     own = taken(collection.own, places)
-    near = without_copies(find_near(now, collection, own, now.index.codes(ids), places))
+    wholes = collection.places(now.parts.images_of(ids))
+    near = without_copies(find_near(now, collection, own, now.index.codes(ids), wholes))
     lists = Lists(ids, named(near.ids, collection.ids), near.weights)
     settled, concerned = collection.listed_anew(lists)
     around = directions(settled.neighbourhoods(concerned))
@@ -270,12 +299,13 @@ def _extend(now: Snapshot, head: CollectionHead, collection: Collection) -> _Cha
 def find_near(
     now: Snapshot, collection: Collection, own: Quantized, codes: Codes, without: Ids | None = None
 ) -> Neighbours:
-    """The neighbours of own embeddings, found by codes, as places in the collection."""
+    """The neighbours of own embeddings among wholes, found by codes, as places in the collection."""
     parts = []
+    where = now.images if len(now.parts) else None
     level = own_level(now)
     for start in range(0, max(1, len(codes)), _QUERIES):
         some = slice(start, start + _QUERIES)
-        found = now.index.search(codes[some], min(_CANDIDATES + 1, len(now.index)), level=level).ids
+        found = now.index.search(codes[some], min(_CANDIDATES + 1, len(now.images)), level=level, where=where).ids
         parts.append(
             neighbours(
                 taken(own, some),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GalleryError
+from ..errors import GalleryError, ImageError
+from ..images import Box, crop_of
 from .adapt import own_level
 from .asking import (
     Examples,
@@ -105,11 +106,13 @@ class Answering:
         rescore: bool = True,
         threads: int | None = None,
         on_error: OnError = "raise",
+        crop: Box | None = None,
     ) -> Any:
         """Find the images of the gallery most like each of some images.
 
         The nearest by code are put in order by how alike their embeddings are, where the gallery keeps them: at a level
         of own embeddings those of the images, at a level of neighbourhoods those of the images with their nearest.
+        Where the gallery holds parts of images, an image is found by the part of it that is nearest, and once.
 
         Parameters
         ----------
@@ -122,9 +125,10 @@ class Answering:
         weights : mapping of str to float, optional
             The share of each level: ``similarity = sum(share * cosine) / sum(share)``. Equal shares unless given.
         cascade : (str, int), optional
-            Consider only this many of the nearest at this level.
+            Consider only this many of the nearest at this level; each part of an image counts.
         where : sequence of paths (of images, or of folders of them) or ids, or bool mask, optional
-            Search only these images of the gallery; a mask goes by ``gallery.index.ids``.
+            Search only these images of the gallery, with all their parts; a mask goes by ``gallery.index.ids``, where
+            each part has its place.
         exclude : path or id, or a sequence of them or None
             An image of the gallery to leave out of the answer; for several images one each, or with `together` any
             number.
@@ -138,12 +142,16 @@ class Answering:
             The most threads to compare codes with, as in `Index.search`.
         on_error : "raise" or callable
             What to do about an image that cannot be read, as in `Encoder.encode`.
+        crop : (int, int, int, int), optional
+            Look for this part of each of `images` alone: left, top, right and bottom edge, in pixels of the upright
+            image.
 
         Returns
         -------
         list of Match, or a list of them an image
             In the order (similarity descending, similarity of own embeddings descending, id); by codes alone
-            (distance, id). One image, or several together, gives one list.
+            (distance, id), where the id is that of the part that was found. One image, or several together, gives one
+            list.
 
         Raises
         ------
@@ -160,7 +168,7 @@ class Answering:
         if unwanted and not together:
             raise ValueError("without needs together=True: examples of one thing, and what is not wanted")
         what = measure(now, level, weights)
-        examples, kept = self._examples(now, sources, level if not together else None, on_error)
+        examples, kept = self._examples(now, sources, level if not together else None, on_error, crop)
         if together:
             if not kept:
                 return []
@@ -179,10 +187,14 @@ class Answering:
         return answers[0] if together or (single and answers) else answers
 
     def _examples(
-        self, now: Snapshot, sources: list[Any], level: str | None, on_error: OnError
+        self, now: Snapshot, sources: list[Any], level: str | None, on_error: OnError, crop: Box | None = None
     ) -> tuple[Examples, list[int]]:
         """Encode images to search with; also return the places of those that could be read."""
         rows = np.full(len(sources), -1, np.int64)
+        if crop is not None:
+            cropped, places = _cropped(sources, crop, on_error)
+            examples, kept = encode_examples(self._encoders.to_search(), now, rows[places], cropped, level, "raise")
+            return examples, [places[place] for place in kept]
         if now.collection is not None or now.head is not None:
             digests = [*map(digest_of, sources)]
             with self._file.reading():
@@ -201,7 +213,7 @@ class Answering:
         exclude: list[list[int]] | None,
         threads: int | None,
     ) -> list[list[Match]]:
-        allowed = None if where is None else self._names.allowed(where)
+        allowed = None if where is None else self._names.allowed(now, where)
         answers = find(now, asked, k, what, where=allowed, cascade=cascade, exclude=exclude, threads=threads)
         return [self._names.matches(now, found.ids, found.distances.tolist(), found.similarities) for found in answers]
 
@@ -278,7 +290,7 @@ class Answering:
         level = own_level(now)
         if radius is None:
             radius = self.default_radius
-        groups = near_codes(now.index, radius, level)
+        groups = near_codes(now.index, now.images, radius, level)
         if check:
             ids = np.array([number for group in groups for number in group.ids.tolist()], np.int64)
             paths = dict(zip(ids.tolist(), self._names.joined(now, ids), strict=True))
@@ -296,3 +308,18 @@ class Answering:
                     f"the gallery {self.file} has no codes yet: fill it with update() (`pyhash index {self.folder}`)"
                 )
         return now
+
+
+def _cropped(sources: list[Any], crop: Box, on_error: OnError) -> tuple[list[Any], list[int]]:
+    """Return a part of each image that can be read, and the places of these."""
+    cropped, places = [], []
+    for place, source in enumerate(sources):
+        try:
+            cropped.append(crop_of(source, crop))
+            places.append(place)
+        except ImageError as error:
+            error.index = place
+            if not callable(on_error):
+                raise
+            on_error(error)
+    return cropped, places

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..codes import Levels, check_int
 from ..errors import ImageError
+from ..index import Hits
 from ..ranking import Quantized, quantize, rescore
 from .adapt import are_copies, find_near, own_level, without_copies
 from .collection import Collection, directions, restored, taken, vectors_of
 from .encoders import GalleryEncoder, embeds, stream
+from .parts import once_each
 from .results import OnError
 from .snapshot import Snapshot
 
@@ -28,6 +30,8 @@ T = TypeVar("T")
 
 _CANDIDATES = 100
 """As many at least are put in order."""
+_FURTHER = 4
+"""Times as many rows are looked at where the nearest are of too few images."""
 _UNWANTED = 0.5
 _APART = 0.02  # of the bits made of an image alone may differ between two readings of one file
 _SAME = 0.99  # as alike are two readings of one file
@@ -273,23 +277,71 @@ def find(
     check_int(k, "k", 1)
     omitted = [()] * len(asked.codes) if exclude is None else exclude
     wanted = k if asked.vectors is None and asked.rows is None else max(k, _CANDIDATES)
-    wanted += max(map(len, omitted), default=0)
-    distances, ids = now.index.search(
-        asked.codes,
-        min(wanted, max(1, len(now.index))),
-        level=what.level,
-        weights=what.weights,
-        where=where,
-        cascade=cascade,
-        threads=threads,
-    )
+
+    def nearest(codes: NDArray[np.uint8], count: int) -> Hits:
+        return now.index.search(
+            codes,
+            min(count, max(1, len(now.index))),
+            level=what.level,
+            weights=what.weights,
+            where=where,
+            cascade=cascade,
+            threads=threads,
+        )
+
+    distances, ids = _candidates(now, nearest, asked.codes, wanted, omitted)
+    if asked.vectors is not None:
+        return _ordered(now, asked, ids, distances, k, what)
+    if asked.rows is not None:
+        _copies_first(asked.rows, distances, ids)
+    answers = []
+    for row, near in zip(ids, distances, strict=True):
+        kept = _nearest_parts(now, row)[:k]
+        answers.append(Found(row[kept], near[kept], None))
+    return answers
+
+
+def _candidates(
+    now: Snapshot,
+    nearest: Callable[[NDArray[np.uint8], int], Hits],
+    codes: NDArray[np.uint8],
+    wanted: int,
+    omitted: Sequence[Sequence[int]],
+) -> tuple[NDArray[np.int32], Ids]:
+    """Find the nearest rows of so many images that are not omitted, in (distance, id) order; -1 stands for no row.
+
+    An image may have many of the nearest rows: it is looked further until there are enough others.
+    """
+    count = wanted + max(map(len, omitted), default=0)
+    distances, ids = nearest(codes, count)
+    ended = ids[:, -1] < 0
+    _omit(now, ids, omitted)
+    while len(now.parts) and count < len(now.index):
+        few = np.array([len(_nearest_parts(now, row)) < wanted for row in ids], np.bool_)
+        short = np.flatnonzero(few & ~ended)
+        if not len(short):
+            break
+        count = min(_FURTHER * count, len(now.index))
+        further, found = nearest(codes[short], count)
+        ended[short] = found[:, -1] < 0
+        _omit(now, found, [omitted[place] for place in short.tolist()])
+        missing = ((0, 0), (0, count - ids.shape[1]))
+        ids = np.pad(ids, missing, constant_values=-1)
+        distances = np.pad(distances, missing, constant_values=np.iinfo(np.int32).max)
+        ids[short], distances[short] = found, further
+    return distances, ids
+
+
+def _omit(now: Snapshot, ids: Ids, omitted: Sequence[Sequence[int]]) -> None:
+    """Take the rows of some images out of each answer."""
     for row, omit in zip(ids, omitted, strict=True):
-        row[np.isin(row, omit)] = -1
-    if asked.vectors is None:
-        if asked.rows is not None:
-            _copies_first(asked.rows, distances, ids)
-        return [Found(row[row >= 0][:k], near[row >= 0][:k], None) for row, near in zip(ids, distances, strict=True)]
-    return _ordered(now, asked, ids, distances, k, what)
+        row[np.isin(now.parts.images_of(row), omit)] = -1
+
+
+def _nearest_parts(now: Snapshot, rows: Ids) -> NDArray[np.intp]:
+    """Where, in an answer of rows of which -1 is none, each image comes first."""
+    kept = np.flatnonzero(rows >= 0)
+    return kept[once_each(now.parts.images_of(rows[kept]))] if len(now.parts) else kept
 
 
 def _copies_first(rows: Ids, distances: NDArray[np.int32], ids: Ids) -> None:
@@ -326,10 +378,10 @@ def _ordered(
     )
     found = []
     for row, similarities, before, of_code in zip(near.ids, near.similarities, places, distances, strict=True):
-        kept = row >= 0
-        row, order = row[kept][:k], np.argsort(before, kind="stable")
+        kept = _nearest_parts(now, np.where(row < 0, -1, collection.ids[row]))[:k]
+        row, order = row[kept], np.argsort(before, kind="stable")
         slots = order[np.searchsorted(before, row, sorter=order)]
-        found.append(Found(collection.ids[row], of_code[slots], similarities[kept][:k]))
+        found.append(Found(collection.ids[row], of_code[slots], similarities[kept]))
     return found
 
 

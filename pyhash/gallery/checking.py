@@ -17,6 +17,7 @@ from ..errors import GalleryError
 from .folders import KEY, Folders
 from .forgotten import Forgotten
 from .opening import checksum, open_file
+from .part_tables import BOX, NEW_BOX, group_of, is_complete, part_of_row
 from .records import NEIGHBOURS
 from .schema import TABLES
 from .seal import is_broken
@@ -68,7 +69,7 @@ def examine(path: Path) -> Found:
             db.execute("BEGIN")
             _look_at_file(db, found)
         if not found.is_unreadable:
-            for look in (_look_at_settings, _look_at_images, *map(_rows_of, _ROWS)):
+            for look in (_look_at_settings, _look_at_images, *map(_rows_of, _ROWS), _look_at_parts):
                 with _noting(found, "it cannot be read"):
                     look(db, found)
         with _noting(found, "its images cannot be read"):
@@ -150,6 +151,25 @@ def _look_at_images(db: sqlite3.Connection, found: Found) -> None:
     (found.waiting,) = db.execute(
         "SELECT count(*) FROM images WHERE error IS NULL AND id NOT IN (SELECT image FROM rows JOIN codes ON row = id)"
     ).fetchone()
+
+
+def _look_at_parts(db: sqlite3.Connection, found: Found) -> None:
+    counts: Counter[tuple[int, str]] = Counter()
+    for row, image, text, box, name in db.execute("SELECT id, image, part, box, name FROM rows WHERE id <> image"):
+        try:
+            part_of_row(row, image, text, box, name)
+        except ValueError:
+            found.spots.append(Spot("parts", row, image, _what(text)))
+        else:
+            counts[image, text] += 1
+    for (image, text), count in counts.items():
+        if not is_complete(text, count):
+            found.spots.append(Spot("parts", None, image, _what(text)))
+    found.checked["parts"] = counts.total()
+
+
+def _what(text: object) -> str:
+    return "box" if group_of(text) in (BOX, NEW_BOX) else "part"
 
 
 class _Rows(NamedTuple):

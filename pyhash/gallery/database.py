@@ -18,6 +18,7 @@ from ..support import held, locked, release
 from .forgotten import Forgotten
 from .kinship import Kinship, kinship
 from .opening import damaged, explained, explanation, open_file
+from .part_tables import PartTables
 from .records import Identity, Wishes
 from .salvage import reset_settings, salvage_into
 from .seal import is_broken, seal
@@ -34,6 +35,7 @@ class Database:
         self.path = path
         self._db, self._watch = open_file(path)
         self.vectors = VectorTables(self._db, path)
+        self.parts = PartTables(self._db, path)
         self.forgotten = Forgotten(self._db)
         self._lock = threading.RLock()
 

@@ -47,16 +47,15 @@ def codes_of(index: Index, ids: NDArray[np.int64], level: str | None) -> NDArray
     return codes if level is None else np.ascontiguousarray(codes[:, index.levels.byte_range(level)])
 
 
-def near_codes(index: Index, radius: int, level: str | None) -> list[Group]:
-    """Group the codes of an index: any two that differ in at most `radius` bits, at a level, are in one group.
+def near_codes(index: Index, ids: NDArray[np.int64], radius: int, level: str | None) -> list[Group]:
+    """Group the codes of ascending ids: any two that differ in at most `radius` bits, at a level, are in one group.
 
     Returns the groups of two or more, by their smallest ids.
     """
-    ids = index.ids
     codes, whole = codes_of(index, ids, level), index.codes(ids)
 
     def near(first: _Slots) -> _Pairs:
-        where = None if len(first) == len(ids) else ids[first]
+        where = None if len(first) == len(index) else ids[first]
         # Not `Index.pairs`: codes of alike things can be so alike that all the pairs do not fit in memory at once.
         for start in range(0, len(first), _ROWS):
             offsets, _, found = index.range_search(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..codes import Levels
 from ..errors import EncoderError, GalleryError, ImageError
 from ..heads import LEVELS
+from ..images import Views
 from .folders import Folders
 from .records import Identity
 
@@ -91,11 +92,29 @@ def stream(encoder: GalleryEncoder, sources: list[Any], *, embeddings: bool) -> 
     return encoder.stream(sources, embeddings=True)
 
 
-def stream_all(encoder: GalleryEncoder, sources: list[Any], *, embeddings: bool) -> Iterator[Encoded]:
-    """Encode images, with all that the encoder can tell of them."""
-    if "looks" not in inspect.signature(encoder.stream).parameters:
+def stream_all(
+    encoder: GalleryEncoder, sources: list[Any], *, embeddings: bool, views: Sequence[Views] = ()
+) -> Iterator[Encoded]:
+    """Encode images, with all that the encoder can tell of them; `views` are the parts of each, where any has some."""
+    known = inspect.signature(encoder.stream).parameters
+    if "looks" not in known and not views:
         return stream(encoder, sources, embeddings=embeddings)
-    return encoder.stream(sources, embeddings=embeddings, looks=True)  # type: ignore[call-arg]
+    options: dict[str, Any] = {"embeddings": True} if embeddings else {}
+    if "looks" in known:
+        options["looks"] = True
+    if views:
+        check_sees_parts(encoder)
+        options["views"] = views
+    return encoder.stream(sources, **options)
+
+
+def check_sees_parts(encoder: GalleryEncoder) -> None:
+    """Raise GalleryError when an encoder cannot encode parts of images."""
+    if "views" not in inspect.signature(encoder.stream).parameters:
+        raise GalleryError(
+            f"the encoder {encoder.name!r} does not encode parts of images: its `stream` must take `views`, as that of "
+            "pyhash.Encoder does; or leave turned, tiles and boxes out"
+        )
 
 
 def levels_of(encoder: GalleryEncoder) -> Levels:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from ..codes import Levels, LevelsLike
 from ..errors import GalleryDamagedError, GalleryError, GalleryMismatchError
 from ..heads import Kind
-from ..images import check_min_size, check_patterns, is_empty
+from ..images import check_grid, check_min_size, check_patterns, is_empty
 from ..index import Index
 from ..labels import Labels
 from ..support import files
 from .adapt import Adapted, Plan, refit
 from .answering import Answering
 from .backing import back_up
+from .boxes import BoxesLike, read_boxes
 from .checking import Checked, damage_of, examine
 from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
 from .folders import FIRST
@@ -30,7 +31,7 @@ from .labelling import labelling_of, split_levels
 from .mending import repair as mend
 from .names import Names
 from .place import Places, refuse_nested
-from .results import GalleryStats, PathLike
+from .results import GalleryOptions, GalleryStats, PathLike
 from .snapshot import Snapshots
 from .store import GalleryFile
 from .update import Changes, Progress, update
@@ -73,6 +74,11 @@ class Gallery(Answering):
         takes them; an empty one takes them back.
     min_size : int, optional
         Images whose files have fewer bytes are left out, too; 0 unless that was said before.
+    turned : bool, optional
+        Whether images are also found mirrored and turned, in seven ways. False unless that was said before.
+    tiles : (int, int), optional
+        Rows and columns: images are also found by the tiles of such a grid and by one of their size in the middle. None
+        unless that was said before; an empty tuple takes that back.
 
     Raises
     ------
@@ -81,10 +87,8 @@ class Gallery(Answering):
         cannot be used, when it is of another folder, or when folders are the same or lie in one another.
     GalleryMismatchError
         When its codes are of another encoder than the one given.
-    PatternError
-        When a pattern is wrong.
-    ValueError
-        When there are several folders and no `file`, or none, or another argument is none of the above.
+    PatternError, ValueError
+        When a pattern or an argument is wrong, or there are several folders and no `file`, or no folder.
 
     Notes
     -----
@@ -106,14 +110,18 @@ class Gallery(Answering):
         levels: LevelsLike | None = None,
         exclude: Iterable[str] | None = None,
         min_size: int | None = None,
+        turned: bool | None = None,
+        tiles: tuple[int, int] | tuple[()] | None = None,
     ) -> None:
         given, path = _given(folder, file)
-        wished = {
+        wished: dict[str, Any] = {
             "adapt": adapt,
             "embeddings": embeddings,
             "levels": None if levels is None else split_levels(levels),
             "exclude": None if exclude is None else check_patterns(exclude),
             "min_size": None if min_size is None else check_min_size(min_size),
+            "turned": turned,
+            "tiles": None if tiles is None else check_grid(tiles) or (),
         }
         self._wished = {name: value for name, value in wished.items() if value is not None}
         there = path.exists()
@@ -148,18 +156,10 @@ class Gallery(Answering):
         folder: PathLike | Sequence[PathLike],
         encoder: GalleryEncoder | None = None,
         file: PathLike | None = None,
-        *,
-        create: bool = True,
-        rebuild: bool = False,
-        adapt: bool | None = None,
-        embeddings: bool | None = None,
-        levels: LevelsLike | None = None,
-        exclude: Iterable[str] | None = None,
-        min_size: int | None = None,
+        **options: Unpack[GalleryOptions],
     ) -> Self:
         """Open the gallery of a folder: the same as ``Gallery(...)``."""
-        wishes = {"adapt": adapt, "embeddings": embeddings, "levels": levels, "exclude": exclude, "min_size": min_size}
-        return cls(folder, encoder, file, create=create, rebuild=rebuild, **wishes)  # type: ignore[arg-type]
+        return cls(folder, encoder, file, **options)
 
     def close(self) -> None:
         """Close the file; the gallery cannot be used afterwards."""
@@ -193,10 +193,10 @@ class Gallery(Answering):
     def __iter__(self) -> Iterator[str]:
         """The paths of all images that can be searched, by id, each joined with its folder."""
         now = self._snapshots.now()
-        return iter(self._names.joined(now, now.index.ids))
+        return iter(self._names.joined(now, now.images))
 
     def __getitem__(self, path: PathLike) -> NDArray[np.uint8]:
-        """The code `(n_bytes,)` of the image of this path; KeyError when the gallery has none."""
+        """The code `(n_bytes,)` of the image of this path, as a whole; KeyError when the gallery has none."""
         number = self.id_of(path)
         index = self.index
         if number is None or number not in index:
@@ -233,7 +233,10 @@ class Gallery(Answering):
 
     @property
     def index(self) -> Index:
-        """The index of the codes that the gallery now holds, under the images' ids; read-only."""
+        """The index of the codes that the gallery now holds; read-only.
+
+        An image's id is that of its whole; its parts have ids of their own, which `path` knows, too.
+        """
         return self._snapshots.now().index
 
     def stats(self) -> GalleryStats:
@@ -250,15 +253,17 @@ class Gallery(Answering):
         return self._names.id_of(path)
 
     def path(self, number: int) -> str:
-        """The path of an image by its id, joined with its folder."""
+        """The path of an image by its id or that of one of its parts, joined with its folder."""
         now = self._snapshots.now()
         if number not in now.index:
             raise KeyError(f"the gallery has no image {number}")
-        return self._names.joined(now, np.array([number], np.int64))[0]
+        return self._names.joined(now, now.parts.images_of(np.array([number], np.int64)))[0]
 
     # Filling it
 
-    def update(self, *, prune: bool = False, progress: Progress | None = None) -> Changes:
+    def update(
+        self, *, prune: bool = False, boxes: BoxesLike | None = None, progress: Progress | None = None
+    ) -> Changes:
         """Bring the gallery up to date with its folder, or those that were given, and everything under them.
 
         Encodes what is new or has changed. Where only a file's name, place or times are others, its content tells,
@@ -278,6 +283,11 @@ class Gallery(Answering):
         prune : bool
             Drop every image whose file is not there, however many they are; only what lies in a folder that
             cannot be listed, or may not be looked at, stays.
+        boxes : path or mapping of path to boxes, optional
+            Parts by which images are found, too, as a detector finds them: a CSV file with the columns ``path`` (from
+            the folder, or in the file system), ``x0``, ``y0``, ``x1``, ``y1`` and perhaps ``name``, or (x0, y0, x1, y1)
+            by path; in pixels of the upright image. They take the place of those that an image had; other images keep
+            theirs. An empty mapping takes all back.
         progress : callable, optional
             Called with (images done, images to encode), first with 0 done.
 
@@ -292,7 +302,10 @@ class Gallery(Answering):
             When no folder can be read or the file cannot be written.
         GalleryMismatchError
             When its codes are of another encoder.
+        BoxError
+            When a box is wrong or not in its image; then nothing was changed.
         """
+        boxed = None if boxes is None else read_boxes(boxes)
         to_walk = self._places.to_walk()
         encoder, proved = self._encoders.to_index()
         changes = update(
@@ -305,6 +318,7 @@ class Gallery(Answering):
             self._wished,
             proved=proved,
             prune=prune,
+            boxes=boxed,
         )
         if FIRST in to_walk:  # the gallery is named after it
             leave_mark(to_walk[FIRST], self._file.path)
@@ -317,10 +331,8 @@ class Gallery(Answering):
         """Warn where an encoder's own codes say little; one of the caller's own making is not judged."""
         from ..encoder import LOOKED_AT, warn_of_silence
 
-        if not hasattr(encoder, "fingerprints"):
-            return
         now, metadata = self._snapshots.now(), getattr(encoder, "metadata", None)
-        if now.head is None and metadata is not None:
+        if hasattr(encoder, "fingerprints") and now.head is None and metadata is not None:
             codes = now.index.codes(now.index.ids[:LOOKED_AT])
             warn_of_silence(codes, now.index.bits, encoder.name, fitted=bool(metadata.levels))
 
@@ -340,8 +352,8 @@ class Gallery(Answering):
         ----------
         labels : "folders", path, or arrays, optional
             What images show: by the folders that they lie in, or by a file, as `pyhash.labels.read_labels` takes them;
-            or as an array, or a mapping of level to array, aligned with ``gallery.index.ids``. Labels that are not
-            those of one level are used for all. Images without labels are coded, too.
+            or as an array, or a mapping of level to array, in the order in which the gallery yields its images. Labels
+            that are not those of one level are used for all. Images without labels are coded, too.
         levels : Levels, mapping or int, optional
             As for `Gallery`; those that there are unless given.
         head : str, optional

@@ -127,7 +127,7 @@ class Encoders:
 
 def stats_of(file: GalleryFile, folders: Folders) -> GalleryStats:
     """What a gallery holds; inside a transaction."""
-    counts, identity, head = file.counts(), file.identity(), file.vectors.head()
+    counts, identity, head, wishes = file.counts(), file.identity(), file.vectors.head(), file.wishes()
     fitted = None if head is None or head.matrix is None else CollectionHead.from_bytes(head.matrix)
     return GalleryStats(
         file=os.fspath(file.path),
@@ -142,10 +142,13 @@ def stats_of(file: GalleryFile, folders: Folders) -> GalleryStats:
         fitted_on=None if fitted is None else fitted.fitted_on,
         made_of=None if fitted is None else dict(fitted.made_of),
         why_own=file.why_own(),
-        exclude=[*file.wishes().exclude],
-        min_size=file.wishes().min_size,
+        exclude=[*wishes.exclude],
+        min_size=wishes.min_size,
         forgotten=[*map(folders.shown, file.forgotten.keys())],
         folders={root: file.images_of(number) for number, root in folders.roots.items()},
+        parts=counts.rows - counts.images,
+        turned=wishes.turned,
+        tiles=(wishes.tiles[0], wishes.tiles[1]) if wishes.tiles else None,
         files=sizes_of(file.path),
     )
 

@@ -42,6 +42,8 @@ def repair(
             notes.append("the codes were fitted to the images anew; if labels were used before, use them again")
     if any(spot.table in ("forgotten", "settings") for spot in found.spots):
         notes.append("something else may be forgotten now than was: `pyhash info --json` lists it")
+    if any(spot.what == "box" for spot in found.spots):
+        notes.append("boxes were damaged and are lost: give them again (`pyhash index --boxes`)")
     try:
         update()
         if again is not None:  # on those too that had to be encoded again

@@ -46,30 +46,35 @@ class Names:
             raise ValueError(f"exclude must have one entry a query: {count}, got {len(listed)}")
         return [self.ids_of([one]) for one in listed]
 
-    def allowed(self, where: Iterable[PathLike] | ArrayLike) -> ArrayLike:
-        """Ids or a mask as they are; the ids of paths, of a folder's all that lies under it."""
+    def allowed(self, now: Snapshot, where: Iterable[PathLike] | ArrayLike) -> ArrayLike:
+        """A mask as it is; else all rows of the images: of ids, or of paths, of a folder's all that lies under it."""
         if isinstance(where, (str, os.PathLike)):
             raise TypeError(f"where must be a sequence of paths or ids, got {where!r}")
         chosen: Any = list(where) if isinstance(where, Iterable) and not isinstance(where, np.ndarray) else where
-        if not isinstance(chosen, list) or not any(isinstance(image, (str, os.PathLike)) for image in chosen):
+        if isinstance(chosen, list) and any(isinstance(image, (str, os.PathLike)) for image in chosen):
+            chosen = np.array([number for image in chosen for number in self._numbers(image)], np.int64)
+        if not len(now.parts):
             return cast("ArrayLike", chosen)
-        ids = [number for image in chosen for number in self._numbers(image)]
-        return np.array(ids, np.int64)
+        ids = np.asarray(chosen)
+        if ids.dtype.kind not in "iu" or ids.ndim != 1:
+            return cast("ArrayLike", chosen)
+        return now.parts.rows_of(np.unique(now.parts.images_of(ids.astype(np.int64))))
 
     def joined(self, now: Snapshot, ids: NDArray[np.int64]) -> list[str]:
-        """The paths of ids, joined with their folders."""
+        """The paths of images, joined with their folders."""
         return [*map(self._places.now().join, map(os.fsdecode, now.paths.of(ids)))]
 
     def matches(
         self,
         now: Snapshot,
-        ids: NDArray[np.int64],
+        rows: NDArray[np.int64],
         distances: Sequence[int],
         similarities: NDArray[np.float64] | None,
     ) -> list[Match]:
-        """An answer with paths."""
-        known = [None] * len(ids) if similarities is None else similarities.tolist()
-        return [*map(Match, self.joined(now, ids), distances, ids.tolist(), known)]
+        """An answer with paths, of rows."""
+        known = [None] * len(rows) if similarities is None else similarities.tolist()
+        images, parts = now.parts.images_of(rows), map(now.parts.part_of, rows.tolist())
+        return [*map(Match, self.joined(now, images), distances, images.tolist(), known, parts)]
 
     def _numbers(self, image: int | PathLike) -> list[int]:
         number = self._number(image)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..images import Part
+
 NEIGHBOURS = 10
 """So many are kept of each row."""
 
@@ -51,6 +53,16 @@ class Wishes(NamedTuple):
     """Patterns of what is left out of the folder."""
     min_size: int = 0
     """Images whose files have fewer bytes are left out, too."""
+    turned: bool = False
+    """Whether images are looked at mirrored and turned, too."""
+    tiles: Sequence[int] = ()
+    """Rows and columns of the tiles that images are looked at in, too; empty for none."""
+
+    @property
+    def groups(self) -> set[str]:
+        """Which groups of parts every image has; boxes are given for some."""
+        turned = {"turned"} if self.turned else set()
+        return turned | ({"tile {}x{}".format(*self.tiles)} if self.tiles else set())
 
 
 class Embedding(NamedTuple):
@@ -59,6 +71,16 @@ class Embedding(NamedTuple):
     vector: bytes
     """int8; the embedding is this, brought to the norm."""
     norm: float
+
+
+class PartRecord(NamedTuple):
+    """What is stored of a part of an image."""
+
+    group: str
+    """Its kind, and what there is to it, as `part_tables` tells."""
+    part: Part
+    code: bytes | None = None
+    embedding: Embedding | None = None
 
 
 class Record(NamedTuple):
@@ -79,6 +101,7 @@ class Record(NamedTuple):
     thumbnail: bytes | None = None
     ctime_ns: int | None = None
     inode: int | None = None
+    parts: Sequence[PartRecord] = ()
 
 
 class Known(NamedTuple):
@@ -102,6 +125,8 @@ class Counts(NamedTuple):
     images: int
     failed: int
     waiting: int
+    rows: int
+    """That can be searched: of wholes and of parts."""
 
 
 class Rows(NamedTuple):
@@ -110,8 +135,10 @@ class Rows(NamedTuple):
     ids: NDArray[np.int64]
     codes: NDArray[np.uint8]
     """``(n, n_bytes)``."""
+    images: NDArray[np.int64]
+    """Those of the rows that are wholes."""
     paths: list[bytes]
-    """Of their images, inside the folder, as the file system encodes them."""
+    """Of these images, inside the folder, as the file system encodes them."""
 
 
 class Difference(NamedTuple):

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
+from ..codes import LevelsLike
 from ..errors import ImageError
+from ..images import Part
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -24,9 +26,11 @@ class Match(NamedTuple):
     distance: int
     """In how many bits the codes differ; with weights of levels a bit counts as often as they say."""
     id: int
-    """Stays with the path for as long as the image is in the gallery."""
+    """Of the image, whichever part of it is nearest: stays with the path for as long as the image is in the gallery."""
     similarity: float | None = None
     """How alike the images are, from -1 to 1, by their embeddings and neighbourhoods; None where codes decide."""
+    part: Part | None = None
+    """Which part of the image is like the query; None for the whole."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,12 @@ class GalleryStats:
     subfolder's ends in a slash."""
     folders: dict[str, int] = field(default_factory=dict)
     """The folders, and how many of the images lie in each."""
+    parts: int = 0
+    """How many parts of the images can be searched, besides the wholes."""
+    turned: bool = False
+    """Whether images are looked at mirrored and turned, too."""
+    tiles: tuple[int, int] | None = None
+    """Rows and columns of the tiles that images are looked at in, too."""
     files: dict[str, int] = field(default_factory=dict)
     """What the gallery lies in: paths of files, and how many bytes each has."""
 
@@ -77,3 +87,18 @@ class SearchOptions(TypedDict, total=False):
     threads: int | None
     rescore: bool
     on_error: OnError
+    crop: tuple[int, int, int, int] | None
+
+
+class GalleryOptions(TypedDict, total=False):
+    """How a gallery is opened: arguments of `Gallery`."""
+
+    create: bool
+    rebuild: bool
+    adapt: bool | None
+    embeddings: bool | None
+    levels: LevelsLike | None
+    exclude: Iterable[str] | None
+    min_size: int | None
+    turned: bool | None
+    tiles: tuple[int, int] | tuple[()] | None

@@ -15,10 +15,12 @@ from typing import cast
 
 from ..codes import Levels
 from ..errors import GalleryError
+from ..images import check_grid
 from ..support import files
 from .checking import Spot, contents, expected_contents
 from .folders import KEY, key_of
 from .opening import checksum, connect, explained, fill, open_file
+from .part_tables import part_of_row
 from .records import Wishes
 from .schema import SCHEMA, TABLES
 from .seal import is_broken, seal
@@ -145,8 +147,7 @@ def salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
         f"WHERE typeof(path) = 'blob' AND checksum(id, {KEY}) = checksum"
     )
     new.execute("INSERT INTO folders (id) SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM folders)")
-    # A row has no checksum: where it says that it is another image's, its code may be so too.
-    new.execute("DELETE FROM rows WHERE part = 'whole' AND id <> image")
+    _drop_strange_parts(new)
     _drop_strays(new)
     broken = True
     with contextlib.suppress(sqlite3.DatabaseError):
@@ -162,6 +163,15 @@ def salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
     seal(new, broken=broken)
     new.execute("COMMIT")
     old.execute("ROLLBACK")
+
+
+def _drop_strange_parts(new: sqlite3.Connection) -> None:
+    """Drop the rows that are no wholes, which have the ids of their images, and not the parts that they say."""
+    for row, *rest in new.execute("SELECT id, image, part, box, name FROM rows WHERE id <> image").fetchall():
+        try:
+            part_of_row(row, *rest)
+        except ValueError:
+            new.execute("DELETE FROM rows WHERE id = ?", (row,))
 
 
 def _mend_contents(old: sqlite3.Connection) -> None:
@@ -188,11 +198,12 @@ def drop_damaged(db: sqlite3.Connection, spots: Iterable[Spot]) -> list[int]:
             else:
                 db.execute("DELETE FROM images WHERE id = ?", (key,))
         elif table == "rows":
-            there = db.execute("SELECT image FROM rows WHERE id = ?", (image,)).fetchone()
-            if there == (image,):
-                db.execute("UPDATE rows SET part = 'whole', box = NULL, name = NULL WHERE id = ?", (image,))
-            else:
-                db.execute("INSERT INTO rows (id, image) VALUES (?, ?)", (None if there else image, image))
+            db.execute("INSERT OR IGNORE INTO rows (id, image) VALUES (?1, ?1)", (image,))
+            update = "UPDATE rows SET image = id, part = 'whole', box = NULL, name = NULL WHERE id = ?"
+            db.execute(update, (image,))
+        elif table == "parts":  # its image then lacks it, and is encoded again
+            db.execute("DELETE FROM rows WHERE id = ? AND id <> image", (key,))
+            rows += [] if key is None else [key]
         elif table == "heads":
             db.execute("UPDATE heads SET matrix = NULL, checksum = NULL, fitted_on = NULL")
             db.execute("DELETE FROM neighbours")
@@ -229,7 +240,8 @@ def reset_settings(db: sqlite3.Connection) -> None:
 def _are_wishes(text: object) -> bool:
     try:
         wishes = Wishes(**json.loads(cast(str, text)))
-        fits = type(wishes.adapt) is type(wishes.embeddings) is bool and type(wishes.min_size) is int
+        fits = type(wishes.adapt) is type(wishes.embeddings) is type(wishes.turned) is bool
+        fits = fits and type(wishes.min_size) is int and (not wishes.tiles or check_grid(wishes.tiles) is not None)
         return fits and (wishes.levels is None or bool(Levels(wishes.levels)))
     except (TypeError, ValueError):
         return False

@@ -1,7 +1,7 @@
 """The tables of a gallery file, schema 2, and what makes them of schema 1: text alone, which `store` runs.
 
-A row is what the index holds: one code under one id. An image has one row or more, its whole and perhaps parts; as
-long as it has one, both have the same id. Ids are never given again. Every checksum is a CRC-32 of the bytes beside it,
+A row is what the index holds: one code under one id. An image has one row or more, its whole and perhaps parts; the
+whole has the id of its image. Ids are never given again. Every checksum is a CRC-32 of the bytes beside it,
 begun from the id of its row or image, so that bytes that come under another id are noticed too.
 
 Tables and columns that nothing fills yet are there because a gallery's file should change once: `names`, `verdicts`; of
@@ -47,7 +47,7 @@ TABLES = (
     "CREATE TABLE heads (id INTEGER PRIMARY KEY AUTOINCREMENT, "
     "network INTEGER NOT NULL REFERENCES networks ON DELETE CASCADE, levels TEXT NOT NULL, "
     "matrix BLOB, checksum INTEGER, fitted_on INTEGER)",
-    # part: whole, or what kind of part; box: where it lies in the image; name: what the user calls it.
+    # part: whole, or which kind of part; box: where it lies in the image; name: what it is called. See `part_tables`.
     "CREATE TABLE rows (id INTEGER PRIMARY KEY AUTOINCREMENT, "
     "image INTEGER NOT NULL REFERENCES images ON DELETE CASCADE, part TEXT NOT NULL DEFAULT 'whole', "
     "box TEXT, name TEXT)",

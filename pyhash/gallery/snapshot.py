@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,41 +16,12 @@ from ..heads import CollectionHead
 from ..index import Index
 from ..support import locked
 from .collection import Collection
-from .records import Difference, Rows, StoredHead
+from .packed import Packed
+from .parts import Parts
+from .records import Difference, StoredHead
 from .store import GalleryFile
 
 _log = logging.getLogger("pyhash")
-_FRESH_PATHS = 1024  # and an eighth of all: so many lie beside the others before they are put together
-
-
-class Paths:
-    """The paths of a gallery's rows, packed: bytes in one string, with the ids and the ends of each."""
-
-    def __init__(self, ids: NDArray[np.int64], ends: NDArray[np.int64], text: bytes, fresh: dict[int, bytes]) -> None:
-        self._ids, self._ends, self._text, self._fresh = ids, ends, text, fresh
-
-    @classmethod
-    def pack(cls, ids: NDArray[np.int64], paths: list[bytes]) -> Paths:
-        """Pack the paths of ascending ids."""
-        ends = np.cumsum([0, *map(len, paths)], dtype=np.int64)
-        return cls(ids, ends, b"".join(paths), {})
-
-    def of(self, ids: NDArray[np.int64]) -> list[bytes]:
-        """The paths of ids that there are."""
-        slots = np.searchsorted(self._ids, ids)
-        begins, ends = self._ends[slots].tolist(), self._ends[np.minimum(slots + 1, len(self._ids))].tolist()
-        paths = [self._text[begin:end] for begin, end in zip(begins, ends, strict=True)]
-        if self._fresh:
-            paths = [self._fresh.get(number, path) for number, path in zip(ids.tolist(), paths, strict=True)]
-        return paths
-
-    def changed(self, rows: Rows, index: Index) -> Paths:
-        """Return the paths with those of some rows changed or added; only those in the index are still needed."""
-        fresh = {**self._fresh, **dict(zip(rows.ids.tolist(), rows.paths, strict=True))}
-        paths = Paths(self._ids, self._ends, self._text, fresh)
-        if len(fresh) <= _FRESH_PATHS + len(self._ids) // 8:
-            return paths
-        return Paths.pack(index.ids, paths.of(index.ids))
 
 
 @dataclass(frozen=True)
@@ -60,14 +32,21 @@ class Snapshot:
     """What `GalleryFile.version` said before it was loaded."""
     revision: int
     index: Index
-    """Read-only, under the ids of rows."""
-    paths: Paths
+    """Read-only, under the ids of rows; that of an image's whole is the image's own."""
+    paths: Packed
+    """Of images, by their ids."""
+    parts: Parts
     stored_head: StoredHead | None
     """None before the first image."""
     head: CollectionHead | None
     """The head fitted on the collection; None where codes are the encoder's own."""
     collection: Collection | None
     """Embeddings of all rows; None where any has none, or where codes know more: those of a head fitted with labels."""
+
+    @cached_property
+    def images(self) -> NDArray[np.int64]:
+        """Ids of the images, which are those of the rows that are wholes."""
+        return self.parts.wholes(self.index.ids)
 
 
 class Snapshots:
@@ -102,10 +81,16 @@ class Snapshots:
                     difference = self._file.difference(now.revision, index.levels.n_bytes)
                 if now is not None and index is not None and difference is not None:
                     head, collection = now.head, self._changed(now, difference)
-                    paths = _apply(difference, index, now.paths)
+                    _apply(difference, index)
+                    parts = now.parts.changed(self._file.parts.coded(now.revision), difference.gone)
+                    rows = difference.rows
+                    paths = now.paths.changed(rows.images, rows.paths, parts.wholes(index.ids))
                 else:
                     index = self._empty() if identity is None else Index(levels=identity.levels)
                     paths = _load(self._file, index)
+                    parts = Parts.of(self._file.parts.coded())
+                    if len(paths) + len(parts) != len(index):
+                        raise ValueError("some of its codes belong to no image")
                     head = None if stored is None or stored.matrix is None else CollectionHead.from_bytes(stored.matrix)
                     if head is not None and head.levels != index.levels:
                         raise ValueError(
@@ -119,7 +104,7 @@ class Snapshots:
                     collection = None  # some wait for their embeddings: no answer can be ordered by them
             except (ValueError, CorruptHeadError) as error:
                 raise self._file.damaged(str(error)) from error
-        now = Snapshot(version, revision, index.snapshot(), paths, stored, head, collection)
+        now = Snapshot(version, revision, index.snapshot(), paths, parts, stored, head, collection)
         self._growing, self._now = index, now
         return now
 
@@ -131,30 +116,31 @@ class Snapshots:
     def _changed(self, now: Snapshot, difference: Difference) -> Collection | None:
         tables = self._file.vectors
         if now.collection is None:
-            return self._collection(now.head, self._file.counts().images)
+            return self._collection(now.head, self._file.counts().rows)
         embeddings, lists = tables.embeddings(now.revision), tables.neighbours(now.revision)
         if len(embeddings.ids) != len(difference.rows.ids):
             return None
         return now.collection.changed(embeddings, lists, difference.gone)
 
 
-def _load(file: GalleryFile, index: Index) -> Paths:
-    """Add all rows to an empty index; return their paths."""
+def _load(file: GalleryFile, index: Index) -> Packed:
+    """Add all rows to an empty index; return the paths of their images."""
+    images: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     found: list[bytes] = []
     for rows in file.rows(index.levels.n_bytes):
         index.add(rows.codes, ids=rows.ids)
+        images.append(rows.images)
         found += rows.paths
-    return Paths.pack(index.ids, found)
+    return Packed.pack(np.concatenate(images), found)
 
 
-def _apply(difference: Difference, index: Index, paths: Paths) -> Paths:
-    """Change the index; return the paths, changed likewise."""
+def _apply(difference: Difference, index: Index) -> None:
+    """Change the index."""
     rows, gone = difference
     index.remove(gone[_are_in(gone, index)])
     known = _are_in(rows.ids, index)
     index.update(rows.ids[known], rows.codes[known])
     index.add(rows.codes[~known], ids=rows.ids[~known])
-    return paths.changed(rows, index)
 
 
 def _are_in(ids: NDArray[np.int64], index: Index) -> NDArray[np.bool_]:

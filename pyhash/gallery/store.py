@@ -16,7 +16,7 @@ from .checking import Spot
 from .database import Database
 from .folders import KEY, Place, is_key, key_of, split
 from .opening import CHECKSUM_BITS, checksum
-from .records import Counts, Difference, Embedding, Identity, Known, Record, Rows
+from .records import Counts, Difference, Embedding, Identity, Known, PartRecord, Record, Rows
 from .salvage import drop_damaged
 from .seal import seal
 
@@ -60,15 +60,22 @@ class GalleryFile(Database):
     def counts(self) -> Counts:
         """Count the images."""
         images, failed = self._db.execute("SELECT count(*), count(error) FROM images").fetchone()
-        (coded,) = self._db.execute("SELECT count(*) FROM codes WHERE head = ?", (self._setting("head"),)).fetchone()
-        return Counts(coded, failed, images - coded - failed)
+        head = self._setting("head")
+        (rows,) = self._db.execute("SELECT count(*) FROM codes WHERE head = ?", (head,)).fetchone()
+        # Of the rows that are parts, which the index of rows by images tells, as there may be none of them.
+        (parts,) = self._db.execute(
+            "SELECT count(*) FROM rows CROSS JOIN codes ON codes.row = rows.id AND head = ? WHERE rows.id <> image",
+            (head,),
+        ).fetchone()
+        coded = rows - parts
+        return Counts(coded, failed, images - coded - failed, rows)
 
     def known(self) -> dict[str, Known]:
         """Every stored image by its key."""
         found = self._db.execute(
             f"SELECT {KEY}, images.id, size, mtime_ns, error, codes.row IS NOT NULL, embeddings.row IS NOT NULL, "
-            "reader, ctime_ns, inode, digest FROM images LEFT JOIN rows ON rows.image = images.id AND part = 'whole' "
-            "LEFT JOIN codes ON codes.row = rows.id AND head = ? LEFT JOIN embeddings ON embeddings.row = rows.id",
+            "reader, ctime_ns, inode, digest FROM images LEFT JOIN codes ON codes.row = images.id AND head = ? "
+            "LEFT JOIN embeddings ON embeddings.row = images.id",
             (self._setting("head"),),
         )
         return {os.fsdecode(self._inside(path)): Known(*rest) for path, *rest in found}
@@ -76,8 +83,7 @@ class GalleryFile(Database):
     def some_sizes(self, n: int, folder: int) -> dict[str, int]:
         """The sizes of the files of `n` images of a folder that can be searched, by path inside it."""
         found = self._db.execute(
-            "SELECT path, size FROM codes JOIN rows ON rows.id = codes.row JOIN images ON images.id = rows.image "
-            "WHERE head = ? AND folder = ? LIMIT ?",
+            "SELECT path, size FROM codes JOIN images ON images.id = codes.row WHERE head = ? AND folder = ? LIMIT ?",
             (self._setting("head"), folder, n),
         )
         return {os.fsdecode(self._inside(path)): size for path, size in found}
@@ -85,9 +91,8 @@ class GalleryFile(Database):
     def rows(self, n_bytes: int) -> Iterator[Rows]:
         """All rows with a code of `n_bytes`, many at a time."""
         found = self._db.execute(
-            f"SELECT codes.row, code, codes.checksum, images.id, {KEY}, images.checksum FROM codes "
-            "LEFT JOIN rows ON rows.id = codes.row LEFT JOIN images ON images.id = rows.image "
-            "WHERE head = ? ORDER BY codes.row",
+            f"SELECT codes.row, code, codes.checksum, {KEY}, images.checksum FROM codes "
+            "LEFT JOIN images ON images.id = codes.row WHERE head = ? ORDER BY codes.row",
             (self._setting("head"),),
         )
         while batch := found.fetchmany(_LOAD_ROWS):
@@ -99,10 +104,10 @@ class GalleryFile(Database):
         if not max(self._setting("changes_from"), revision - _LOGGED_REVISIONS) <= since <= revision:
             return None
         found = self._db.execute(
-            f"SELECT changed.row, code, codes.checksum, images.id, {KEY}, images.checksum "
+            f"SELECT changed.row, code, codes.checksum, {KEY}, images.checksum "
             "FROM (SELECT DISTINCT row FROM changes WHERE revision > ?) AS changed "
             "LEFT JOIN codes ON codes.row = changed.row AND head = ? "
-            "LEFT JOIN rows ON rows.id = codes.row LEFT JOIN images ON images.id = rows.image ORDER BY changed.row",
+            "LEFT JOIN images ON images.id = codes.row ORDER BY changed.row",
             (since, self._setting("head")),
         ).fetchall()
         gone = np.array([row[0] for row in found if row[1] is None], np.int64)
@@ -110,7 +115,9 @@ class GalleryFile(Database):
 
     def _checked(self, batch: Sequence[tuple[Any, ...]], n_bytes: int) -> Rows:
         """What was read, once its types, lengths and checksums are right: all at once, as there may be millions."""
-        ids, codes, sums, images, paths, sums_of_paths = map(list, zip(*batch, strict=True)) if batch else ([],) * 6
+        ids, codes, sums, _, _ = map(list, zip(*batch, strict=True)) if batch else ([],) * 5
+        known = [(n, path, stored) for n, _, _, path, stored in batch if path is not None]  # others are parts
+        images, paths, sums_of_paths = map(list, zip(*known, strict=True)) if known else ([],) * 3
         if not ({*map(type, ids)} <= {int} and {*map(type, codes)} <= {bytes} and {*map(len, codes)} <= {n_bytes}):
             number, code = next(
                 (n, c) for n, c, *_ in batch if type(n) is not int or type(c) is not bytes or len(c) != n_bytes
@@ -123,7 +130,8 @@ class GalleryFile(Database):
             if [*map(crc32, values, (np.array(numbers, np.int64) & CHECKSUM_BITS).tolist())] != stored:
                 wrong = next(n for n, v, s in zip(numbers, values, stored, strict=True) if checksum(n, v) != s)
                 raise self.damaged(f"the {what} of {wrong} does not match its checksum")
-        return Rows(np.array(ids, np.int64), np.frombuffer(b"".join(codes), np.uint8).reshape(-1, n_bytes), paths)
+        rows = np.frombuffer(b"".join(codes), np.uint8).reshape(-1, n_bytes)
+        return Rows(np.array(ids, np.int64), rows, np.array(images, np.int64), paths)
 
     def ids_of(self, keys: Iterable[str]) -> list[int | None]:
         """The ids of images by the key of whichever of their names; None where there is no such image."""
@@ -132,7 +140,7 @@ class GalleryFile(Database):
     def _id_of(self, key: str) -> int | None:
         image = self._image(key)
         if image is not None:
-            return image[0]
+            return image
         named = self._db.execute("SELECT image FROM names WHERE folder = ? AND path = ?", _stored(key)).fetchone()
         return None if named is None else cast(int, named[0])
 
@@ -141,40 +149,38 @@ class GalleryFile(Database):
         path, size, mtime_ns, ctime_ns, inode, error, digest, reader = self._db.execute(
             f"SELECT {KEY}, size, mtime_ns, ctime_ns, inode, error, digest, reader FROM images WHERE id = ?", (image,)
         ).fetchone()
-        code = self._db.execute(
-            "SELECT code FROM codes JOIN rows ON rows.id = codes.row AND part = 'whole' WHERE image = ? AND head = ?",
-            (image, self._setting("head")),
-        ).fetchone()
-        embedding = self._db.execute(
-            "SELECT vector, norm FROM embeddings JOIN rows ON rows.id = embeddings.row AND part = 'whole' "
-            "WHERE image = ?",
-            (image,),
-        ).fetchone()
+        code, embedding = self._made_of(image)
+        parts = [PartRecord(group, part, *self._made_of(row)) for row, group, part in self.parts.of_image(image)]
         look = self._db.execute("SELECT blocks, grey FROM looks WHERE image = ?", (image,)).fetchone()
         thumbnail = self._db.execute("SELECT thumbnail FROM thumbnails WHERE image = ?", (image,)).fetchone()
         return Record(
             os.fsdecode(path),
             size,
             mtime_ns,
-            None if code is None else code[0],
+            code,
             error,
-            None if embedding is None else Embedding(*embedding),
+            embedding,
             digest,
             reader,
             look,
             None if thumbnail is None else thumbnail[0],
             ctime_ns,
             inode,
+            parts,
         )
 
-    def _image(self, key: str) -> tuple[int, int] | None:
-        """The ids of an image and of its whole's row."""
-        row = self._db.execute(
-            "SELECT images.id, rows.id FROM images JOIN rows ON rows.image = images.id AND part = 'whole' "
-            "WHERE folder = ? AND path = ?",
-            _stored(key),
+    def _made_of(self, row: int) -> tuple[bytes | None, Embedding | None]:
+        """The code and the embedding of a row."""
+        code = self._db.execute(
+            "SELECT code FROM codes WHERE row = ? AND head = ?", (row, self._setting("head"))
         ).fetchone()
-        return cast("tuple[int, int] | None", row)
+        embedding = self._db.execute("SELECT vector, norm FROM embeddings WHERE row = ?", (row,)).fetchone()
+        return None if code is None else code[0], None if embedding is None else Embedding(*embedding)
+
+    def _image(self, key: str) -> int | None:
+        """The id of an image, which is that of its whole's row, too."""
+        row = self._db.execute("SELECT id FROM images WHERE folder = ? AND path = ?", _stored(key)).fetchone()
+        return None if row is None else cast(int, row[0])
 
     # Changes
 
@@ -185,23 +191,35 @@ class GalleryFile(Database):
         for record in records:
             if self.forgotten.holds(record.path):
                 continue  # since the folder was walked
-            # Not ON CONFLICT: it would use up an id each time, and rows would no longer have those of their images.
             known = self._image(record.path)
-            image, row = self._insert(record.path) if known is None else known
+            image = self._insert(record.path) if known is None else known
             self._db.execute(
                 "UPDATE images SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, error = ?, digest = ?, reader = ? "
                 "WHERE id = ?",
                 (*record[1:3], record.ctime_ns, record.inode, record.error, record.digest, record.reader, image),
             )
-            self.vectors.forget_row(row)
-            if record.code is not None:
-                values = (row, head, record.code, checksum(row, record.code))
-                self._db.execute("INSERT INTO codes VALUES (?, ?, ?, ?)", values)
-            if record.embedding is not None:
-                self.vectors.put_embedding(row, head, record.embedding)
+            self._put_row(image, head, record.code, record.embedding)
+            touched.append(image)
+            if record.error is None:
+                touched += self.parts.drop(image)
+                rows = self.parts.put(image, record.parts)
+                for row, part in zip(rows, record.parts, strict=True):
+                    self._put_row(row, head, part.code, part.embedding)
+                touched += rows
+            else:  # which parts it has stays known, until it can be read again
+                for row, _, _ in self.parts.of_image(image):
+                    self.vectors.forget_row(row)
+                    touched.append(row)
             self._put_views(image, record)
-            touched.append(row)
         self.note(touched)
+
+    def _put_row(self, row: int, head: int, code: bytes | None, embedding: Embedding | None) -> None:
+        """Store what was made of an image or a part in place of what there is."""
+        self.vectors.forget_row(row)
+        if code is not None:
+            self._db.execute("INSERT INTO codes VALUES (?, ?, ?, ?)", (row, head, code, checksum(row, code)))
+        if embedding is not None:
+            self.vectors.put_embedding(row, head, embedding)
 
     def wait(self, keys: Iterable[str]) -> None:
         """Note images that wait to be encoded; those that are known stay as they are."""
@@ -220,7 +238,7 @@ class GalleryFile(Database):
         """Note where an image lies now."""
         update = "UPDATE images SET folder = ?, path = ?, checksum = ? WHERE id = ?"
         self._db.execute(update, (*_stored(key), checksum(image, os.fsencode(key)), image))
-        self.note([row for (row,) in self._db.execute("SELECT id FROM rows WHERE image = ?", (image,)).fetchall()])
+        self.note([image])
 
     def name(self, others: Mapping[str, str], folders: Iterable[int]) -> None:
         """Note the other names of images in some folders, all of them: the key of each to that of the image."""
@@ -228,7 +246,7 @@ class GalleryFile(Database):
         for other, key in others.items():
             image = self._image(key)
             if image is not None:
-                self._db.execute("INSERT INTO names VALUES (?, ?, ?)", (*_stored(other), image[0]))
+                self._db.execute("INSERT INTO names VALUES (?, ?, ?)", (*_stored(other), image))
 
     def keep_elsewhere(self, image: int, folders: Iterable[int]) -> bool:
         """Keep an image by a name outside of some folders, where it has one."""
@@ -250,8 +268,7 @@ class GalleryFile(Database):
     def images_of(self, folder: int) -> int:
         """How many images of a folder can be searched."""
         (count,) = self._db.execute(
-            "SELECT count(*) FROM codes JOIN rows ON rows.id = codes.row JOIN images ON images.id = rows.image "
-            "WHERE head = ? AND folder = ?",
+            "SELECT count(*) FROM codes JOIN images ON images.id = codes.row WHERE head = ? AND folder = ?",
             (self._setting("head"), folder),
         ).fetchone()
         return int(count)
@@ -297,14 +314,16 @@ class GalleryFile(Database):
             values = (image, record.thumbnail, checksum(image, record.thumbnail))
             self._db.execute("INSERT INTO thumbnails VALUES (?, ?, ?)", values)
 
-    def _insert(self, key: str) -> tuple[int, int]:
-        insert = "INSERT INTO images (folder, path, size, mtime_ns, checksum) VALUES (?, ?, 0, 0, 0)"
-        image = self._db.execute(insert, _stored(key)).lastrowid
-        row = self._db.execute("INSERT INTO rows (image) VALUES (?)", (image,)).lastrowid
-        assert image is not None
-        assert row is not None
-        self._db.execute("UPDATE images SET checksum = ? WHERE id = ?", (checksum(image, os.fsencode(key)), image))
-        return image, row
+    def _insert(self, key: str) -> int:
+        """Note an image that is new; return its id, which no image and no row ever had, and that of its whole's row."""
+        number: int
+        (number,) = self._db.execute(
+            "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name IN ('images', 'rows')"
+        ).fetchone()
+        insert = "INSERT INTO images (id, folder, path, size, mtime_ns, checksum) VALUES (?, ?, ?, 0, 0, ?)"
+        self._db.execute(insert, (number, *_stored(key), checksum(number, os.fsencode(key))))
+        self._db.execute("INSERT INTO rows (id, image) VALUES (?, ?)", (number, number))
+        return number
 
     def under(self, folder: str) -> list[int]:
         """The ids of the images with a name under a folder, by its key."""

@@ -8,19 +8,29 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GalleryError
 from ..heads import CollectionHead
-from ..images import FoundImage, readers
+from ..images import FoundImage, Views, readers
 from ..ranking import quantize
 from .adapt import Adapted, Plan, settle
 from .asking import digest_of
+from .boxes import Boxed
 from .collection import restored
-from .encoders import GalleryEncoder, embeds, identity_of, is_plain, levels_of, spread_of, stream_all
+from .encoders import (
+    GalleryEncoder,
+    check_sees_parts,
+    embeds,
+    identity_of,
+    is_plain,
+    levels_of,
+    spread_of,
+    stream_all,
+)
 from .folders import Folders, Place, folder_of
 from .kinship import Kinship
 from .recognising import (
@@ -36,14 +46,16 @@ from .recognising import (
     to_digest,
     too_many,
 )
-from .records import Embedding, Identity, Known, Record
+from .records import Embedding, Identity, Known, PartRecord, Record, Wishes
 from .snapshot import Snapshots
 from .store import GalleryFile
 from .walking import Seen, look
+from .wished_parts import boxes_of, check_boxes, lacks, lost_boxes, note_parts, records_of, views_of
 
-_COMMIT_IMAGES = 64
+_COMMIT_ROWS = 64
 _COMMIT_SECONDS = 2.0
 
+T = TypeVar("T", Record, PartRecord)
 Progress = Callable[[int, int], None]
 
 
@@ -66,7 +78,8 @@ class Changes:
     """Everything that cannot be searched, those known to be bad from an earlier run included."""
     again: dict[str, int] = field(default_factory=dict)
     """How many of the changed were encoded again though their files are the same, by what is another: the encoder's
-    ``"network"``, the ``"decoder"`` that makes pixels of files, or that their ``"embeddings"`` were not kept."""
+    ``"network"``, the ``"decoder"`` that makes pixels of files, that their ``"embeddings"`` were not kept, or that they
+    lacked ``"parts"`` that are wished."""
     adapted: Adapted | None = None
     """How the gallery adapted to its images; None where there was nothing to do."""
     moved: int = 0
@@ -80,6 +93,10 @@ class Changes:
     """Images whose files are gone and that were not dropped: they are too many to be dropped without ``prune``."""
     excluded: int = 0
     """How many were dropped because they are left out now: by patterns, as too small, or as what systems make."""
+    parts: int = 0
+    """How many parts of images the gallery has now, besides the whole of each."""
+    lost_boxes: int = 0
+    """Boxes that were dropped because they do not lie in their images any more, which have become others."""
     passed_over: dict[str, int] = field(default_factory=dict, compare=False)
     """Files that are not read, by kind, as `pyhash.images.Walk` has them; like `links` no change, and not compared."""
     links: int = field(default=0, compare=False)
@@ -100,10 +117,12 @@ def update(
     *,
     proved: bool = False,
     prune: bool = False,
+    boxes: Sequence[Boxed] | None = None,
 ) -> Changes:
     """Do what `Gallery.update` promises for some of the folders; fields of `Wishes` that are `wished` now are noted.
 
-    `proved` says that the encoder makes the codes that there are, though its fingerprint is another.
+    `proved` says that the encoder makes the codes that there are, though its fingerprint is another. `boxes` take the
+    place of those that their images have; none at all takes back those of all images.
     """
     identity = identity_of(encoder, folders)
     with file.reading():
@@ -119,12 +138,19 @@ def update(
         )
     files = files_of(found.images, folders, found.walked, known)
     digests = {image.path: digest_of(folders.join(image.path)) for image in to_digest(files, known)}
+    if wishes.groups or boxes:
+        check_sees_parts(encoder)
+    given = boxes_of(boxes or [], folders, files, known)
+    check_boxes(file, given, folders, files, known)
     renewed = not proved and kin in (Kinship.HEAD, Kinship.RENEWED)
     with file.writing(identity, rebuild=renewed, proved=proved):
         known = file.known()  # another process may have changed it meanwhile
         told = recognise(files, known, digests, found.walked, partial(_is_gone, folders, found, file.mounts()))
         _note(file, known, told, files, found)
         dropped = _drop(file, folders, known, told.unseen, found, files, prune)
+        note_parts(file, wishes, given, boxes=boxes != [])
+        groups = file.parts.groups()
+        copies = file.ids_of(image.path for _, image in told.copies)
         for number in found.walked:
             if to_walk[number] not in dropped.away:
                 file.note_place(number, Place.of(to_walk[number]))
@@ -137,11 +163,13 @@ def update(
         # A gallery of codes alone, of a network of the user's own, goes on as it is.
         keeps = keeps and not any(row.has_code for row in known.values())
     todo, unchanged, moved = [*told.new, *told.changed], 0, 0
-    again = dict.fromkeys(("network", "decoder", "embeddings"), 0)
+    again = dict.fromkeys(("network", "decoder", "embeddings", "parts"), 0)
     as_before = [(image.path, image) for image in (*told.same, *told.touched)]
     for path, image in (*as_before, *told.moved):
         row = known[path]
         why = _why_again(row, identity, keeps, renewed)
+        if why is None and row.has_code and lacks(groups.get(row.id, {}), wishes):
+            why = "parts"
         if why is not None:
             todo.append(image)
             if why in again:
@@ -153,10 +181,17 @@ def update(
         else:
             moved += 1
     places = {image.path: place for place, image in enumerate(found.images)}
-    todo.sort(key=lambda image: places[image.path])
     before = {path for path, row in known.items() if not _waits_since_found(row)} | {i.path for _, i in told.moved}
-    added, changed = _encode(file, folders, encoder, todo, before, failed, progress, keeps)
-    for _, image in told.copies:
+    copied = [image for _, image in told.copies]
+    incomplete = [
+        image for image, number in zip(copied, copies, strict=True) if lacks(groups.get(number or 0, {}), wishes)
+    ]
+    todo += incomplete
+    todo.sort(key=lambda image: places[image.path])
+    added, changed, lost = _encode(file, folders, encoder, todo, before, failed, progress, keeps, wishes)
+    for image in copied:
+        if image in incomplete:
+            continue
         if image.path in before:
             changed += 1
         else:
@@ -166,6 +201,9 @@ def update(
         levels = wishes.levels or levels_of(encoder)
         allowed = wishes.adapt and not identity.by_labels
         adapted = settle(file, snapshots, Plan(levels, spread_of(encoder), wishes.levels is not None, allowed))
+    with file.reading():
+        counts = file.counts()
+        n_parts = counts.rows - counts.images
     return Changes(
         added,
         changed,
@@ -179,6 +217,8 @@ def update(
         dropped.kept,
         dropped.withheld,
         dropped.excluded,
+        n_parts,
+        lost,
         found.passed_over,
         found.links,
         dropped.away,
@@ -298,20 +338,28 @@ def _why_again(row: Known, encoder: Identity, keeps: bool, renewed: bool) -> str
 def _coded(file: GalleryFile, records: list[Record]) -> list[Record]:
     """Return what is stored, with codes by the head that was fitted on the collection, where there is one."""
     stored = file.vectors.head()
-    fresh = [record for record in records if record.embedding is not None]
-    if stored is None or stored.matrix is None or not fresh:
+    listed = [found for record in records for found in (record.embedding, *(part.embedding for part in record.parts))]
+    embeddings = [embedding for embedding in listed if embedding is not None]
+    if stored is None or stored.matrix is None or not embeddings:
         return records
     head = CollectionHead.from_bytes(stored.matrix)
-    embeddings = [record.embedding for record in fresh if record.embedding is not None]
     vectors = np.stack([np.frombuffer(embedding.vector, np.int8) for embedding in embeddings])
     rows = restored(vectors, np.array([embedding.norm for embedding in embeddings], np.float32))
-    codes = {record.path: code.tobytes() for record, code in zip(fresh, head.codes(rows), strict=True)}
-    return [record._replace(code=codes.get(record.path, record.code)) for record in records]
+    codes = map(bytes, head.codes(rows))
+
+    def coded(one: T) -> T:
+        return one if one.embedding is None else one._replace(code=next(codes))
+
+    return [coded(record)._replace(parts=[*map(coded, record.parts)]) for record in records]
 
 
-def stored_embedding(embedding: NDArray[np.float32] | None) -> Embedding:
+def _without_embeddings(record: Record) -> Record:
+    parts = [part._replace(embedding=None) for part in record.parts]
+    return record._replace(embedding=None, parts=parts)
+
+
+def stored_embedding(embedding: NDArray[np.float32]) -> Embedding:
     """Return an embedding as it is stored."""
-    assert embedding is not None
     vectors, norms = quantize(embedding[None])
     return Embedding(vectors.tobytes(), float(norms[0]))
 
@@ -325,26 +373,34 @@ def _encode(
     failed: list[Failure],
     progress: Progress | None,
     keeps: bool,
-) -> tuple[int, int]:
-    """Encode and store, a transaction every few images; also those finished before an exception."""
+    wishes: Wishes,
+) -> tuple[int, int, int]:
+    """Encode and store, a transaction every few images; also those finished before an exception.
+
+    Returns how many images were added and how many changed, and how many boxes were lost.
+    """
     if progress is not None:
         progress(0, len(todo))
     counts = {False: 0, True: 0}  # by whether the image was known
     identity = identity_of(encoder, folders)
     pending: list[Record] = []
+    lost = 0
     committed = time.monotonic()
 
     def commit() -> None:
         if pending:
             with file.writing(identity):
-                file.put(record if keeps else record._replace(embedding=None) for record in _coded(file, pending))
+                file.put(record if keeps else _without_embeddings(record) for record in _coded(file, pending))
             pending.clear()
 
     try:
         paths = [folders.join(image.path) for image in todo]
+        views = views_of(file, wishes, [image.path for image in todo])
+        some = views if any(view != Views() for view in views) else ()
         # A head that was fitted makes codes of embeddings, also where these are not kept.
-        rows = stream_all(encoder, paths, embeddings=embeds(encoder)) if todo else ()
-        for done, (image, encoded) in enumerate(zip(todo, rows, strict=True), 1):
+        rows = stream_all(encoder, paths, embeddings=embeds(encoder), views=some) if todo else ()
+        for done, (image, view, encoded) in enumerate(zip(todo, views, rows, strict=True), 1):
+            parts = records_of(encoded, wishes, stored_embedding)
             code = reason = embedding = None
             mtime_ns = image.mtime_ns
             if encoded.error is not None:
@@ -357,6 +413,7 @@ def _encode(
                 if encoded.embedding is not None:
                     embedding = stored_embedding(encoded.embedding)
                 counts[image.path in known] += 1
+                lost += lost_boxes(view, parts)
             digest = digest_of(folders.join(image.path))
             pending.append(
                 Record(
@@ -372,16 +429,20 @@ def _encode(
                     encoded.thumbnail,
                     image.ctime_ns,
                     inode_of(image),
+                    parts,
                 )
             )
-            if len(pending) >= _COMMIT_IMAGES or time.monotonic() - committed >= _COMMIT_SECONDS:
+            if (
+                sum(1 + len(record.parts) for record in pending) >= _COMMIT_ROWS
+                or time.monotonic() - committed >= _COMMIT_SECONDS
+            ):
                 commit()
                 committed = time.monotonic()
             if progress is not None:
                 progress(done, len(todo))
     finally:
         commit()
-    return counts[False], counts[True]
+    return counts[False], counts[True], lost
 
 
 def _can_be_read(path: str) -> bool:

@@ -97,9 +97,8 @@ class VectorTables:
     def row_of_digest(self, digest: bytes) -> int | None:
         """The row of the first image whose file has this digest and that can be searched."""
         row = self._db.execute(
-            "SELECT min(rows.id) FROM images JOIN rows ON rows.image = images.id AND part = 'whole' "
-            "JOIN codes ON codes.row = rows.id JOIN settings ON key = 'head' AND value = codes.head "
-            "WHERE digest = ?",
+            "SELECT min(images.id) FROM images JOIN codes ON codes.row = images.id "
+            "JOIN settings ON key = 'head' AND value = codes.head WHERE digest = ?",
             (digest,),
         ).fetchone()
         found: int | None = row[0]

@@ -13,7 +13,7 @@ from .identity import decoder_identity
 from .kinds import KINDS
 from .looks import Look, look_codes, look_of, turned
 from .readers import readers
-from .views import TURNS, Box, Part, Views, lies_in
+from .views import TURNS, Box, Part, Views, check_grid
 
 __all__ = [
     "CROPS",
@@ -37,13 +37,13 @@ __all__ = [
     "as_shape",
     "check_fill",
     "check_fraction",
+    "check_grid",
     "check_min_size",
     "check_patterns",
     "crop_of",
     "decoder_identity",
     "inner",
     "is_empty",
-    "lies_in",
     "load",
     "look_codes",
     "look_of",

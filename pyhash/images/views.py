@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
 
 from ..support import require
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["TURNS", "Box", "Part", "Views", "cut", "factor_for", "reduced", "room_for", "tiles_of"]
+__all__ = ["TURNS", "Box", "Part", "Views", "check_grid", "cut", "factor_for", "reduced", "room_for", "tiles_of"]
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom edge of a part, in pixels from the left and the top of the upright image."""
@@ -26,6 +28,9 @@ TURNS = {
     "turned by 270°, mirrored": "TRANSVERSE",
 }
 """Names of what an image can be turned into, clockwise and then mirrored left to right, by Pillow's transpositions."""
+
+_MOST = 16
+"""Rows, and columns, of tiles."""
 
 
 class Part(NamedTuple):
@@ -53,6 +58,19 @@ class Views(NamedTuple):
         if self.tiles is not None:
             parts += [Part("tile", box) for box in tiles_of(width, height, *self.tiles)]
         return parts + [part for part in self.boxes if part.box is None or lies_in(part.box, width, height)]
+
+
+def check_grid(tiles: Any) -> tuple[int, int] | None:
+    """Return a grid of tiles as (rows, columns), None for an empty one; ValueError when it is none."""
+    grid = tuple(tiles) if isinstance(tiles, Sequence) and not isinstance(tiles, str) else (tiles,)
+    if not grid:
+        return None
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and 1 <= n <= _MOST for n in grid)
+    if len(grid) != 2 or not whole or grid == (1, 1):
+        raise ValueError(
+            f"tiles must be (rows, columns), each from 1 to {_MOST} and not both 1, or () for none, got {tiles!r}"
+        )
+    return int(grid[0]), int(grid[1])
 
 
 def lies_in(box: Box, width: int, height: int) -> bool:

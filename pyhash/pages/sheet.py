@@ -8,11 +8,14 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from ..errors import ImageError
 from ..support import files, printable, require
+
+if TYPE_CHECKING:
+    from ..images import Box, Part
 
 _MARKS = [b'<meta name="generator" content="pyhash">', " · pyhash</title>".encode()]
 THUMBNAIL_SIZE = 300
@@ -26,6 +29,8 @@ class Other(NamedTuple):
     """Its path."""
     distance: int
     similarity: float | None = None
+    part: Part | None = None
+    """Which part of it is meant; None for the whole."""
 
 
 class Row(NamedTuple):
@@ -41,6 +46,8 @@ class Row(NamedTuple):
     """Of the others."""
     more: Sequence[tuple[str, Sequence[Other]]] = ()
     """Titles, and others that stand beside these."""
+    crop: Box | None = None
+    """Which part of the images in front is meant; None for the whole."""
 
 
 class _Tile(NamedTuple):
@@ -49,6 +56,9 @@ class _Tile(NamedTuple):
     where: str
     link: str
     image: str | None
+    size: tuple[int, int]
+    box: Box | None = None  # in pixels of an image of that size
+    part: str = ""
     distance: int | None = None
     similarity: str | None = None
     share: int | None = None  # of the bar, in per cent
@@ -110,11 +120,11 @@ def write_sheet(
     """
     check_target(path, overwrite=overwrite)  # better said before the images are read
     target = os.path.abspath(Path(path).parent)
-    images: dict[str, str | None] = {}
+    images: dict[str, tuple[str | None, tuple[int, int]]] = {}
 
-    def tile(image: str) -> _Tile:
+    def tile(image: str, box: Box | None = None) -> _Tile:
         if image not in images:
-            images[image] = thumbnail(image)
+            images[image] = _thumbnail(image)
         inside = image.removeprefix(os.path.join(folder, "")) if folder else image
         where, name = os.path.split(inside)
         return _Tile(
@@ -122,12 +132,17 @@ def write_sheet(
             name=printable(name),
             where=printable(where),
             link=_link(image, target),
-            image=images[image],
+            image=images[image][0],
+            size=images[image][1],
+            box=box,
+            part="" if box is None else "part",
         )
 
     def beside(other: Other) -> _Tile:
         near = 1 - other.distance / max(1.0, far) if other.similarity is None else other.similarity
-        return tile(other.image)._replace(
+        part = other.part
+        return tile(other.image, None if part is None else part.box)._replace(
+            part="" if part is None else printable(part.name or part.kind),
             distance=other.distance,
             similarity=None if other.similarity is None else f"{other.similarity:.2f}",
             share=round(100 * max(0.0, near)),
@@ -143,7 +158,7 @@ def write_sheet(
         facts={name: printable(value) for name, value in facts.items()},
         rows=[
             {
-                "heads": [*map(tile, row.images)],
+                "heads": [tile(image, row.crop) for image in row.images],
                 "without": [*map(tile, row.without)],
                 "lists": [
                     {"title": heading, "tiles": [*map(beside, others)]}
@@ -159,18 +174,22 @@ def write_sheet(
     files.write(path, [html.encode()], _MARKS, overwrite=overwrite)
 
 
-def thumbnail(path: str | os.PathLike[str]) -> str | None:
-    """Return a small JPEG of an image as a ``data:`` URI, or None when it cannot be read."""
-    from ..images import load
+def _thumbnail(path: str | os.PathLike[str]) -> tuple[str | None, tuple[int, int]]:
+    """Return a small JPEG of an image as a ``data:`` URI, and the width and height of the image itself.
+
+    None where it cannot be read.
+    """
+    from ..images import opened
 
     image_module: Any = require("PIL.Image", "encoder")
     try:
-        image = image_module.fromarray(load(path, longest=THUMBNAIL_SIZE, resize="bicubic", fast_jpeg=True))
+        with opened(path, at_least=THUMBNAIL_SIZE) as image:
+            size, pixels = image.size, image.pixels(longest=THUMBNAIL_SIZE, resize="bicubic")
     except ImageError:
-        return None
+        return None, (1, 1)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=82, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image_module.fromarray(pixels).save(buffer, "JPEG", quality=82, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"), size
 
 
 def _link(image: str, target: str) -> str:

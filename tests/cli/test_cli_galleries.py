@@ -45,6 +45,8 @@ class TestIndex:
             "folders": [os.fspath(folder)],
             "gallery": os.fspath(folder / ".pyhash" / "gallery.sqlite"),
             "images": 5,
+            "parts": 0,
+            "lost_boxes": 0,
             "added": 5,
             "changed": 0,
             "removed": 0,

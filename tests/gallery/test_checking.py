@@ -63,7 +63,7 @@ def test_a_whole_gallery(folder: Path) -> None:
         for repair in (False, True):
             checked = gallery.check(repair=repair)
             assert checked.damaged == []
-            assert checked.checked == dict.fromkeys(KINDS, 36)
+            assert checked.checked == dict.fromkeys(KINDS, 36) | {"parts": 0}
             assert (checked.waiting, checked.traces, checked.away, checked.kept) == (0, False, [], None)
     with Gallery(folder.parent, FakeEncoder()) as gallery:  # without embeddings
         gallery.update()
@@ -106,7 +106,7 @@ def test_what_belongs_to_an_image(folder: Path, statement: str, what: str) -> No
         assert checked.damaged == [Damage(os.fspath(folder / IMAGE), what)]
         assert (checked.repaired, checked.away, checked.kept) == (True, [], None)
         assert gallery.check().damaged == []
-        assert gallery.check().checked == dict.fromkeys(KINDS, 36)
+        assert gallery.check().checked == dict.fromkeys(KINDS, 36) | {"parts": 0}
         assert answers(gallery) == right
 
 
@@ -332,7 +332,7 @@ def test_a_row_that_says_that_it_is_another_images(folder: Path) -> None:
     with Gallery(folder, SeeingEncoder()) as gallery:
         assert gallery.check(repair=True).repaired
         assert answers(gallery) == right
-        assert gallery.check().checked == dict.fromkeys(KINDS, 36)
+        assert gallery.check().checked == dict.fromkeys(KINDS, 36) | {"parts": 0}
 
 
 def test_neighbours_that_are_lost_with_the_file(folder: Path) -> None:
@@ -341,7 +341,7 @@ def test_neighbours_that_are_lost_with_the_file(folder: Path) -> None:
     execute(file_of(folder), "DELETE FROM neighbours WHERE row % 2")
     with Gallery(folder, SeeingEncoder()) as gallery:
         assert gallery.check(repair=True).repaired
-        assert gallery.check().checked == dict.fromkeys(KINDS, 36)
+        assert gallery.check().checked == dict.fromkeys(KINDS, 36) | {"parts": 0}
         assert answers(gallery) == right
 
 

@@ -170,7 +170,7 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_one_thumbnail_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(report, "thumbnail", seen.append)
+    monkeypatch.setattr(report, "_thumbnail", lambda path: (seen.append(path), (1, 1)))
     sheet(tmp_path / "s.html", [Row(["a"], [Other("a", 0), Other("b", 1)]), Row(["b"], [Other("a", 1)])])
     assert seen == ["a", "b"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import itertools
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from pyhash import ImageError, Levels
-from pyhash.encoder import Encoded
-from pyhash.images import look_of
+from pyhash.encoder import Encoded, EncodedPart
+from pyhash.images import Decoded, Views, look_of, opened
 from pyhash.networks import Metadata
 
 
@@ -175,6 +176,43 @@ class SeeingEncoder(EmbeddingEncoder):
                 look = look_of(image.convert("L").resize((256, 256), 0))
             noise = np.random.default_rng(crc32(Path(encoded.source).read_bytes())).bytes(5000)
             yield dataclasses.replace(encoded, look=look, thumbnail=noise)
+
+
+class PartsEncoder(EmbeddingEncoder):
+    """An `EmbeddingEncoder` that encodes parts of images, too, and takes all that an image can be given as."""
+
+    def encode(self, images: Any, *, level: str | None = None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        alone = not isinstance(images, list | tuple)
+        found = [*self.stream([images] if alone else images)]
+        for encoded in found:
+            if encoded.error is not None:
+                raise encoded.error
+        codes = np.array([encoded.code for encoded in found], np.uint8).reshape(-1, 8)
+        return codes[0] if alone else codes
+
+    def stream(
+        self,
+        sources: Iterable[Any],
+        batch_size: int = 8,
+        embeddings: bool = False,
+        views: Iterable[Views] | None = None,
+    ) -> Iterator[Encoded]:
+        for source, view in zip(sources, itertools.repeat(Views()) if views is None else views, strict=False):
+            self.seen.append(source)
+            time.sleep(self.delay)
+            try:
+                with opened(source, views=view) as image:
+                    code, embedding = self._both(image, embeddings)
+                    parts = [EncodedPart(part, *self._both(cut, embeddings)) for part, cut in image.parts()]
+                yield Encoded(source, code, embedding, parts=parts)
+            except ImageError as error:
+                yield Encoded(source, error=error)
+
+    def _both(self, image: Decoded, embeddings: bool) -> tuple[Any, Any]:
+        pixels = image.pixels(4, resize="box").astype(np.float32)
+        grey = pixels.mean(axis=2)
+        code = np.packbits(np.concatenate([(grey > grey.mean()).ravel(), (pixels > 127).ravel()]))
+        return code, (pixels / 64 - 2).ravel() if embeddings else None
 
 
 def kinds(root: Path, n_kinds: int, n_each: int, start: int = 0) -> Path:
