@@ -21,7 +21,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import backend, codes, encoder, errors, evaluation, gallery, heads, images, index, labels, networks, ranking
+    from . import (
+        backend,
+        codes,
+        copies,
+        encoder,
+        errors,
+        evaluation,
+        gallery,
+        heads,
+        images,
+        index,
+        labels,
+        networks,
+        ranking,
+    )
     from .backend import hamming, kernel, kernels, use
     from .codes import Levels, pack, unpack
     from .encoder import Encoder, build, evaluate_folder
@@ -62,6 +76,7 @@ _PACKAGES = frozenset(
     [
         "backend",
         "codes",
+        "copies",
         "encoder",
         "errors",
         "evaluation",
@@ -89,6 +104,7 @@ __all__ = [
     "backend",
     "build",
     "codes",
+    "copies",
     "encoder",
     "errors",
     "evaluate",
