@@ -317,6 +317,7 @@ def write_search_sheet(
             "Encoder": str(stats.encoder),
         },
         folder=gallery.folder,
+        small=gallery.thumbnail,
         far=sum(weight * levels[part] for part, weight in compared.items()) / 2,
         note=(
             "The number on an image is its similarity to the query: 1 is the same picture, 0 has nothing in common. "

@@ -252,6 +252,18 @@ class Answering:
         what = Measure(None, level, weights)
         return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)
 
+    def thumbnail(self, image: int | PathLike) -> bytes | None:
+        """The small JPEG, of at most 160 pixels and without metadata, that is kept of an image, by its id or path.
+
+        It is there while the image's disk is away. None where the gallery has no such image, or none is kept of it: the
+        encoder made none.
+        """
+        number = next(iter(self._names.ids_of([image])), None)
+        if number is None:
+            return None
+        with self._file.reading():
+            return self._file.thumbnail(number)
+
     @property
     def default_radius(self) -> int:
         """In how many bits duplicates may differ unless `duplicates` is told: a tenth of those that it compares."""

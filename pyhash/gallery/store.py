@@ -182,6 +182,16 @@ class GalleryFile(Database):
         row = self._db.execute("SELECT id FROM images WHERE folder = ? AND path = ?", _stored(key)).fetchone()
         return None if row is None else cast(int, row[0])
 
+    def thumbnail(self, image: int) -> bytes | None:
+        """The small JPEG that is kept of an image."""
+        row = self._db.execute("SELECT thumbnail, checksum FROM thumbnails WHERE image = ?", (image,)).fetchone()
+        if row is None:
+            return None
+        thumbnail, stored = row
+        if type(thumbnail) is not bytes or checksum(image, thumbnail) != stored:
+            raise self.damaged(f"the thumbnail of image {image} does not match its checksum")
+        return thumbnail
+
     # Changes
 
     def put(self, records: Iterable[Record]) -> None:

@@ -6,7 +6,7 @@ import base64
 import datetime
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -77,6 +77,7 @@ def write_sheet(
     label: str,
     facts: Mapping[str, str],
     folder: str = "",
+    small: Callable[[str], bytes | None] | None = None,
     far: float,
     note: str = "",
     nothing: str = "",
@@ -99,6 +100,9 @@ def write_sheet(
         Shown under the heading.
     folder : str, optional
         Of paths under it only the part inside is shown.
+    small : callable, optional
+        Gives the small JPEG that is kept of one of the others, or None: then its file is not opened, unless a box is to
+        be drawn in it.
     far : float
         The distance of images that have nothing in common: there a bar is empty; it is full at 0. Where there is a
         similarity, it shows that.
@@ -122,9 +126,14 @@ def write_sheet(
     target = os.path.abspath(Path(path).parent)
     images: dict[str, tuple[str | None, tuple[int, int]]] = {}
 
-    def tile(image: str, box: Box | None = None) -> _Tile:
-        if image not in images:
-            images[image] = _thumbnail(image)
+    def tile(image: str, box: Box | None = None, kept: bytes | None = None) -> _Tile:
+        shown: str | None
+        if kept is not None and (box is None or not os.path.exists(image)):
+            shown, size, box = _as_uri(kept), (1, 1), None
+        else:
+            if image not in images:
+                images[image] = _thumbnail(image)
+            shown, size = images[image]
         inside = image.removeprefix(os.path.join(folder, "")) if folder else image
         where, name = os.path.split(inside)
         return _Tile(
@@ -132,8 +141,8 @@ def write_sheet(
             name=printable(name),
             where=printable(where),
             link=_link(image, target),
-            image=images[image][0],
-            size=images[image][1],
+            image=shown,
+            size=size,
             box=box,
             part="" if box is None else "part",
         )
@@ -141,7 +150,8 @@ def write_sheet(
     def beside(other: Other) -> _Tile:
         near = 1 - other.distance / max(1.0, far) if other.similarity is None else other.similarity
         part = other.part
-        return tile(other.image, None if part is None else part.box)._replace(
+        kept = None if small is None else small(other.image)
+        return tile(other.image, None if part is None else part.box, kept)._replace(
             part="" if part is None else printable(part.name or part.kind),
             distance=other.distance,
             similarity=None if other.similarity is None else f"{other.similarity:.2f}",
@@ -189,7 +199,11 @@ def _thumbnail(path: str | os.PathLike[str]) -> tuple[str | None, tuple[int, int
         return None, (1, 1)
     buffer = io.BytesIO()
     image_module.fromarray(pixels).save(buffer, "JPEG", quality=82, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"), size
+    return _as_uri(buffer.getvalue()), size
+
+
+def _as_uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
 def _link(image: str, target: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from galleries import picture
 from PIL import Image
 
+from pyhash.images import Part
 from pyhash.pages import Other, Row, write_sheet
 from pyhash.pages import sheet as report
 from pyhash.support import printable
@@ -137,8 +138,24 @@ def test_paths_inside_the_folder(tmp_path: Path) -> None:
     others = [Other("photos/sub/a.png", 1), Other("photos-2/sub/b.png", 2), Other("photos/c.png", 3)]
     rows = [Row(["elsewhere/q.png"], others)]
     text = sheet(tmp_path / "sheet.html", rows, folder="photos")
-    assert re.findall(r'class="where">([^<]*)<', text) == ["elsewhere", "sub", "photos-2/sub"]
+    assert re.findall(r'class="where" title="[^"]*">([^<]*)<', text) == ["elsewhere", "sub", "photos-2/sub"]
     assert re.findall(r'class="name" title="([^"]*)"', text)[1] == "photos/sub/a.png"
+
+
+def test_what_is_kept_of_an_image_is_shown_without_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    real = report._thumbnail
+    monkeypatch.setattr(report, "_thumbnail", lambda path: opened.append(Path(path).name) or real(path))
+    for name in ("query.png", "a.png", "boxed.png", "other.png"):
+        picture(tmp_path / name)
+    kept = {name: f"JPEG of {name}".encode() for name in ("query.png", "a.png", "boxed.png", "away.png")}
+    box = Part("box", (1, 2, 9, 9))
+    others = [Other("a.png", 1), Other("boxed.png", 2, 0.5, box), Other("other.png", 3), Other("away.png", 4, 0.1, box)]
+    row = Row([str(tmp_path / "query.png")], [other._replace(image=str(tmp_path / other.image)) for other in others])
+    text = sheet(tmp_path / "out.html", [row], small=lambda path: kept.get(Path(path).name))
+    assert opened == ["query.png", "boxed.png", "other.png"]
+    shown = [base64.b64decode(src.partition(",")[2]) for src in Reader(text).all("img", "src")]
+    assert [shown[1], shown[4]] == [kept["a.png"], kept["away.png"]]
 
 
 def test_no_rows(tmp_path: Path) -> None:
