@@ -323,7 +323,7 @@ class Gallery(Answering):
         if FIRST in to_walk:  # the gallery is named after it
             leave_mark(to_walk[FIRST], self._file.path)
         files.sweep(self._file.path)
-        if changes.added or changes.changed:
+        if hasattr(encoder, "fingerprints") and (changes.added or changes.changed):
             self._listen(encoder)
         return changes
 
@@ -332,7 +332,7 @@ class Gallery(Answering):
         from ..encoder import LOOKED_AT, warn_of_silence
 
         now, metadata = self._snapshots.now(), getattr(encoder, "metadata", None)
-        if hasattr(encoder, "fingerprints") and now.head is None and metadata is not None:
+        if now.head is None and metadata is not None:
             codes = now.index.codes(now.index.ids[:LOOKED_AT])
             warn_of_silence(codes, now.index.bits, encoder.name, fitted=bool(metadata.levels))
 

@@ -182,6 +182,27 @@ class GalleryFile(Database):
         row = self._db.execute("SELECT id FROM images WHERE folder = ? AND path = ?", _stored(key)).fetchone()
         return None if row is None else cast(int, row[0])
 
+    def has_since(self, revision: int, record: Record) -> bool:
+        """Whether what a record says of an image was stored since a revision."""
+        row = self._db.execute(
+            "SELECT (SELECT count(*) FROM rows WHERE image = images.id AND part <> 'whole'), "
+            "EXISTS (SELECT 1 FROM codes WHERE row = images.id AND head = ?), "
+            "EXISTS (SELECT 1 FROM embeddings WHERE row = images.id) FROM images "
+            "WHERE folder = ? AND path = ? AND size = ? AND mtime_ns = ? AND digest IS ? AND error IS ? "
+            "AND reader IS ? AND EXISTS (SELECT 1 FROM changes WHERE revision > ? AND row = images.id)",
+            (
+                self._setting("head"),
+                *_stored(record.path),
+                record.size,
+                record.mtime_ns,
+                record.digest,
+                record.error,
+                record.reader,
+                revision,
+            ),
+        ).fetchone()
+        return bool(row == (len(record.parts), record.code is not None, record.embedding is not None))
+
     def thumbnail(self, image: int) -> bytes | None:
         """The small JPEG that is kept of an image."""
         row = self._db.execute("SELECT thumbnail, checksum FROM thumbnails WHERE image = ?", (image,)).fetchone()

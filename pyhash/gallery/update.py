@@ -158,6 +158,7 @@ def update(
             file.wish(wishes)
         if not wishes.embeddings:
             file.vectors.forget_vectors()
+        revision = file.revision()
     keeps = wishes.embeddings and can
     if is_plain(encoder) and not any(row.has_embedding for row in known.values()):
         # A gallery of codes alone, of a network of the user's own, goes on as it is.
@@ -188,7 +189,8 @@ def update(
     ]
     todo += incomplete
     todo.sort(key=lambda image: places[image.path])
-    added, changed, lost = _encode(file, folders, encoder, todo, before, failed, progress, keeps, wishes)
+    done = _encode(file, folders, encoder, todo, before, failed, progress, keeps, wishes, revision)
+    added, changed, lost = done.added, done.changed, done.lost
     for image in copied:
         if image in incomplete:
             continue
@@ -208,7 +210,7 @@ def update(
         added,
         changed,
         dropped.removed,
-        unchanged,
+        unchanged + done.by_others,
         sorted(failed),
         {why: count for why, count in again.items() if count},
         adapted,
@@ -364,6 +366,18 @@ def stored_embedding(embedding: NDArray[np.float32]) -> Embedding:
     return Embedding(vectors.tobytes(), float(norms[0]))
 
 
+@dataclass
+class _Encoded:
+    """How many images were stored."""
+
+    added: int = 0
+    changed: int = 0
+    by_others: int = 0
+    """That another process encoded at the same time, and stored first."""
+    lost: int = 0
+    """Boxes that lie outside of their images."""
+
+
 def _encode(
     file: GalleryFile,
     folders: Folders,
@@ -374,23 +388,29 @@ def _encode(
     progress: Progress | None,
     keeps: bool,
     wishes: Wishes,
-) -> tuple[int, int, int]:
+    revision: int,
+) -> _Encoded:
     """Encode and store, a transaction every few images; also those finished before an exception.
 
-    Returns how many images were added and how many changed, and how many boxes were lost.
+    What another process has stored since a revision, as it is here, is left to it.
     """
     if progress is not None:
         progress(0, len(todo))
-    counts = {False: 0, True: 0}  # by whether the image was known
+    done = _Encoded()
     identity = identity_of(encoder, folders)
     pending: list[Record] = []
-    lost = 0
     committed = time.monotonic()
 
     def commit() -> None:
         if pending:
             with file.writing(identity):
-                file.put(record if keeps else _without_embeddings(record) for record in _coded(file, pending))
+                made = [record if keeps else _without_embeddings(record) for record in _coded(file, pending)]
+                ours = [record for record in made if not file.has_since(revision, record)]
+                file.put(ours)
+            good = [record.path in known for record in ours if record.error is None]
+            done.changed += sum(good)
+            done.added += len(good) - sum(good)
+            done.by_others += sum(record.error is None for record in made) - len(good)
             pending.clear()
 
     try:
@@ -399,7 +419,7 @@ def _encode(
         some = views if any(view != Views() for view in views) else ()
         # A head that was fitted makes codes of embeddings, also where these are not kept.
         rows = stream_all(encoder, paths, embeddings=embeds(encoder), views=some) if todo else ()
-        for done, (image, view, encoded) in enumerate(zip(todo, views, rows, strict=True), 1):
+        for number, (image, view, encoded) in enumerate(zip(todo, views, rows, strict=True), 1):
             parts = records_of(encoded, wishes, stored_embedding)
             code = reason = embedding = None
             mtime_ns = image.mtime_ns
@@ -412,8 +432,7 @@ def _encode(
                 code = np.asarray(encoded.code, np.uint8).tobytes()
                 if encoded.embedding is not None:
                     embedding = stored_embedding(encoded.embedding)
-                counts[image.path in known] += 1
-                lost += lost_boxes(view, parts)
+                done.lost += lost_boxes(view, parts)
             digest = digest_of(folders.join(image.path))
             pending.append(
                 Record(
@@ -439,10 +458,10 @@ def _encode(
                 commit()
                 committed = time.monotonic()
             if progress is not None:
-                progress(done, len(todo))
+                progress(number, len(todo))
     finally:
         commit()
-    return counts[False], counts[True], lost
+    return done
 
 
 def _can_be_read(path: str) -> bool:

@@ -121,6 +121,8 @@ def test_three_processes_index_at_once(tmp_path: Path) -> None:
     children = [Child(update_gallery, folder, 0.001) for _ in range(3)]
     for child in children:
         child.go()
+    added = [[*child.reports()][-1] for child in children]
+    assert sum(added) == 150  # each counts what it stored
     assert [child.wait() for child in children] == [0, 0, 0]
     assert healthy(folder / ".pyhash" / "gallery.sqlite")
     with Gallery(folder, FakeEncoder()) as pictures:

@@ -71,9 +71,9 @@ def _run(connection: Connection, function: Callable[..., object], arguments: tup
 
 
 def update_gallery(report: Report, folder: Path, delay: float) -> None:
-    """Update a gallery, slowly; report how many images are done."""
+    """Update a gallery, slowly; report how many images are done, and at last how many were added."""
     with Gallery(folder, FakeEncoder(delay=delay)) as gallery:
-        gallery.update(progress=lambda done, total: report(done))
+        report(gallery.update(progress=lambda done, total: report(done)).added)
 
 
 def open_gallery(report: Report, folder: Path) -> None:
