@@ -157,6 +157,7 @@ def encode_examples(
     for error in failed:
         if not callable(on_error):
             raise error
+        error.index = error.index or 0  # one alone has no place
         on_error(error)
     lost = {error.index or 0 for error in failed}
     kept = [place for place in range(len(sources)) if place not in lost]

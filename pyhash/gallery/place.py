@@ -28,8 +28,9 @@ class Places:
     def __init__(self, file: GalleryFile, given: Sequence[str]) -> None:
         self._file = file
         self._given = [*given]
-        self._numbers: dict[str, int] = {}  # of those given
-        self._elsewhere: dict[int, str] = {}  # of others, that are not where they were
+        self._numbers: dict[str, int] | None = None  # of those given that it has; None: not yet recognised
+        self._unsure: dict[int, bytes | None] = {}  # nothing tells them; with the path noted of each
+        self._elsewhere: dict[int, str] = {}  # where others were seen
         self._now: tuple[int, Folders] | None = None
         self._ever: dict[int, str] = {}
 
@@ -47,10 +48,11 @@ class Places:
         with self._file.reading():
             known = self._file.folders()
             found = _recognised(self._file, known, self._given)
+            self._unsure = {n: known[n].path for n in found if not self._file.some_sizes(1, n)}
         self._numbers = {folder: number for number, folder in found.items() if folder in self._given}
         self._elsewhere = {number: folder for number, folder in found.items() if folder not in self._given}
         self._now = None
-        new = [folder for folder in self._given if folder not in self._numbers]
+        new = self._new(self._numbers)
         if new and not (create and self._numbers):
             raise GalleryError(_refusal(self._file, known, new[0], beside=bool(self._numbers)))
         for folder in new:
@@ -59,9 +61,9 @@ class Places:
                     f"there is no folder {folder}, nor is it one of the gallery {self._file.path}; is its name right, "
                     "and its disk there?"
                 )
-        if new:
-            refuse_nested(new, [*self.now().roots.values()])
-        if not self.now().roots:
+        roots = self.now().roots
+        refuse_nested(new, [*roots.values()])
+        if not roots:
             raise GalleryError(
                 f"the gallery {self._file.path} does not remember its folder: give that, and the file as the gallery's "
                 "(--gallery FILE)"
@@ -72,60 +74,71 @@ class Places:
         version, before = self._file.version(), self._now
         if before is None or before[0] != version:
             with self._file.reading():
-                roots = self._looked_up()
-            self._ever |= roots
+                try:
+                    roots = self._roots(self._file.folders())
+                except GalleryDamagedError:
+                    roots = dict(zip([FIRST], self._given, strict=False))
+            self._ever = {**self._ever, **roots}
             self._now = before = version, Folders(roots, self._ever)
         return before[1]
-
-    def _looked_up(self) -> dict[int, str]:
-        try:
-            known = self._file.folders()
-        except GalleryDamagedError:
-            return {FIRST: self._given[0]} if self._given else {}
-        here = {os.fsencode(os.path.realpath(folder)): folder for folder in self._given}
-        for number, place in known.items():  # another process may have added it
-            folder = here.get(place.path or b"")
-            if folder is not None and folder not in self._numbers and number not in self._numbers.values():
-                self._numbers[folder] = number
-        roots = {n: folder for folder in self._given if (n := self._numbers.get(folder)) in known and n is not None}
-        if not self._numbers and self._given:  # it was damaged
-            roots[FIRST] = self._given[0]
-        for number, place in known.items():
-            if number not in roots and place.path is not None:
-                roots[number] = self._elsewhere.get(number, os.fsdecode(place.path))
-        return roots
 
     def to_walk(self) -> dict[int, str]:
         """The folders to be brought up to date; those that are new are added to the gallery.
 
         GalleryError where one was taken out of the gallery since it was opened.
         """
+        if not self._given or self._numbers is None:
+            return self.now().roots
+        if self._new(self._numbers) or self._unsure:
+            with self._file.writing(None):
+                self._claim(self._numbers, self._file.folders())
+            self._now = None
         roots = self.now().roots
-        if self._given and self._numbers:
-            self._add([folder for folder in self._given if folder not in self._numbers])
-            roots = self.now().roots
-            for folder, number in self._numbers.items():
-                if number not in roots:
-                    raise GalleryError(
-                        f"{folder} is no folder of the gallery {self._file.path} any more: it was forgotten meanwhile"
-                    )
-            return {number: folder for folder, number in self._numbers.items()}
-        return roots
+        for folder, number in self._numbers.items():
+            if number not in roots:
+                raise GalleryError(
+                    f"{folder} is no folder of the gallery {self._file.path} any more: it was forgotten meanwhile"
+                )
+        return {number: folder for folder, number in self._numbers.items()}
 
-    def _add(self, new: Sequence[str]) -> None:
-        if not new:
-            return
-        before = self.now().roots
-        with self._file.writing(None):
-            known = self._file.folders()
-            meanwhile = {place.path: n for n, place in known.items() if n not in before}  # by other processes
-            places = {folder: Place.of(folder) for folder in new}
-            added = [folder for folder in new if places[folder].path not in meanwhile]
-            refuse_nested(added, [*before.values(), *(os.fsdecode(path) for path in meanwhile if path is not None)])
-            numbers = {folder: meanwhile[places[folder].path] for folder in new if folder not in added}
-            numbers |= {folder: self._file.add_folder(places[folder]) for folder in added}
-        self._numbers |= numbers
-        self._now = None
+    def _claim(self, before: Mapping[str, int], known: Mapping[int, Place]) -> None:
+        """Note which folders are the gallery's, in its file, whatever other processes have added meanwhile."""
+        numbers, roots = self._bound(before, known), self._roots(known)
+        new = self._new(numbers)
+        if not numbers:
+            raise GalleryError(_refusal(self._file, known, new[0], beside=False))
+        refuse_nested(new, [*roots.values()])
+        for folder, number in numbers.items():
+            if number in self._unsure:
+                self._file.note_place(number, Place.of(folder))
+        self._numbers = numbers | {folder: self._file.add_folder(Place.of(folder)) for folder in new}
+        self._unsure = {}
+
+    def _new(self, numbers: Mapping[str, int]) -> list[str]:
+        return [folder for folder in self._given if folder not in numbers]
+
+    def _roots(self, known: Mapping[int, Place]) -> dict[int, str]:
+        """Where folders are, those that were given first."""
+        if self._numbers is None:
+            roots = dict(zip([FIRST], self._given, strict=False))
+        else:
+            numbers = self._bound(self._numbers, known)
+            roots = {numbers[folder]: folder for folder in self._given if folder in numbers}
+        others = {n: os.fsdecode(place.path) for n, place in known.items() if place.path is not None}
+        return {n: root for n, root in roots.items() if n in known} | {
+            n: self._elsewhere.get(n, root) for n, root in others.items() if n not in roots
+        }
+
+    def _bound(self, before: Mapping[str, int], known: Mapping[int, Place]) -> dict[str, int]:
+        """The numbers of the folders that were given; other processes may have added some, or given a number away."""
+        taken = {n for n, path in self._unsure.items() if n in known and known[n].path != path}
+        numbers = {folder: number for folder, number in before.items() if number not in taken}
+        here = {os.fsencode(os.path.realpath(folder)): folder for folder in self._new(numbers)}
+        for number, place in known.items():
+            folder = here.get(place.path or b"")
+            if folder is not None and number not in numbers.values():
+                numbers[folder] = number
+        return numbers
 
 
 class _Search:

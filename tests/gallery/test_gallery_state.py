@@ -1,11 +1,11 @@
-"""Any sequence of changes of a folder, by two galleries on one file: both always answer as a plain dict would."""
+"""Any sequence of changes of two folders, by two galleries on one file: both always answer as a plain dict would."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +20,9 @@ from pyhash import Gallery, ImageError, Levels
 from pyhash.encoder import Encoded
 from pyhash.errors import GalleryError
 
-PATHS = st.sampled_from(["a.png", "b.jpg", "c.webp", "sub/a.png", "sub/b.jpg", "sub/deep/a.png", "zé.png", "sub.png"])
+FOLDERS = ("one", "two")
+ONE = ["a.png", "b.jpg", "c.webp", "sub/a.png", "sub/b.jpg", "sub/deep/a.png", "zé.png", "sub.png"]
+PATHS = st.sampled_from([*(f"one/{path}" for path in ONE), *(f"two/{path}" for path in ONE[::2])])
 CODES = st.integers(0, 15).map(lambda n: bytes([n // 4 * 85, n % 4, 0, n]))  # few, so that distances tie
 GALLERIES = st.integers(0, 1)
 
@@ -67,7 +69,9 @@ class AgainstDict(RuleBasedStateMachine):
     def start(self, **tuned: int) -> None:
         self.patch = pytest.MonkeyPatch()
         tune(self.patch, **tuned)
-        self.folder = Path(tempfile.mkdtemp())
+        self.root = Path(tempfile.mkdtemp())
+        for folder in FOLDERS:
+            (self.root / folder).mkdir()
         self.encoder = ReadingEncoder()
         self.files: dict[str, tuple[bytes, int]] = {}
         self.stored: dict[str, Row] = {}
@@ -75,13 +79,16 @@ class AgainstDict(RuleBasedStateMachine):
         self.ids: dict[str, int] = {}
         self.retired: set[int] = set()
         self.time = 10**18
-        self.galleries = [Gallery(self.folder, self.encoder) for _ in range(2)]
+        self.galleries = [self.opened() for _ in range(2)]
+
+    def opened(self, folders: Iterable[str] = FOLDERS, **options: Any) -> Gallery:
+        return Gallery([self.root / folder for folder in folders], self.encoder, self.root / "g.sqlite", **options)
 
     def teardown(self) -> None:
         if hasattr(self, "galleries"):
             for gallery in self.galleries:
                 gallery.close()
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.root)
             self.patch.undo()
 
     def codes(self) -> dict[str, bytes]:
@@ -94,7 +101,7 @@ class AgainstDict(RuleBasedStateMachine):
 
     @rule(path=PATHS, code=st.one_of(CODES, st.just(b"")))
     def write(self, path: str, code: bytes) -> None:
-        file = self.folder / path
+        file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(code)
         self.time += 10**9
@@ -105,29 +112,39 @@ class AgainstDict(RuleBasedStateMachine):
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(sorted(self.files)))
-        (self.folder / path).unlink()
+        (self.root / path).unlink()
         del self.files[path]
 
     @precondition(lambda self: self.files)
     @rule(to=PATHS, data=st.data())
     def move(self, to: str, data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(sorted(self.files)))
-        (self.folder / to).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / path).replace(self.folder / to)
+        (self.root / to).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).replace(self.root / to)
         self.files[to] = self.files.pop(path)
 
     # The gallery
 
     @rule(which=GALLERIES, prune=st.booleans())
     def update(self, which: int, prune: bool) -> None:
-        expected, todo = self.planned(prune)
+        self.updates(self.galleries[which], FOLDERS, prune)
+
+    @precondition(lambda self: self.updated)
+    @rule(folder=st.sampled_from(FOLDERS), prune=st.booleans())
+    def update_of_one_folder(self, folder: str, prune: bool) -> None:
+        with self.opened([folder]) as gallery:
+            self.updates(gallery, [folder], prune)
+
+    def updates(self, gallery: Gallery, folders: Sequence[str], prune: bool) -> None:
+        expected, todo = self.planned(prune, folders)
         self.encoder.seen.clear()
-        changes = self.galleries[which].update(prune=prune)
-        assert [os.path.relpath(path, self.folder) for path in self.encoder.seen] == todo
+        changes = gallery.update(prune=prune)
+        assert [os.path.relpath(path, self.root) for path in self.encoder.seen] == todo
         assert {name: getattr(changes, name) for name in expected} == expected
-        bad = sorted(os.fspath(self.folder / path) for path, (code, _) in self.files.items() if not code)
+        files = {path: content for path, (content, _) in self.files.items() if path[:3] in folders}
+        bad = sorted(os.fspath(self.root / path) for path, content in files.items() if not content)
         assert [failure.path for failure in changes.failed] == bad
-        assert changes.added + changes.changed + changes.moved + changes.unchanged + len(bad) == len(self.files)
+        assert changes.added + changes.changed + changes.moved + changes.unchanged + len(bad) == len(files)
         self.encoded(todo)
 
     @rule(which=GALLERIES, stop=st.integers(1, 4), prune=st.booleans())
@@ -136,7 +153,7 @@ class AgainstDict(RuleBasedStateMachine):
             if done == stop:
                 raise KeyboardInterrupt
 
-        _, todo = self.planned(prune)
+        _, todo = self.planned(prune, FOLDERS)
         self.encoder.seen.clear()
         try:
             self.galleries[which].update(progress=interrupt, prune=prune)
@@ -144,15 +161,18 @@ class AgainstDict(RuleBasedStateMachine):
             assert len(self.encoder.seen) == stop
         self.encoded(todo[:stop])
 
-    def planned(self, prune: bool) -> tuple[dict[str, int], list[str]]:
+    def planned(self, prune: bool, walked: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """Do to the model what an update does before it encodes; return what it is to count, and what to encode."""
         self.updated = True
         rows, contents = dict(self.stored), self.codes()
-        unseen = [path for path in rows if path not in self.files]
+        unseen = [path for path in rows if path not in self.files and path[:3] in walked]
+        lost = [path for path in rows if path not in self.files and path[:3] not in walked and self.has_any(path[:3])]
         before = {path for path, row in rows.items() if row.state != "found"}
-        counts = dict.fromkeys(("added", "changed", "removed", "unchanged", "moved", "names", "kept", "withheld"), 0)
+        counts: dict[str, Any] = dict.fromkeys(
+            ("added", "changed", "removed", "unchanged", "moved", "names", "kept", "withheld"), 0
+        )
         todo, strangers = [], []
-        in_order = sorted(self.files, key=os.path.split)
+        in_order = sorted((path for path in self.files if path[:3] in walked), key=os.path.split)
         for path in in_order:
             row, (content, time) = rows.get(path), self.files[path]
             if row is None or row.state == "found" or row.content != content:
@@ -165,9 +185,9 @@ class AgainstDict(RuleBasedStateMachine):
         for path in strangers:
             content, time = self.files[path]
             alike = [p for p, row in rows.items() if row.state != "found" and row.content == content]
-            source = next((p for p in alike if p in unseen and path not in rows), None)
+            source = next((p for p in alike if p in [*unseen, *lost] and path not in rows), None)
             if source is not None:
-                unseen.remove(source)
+                (unseen if source in unseen else lost).remove(source)
                 before.add(path)
                 self.stored[path] = self.stored.pop(source)._replace(time=time)
                 self.ids[path] = self.ids.pop(source)
@@ -183,9 +203,16 @@ class AgainstDict(RuleBasedStateMachine):
         away = [] if prune else [path for path in unseen if self.is_away(path)]
         gone = [path for path in unseen if path not in away]
         counts["kept"] = sum(path in contents for path in away)
-        lost = sum(path in contents for path in gone)
-        if not prune and lost and (lost == len(contents) or (lost > 1 and lost > len(contents) / 4)):
-            counts["withheld"], gone = len(gone), []
+        empty = {folder: sum(path in contents for path in away if path[:3] == folder) for folder in walked}
+        counts["away"] = {
+            os.fspath(self.root / folder): kept for folder, kept in empty.items() if kept and not self.has_any(folder)
+        }
+        for folder in () if prune else walked:
+            held = sum(path[:3] == folder for path in contents)
+            dropped = sum(path in contents for path in gone if path[:3] == folder)
+            if dropped and (dropped == held or (dropped > 1 and dropped > held / 4)):
+                counts["withheld"] += sum(path[:3] == folder for path in gone)
+                gone = [path for path in gone if path[:3] != folder]
         for path in gone:
             counts["removed"] += rows[path].state != "found"
             del self.stored[path]
@@ -198,8 +225,11 @@ class AgainstDict(RuleBasedStateMachine):
 
     def is_away(self, path: str) -> bool:
         """Whether a folder that the path lies in is there and empty."""
-        parents = [self.folder / parent for parent in Path(path).parents]
-        return any(parent.is_dir() and not {*os.listdir(parent)} - {".pyhash"} for parent in parents)
+        parents = [self.root / parent for parent in Path(path).parents]
+        return any(parent.is_dir() and not os.listdir(parent) for parent in parents)
+
+    def has_any(self, folder: str) -> bool:
+        return bool(os.listdir(self.root / folder))
 
     def encoded(self, paths: list[str]) -> None:
         """Note that the gallery has looked at these."""
@@ -210,12 +240,12 @@ class AgainstDict(RuleBasedStateMachine):
     @rule(which=GALLERIES)
     def reopen(self, which: int) -> None:
         self.galleries[which].close()
-        self.galleries[which] = Gallery(self.folder, self.encoder)
+        self.galleries[which] = self.opened()
 
     @rule(which=GALLERIES)
     def rebuild(self, which: int) -> None:
         self.galleries[which].close()
-        self.galleries[which] = Gallery(self.folder, self.encoder, rebuild=True)
+        self.galleries[which] = self.opened(rebuild=True)
         self.updated = True
         self.stored = {
             path: row if row.state == "found" else row._replace(state="waiting") for path, row in self.stored.items()
@@ -241,7 +271,7 @@ class AgainstDict(RuleBasedStateMachine):
         where = data.draw(st.none() | st.lists(st.sampled_from(sorted(codes)), unique=True)) if codes else None
         omit = data.draw(st.none() | st.sampled_from(sorted(codes))) if codes else None
         near = sorted(
-            (distance(codes[path][part], code[part]), gallery.id_of(self.folder / path), os.fspath(self.folder / path))
+            (distance(codes[path][part], code[part]), gallery.id_of(self.root / path), os.fspath(self.root / path))
             for path in codes
             if (where is None or path in where) and path != omit
         )
@@ -249,8 +279,8 @@ class AgainstDict(RuleBasedStateMachine):
             query,
             k,
             level=level,
-            where=None if where is None else [self.folder / path for path in where],
-            exclude=None if omit is None else [omit],
+            where=None if where is None else [self.root / path for path in where],
+            exclude=None if omit is None else [self.root / omit],
         )
         assert [(match.distance, match.id, match.path) for match in found] == near[:k]
 
@@ -260,7 +290,7 @@ class AgainstDict(RuleBasedStateMachine):
         if not codes:
             return
         groups = [
-            {os.path.relpath(match.path, self.folder) for match in group}
+            {os.path.relpath(match.path, self.root) for match in group}
             for group in self.galleries[which].duplicates(radius, check=False)
         ]
         left, expected = set(codes), []
@@ -284,20 +314,20 @@ class AgainstDict(RuleBasedStateMachine):
         codes = self.codes()
         for gallery in self.galleries:
             assert len(gallery) == len(gallery.index) == len(codes)
-            assert sorted(gallery) == sorted(os.fspath(self.folder / path) for path in codes)
+            assert sorted(gallery) == sorted(os.fspath(self.root / path) for path in codes)
             stats = gallery.stats()
             assert stats.waiting == len(self.waiting())
             assert stats.images + stats.failed + stats.waiting == len(self.stored)
             for path, code in codes.items():
-                assert gallery[path].tobytes() == code
-                assert path in gallery
+                assert gallery[self.root / path].tobytes() == code
+                assert self.root / path in gallery
             for path in self.stored:
-                number = gallery.id_of(path)
+                number = gallery.id_of(self.root / path)
                 assert self.ids.setdefault(path, number) == number
                 assert number not in self.retired
             for path in self.files.keys() - self.stored.keys():
-                assert gallery.id_of(path) is None
-                assert path not in gallery
+                assert gallery.id_of(self.root / path) is None
+                assert self.root / path not in gallery
 
 
 def distance(a: bytes, b: bytes) -> int:
