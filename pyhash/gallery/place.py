@@ -99,7 +99,7 @@ class Places:
                 raise GalleryError(
                     f"{folder} is no folder of the gallery {self._file.path} any more: it was forgotten meanwhile"
                 )
-        return {number: folder for folder, number in self._numbers.items()}
+        return {self._numbers[folder]: folder for folder in self._given}
 
     def _claim(self, before: Mapping[str, int], known: Mapping[int, Place]) -> None:
         """Note which folders are the gallery's, in its file, whatever other processes have added meanwhile."""

@@ -428,6 +428,9 @@ class TestAdapted:
         assert {Path(match["path"]).parent.name for match in result["matches"]} <= {"kind0", "kind1"}
         assert not {a, b} & {match["path"] for match in result["matches"]}
         assert "Not like" in (tmp_path / "s.html").read_text(encoding="utf-8")
+        gone = run("search", folder, "gone.png", "--json", code=1)
+        assert json.loads(gone.stdout)["results"] == []
+        assert "skipped gone.png" in gone.stderr
         gone = run("search", folder, a, "gone.png", "--together", "--without", "lost.png", "--json", code=1)
         assert json.loads(gone.stdout)["results"][0]["query"] == [a]
         assert "gone.png" in gone.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +13,8 @@ from galleries import EmbeddingEncoder, FakeEncoder, execute, kinds, picture
 
 from pyhash import Gallery
 from pyhash.errors import GalleryError
-from pyhash.gallery import Changes, adapt
+from pyhash.gallery import Changes, adapt, recognising, walking
+from pyhash.images import Walk
 from pyhash.ranking import Help
 
 
@@ -278,6 +280,42 @@ def test_a_disk_that_is_away(root: Path, which: str, empty: bool) -> None:
     assert updated(root, "a", "b", prune=True)[0].removed == kept
 
 
+def test_an_empty_mount_point_is_not_noted_as_the_folder(root: Path) -> None:
+    updated(root, "a", "b")
+    (root / "b").rename(root / "elsewhere")
+    (root / "b").mkdir()
+    updated(root, "a", "b")
+    (root / "elsewhere" / "sub").rename(root / "elsewhere" / "other")  # so that only the device tells
+    changes, seen = updated(root, "a", "elsewhere")
+    assert (seen, changes.moved, changes.added) == ([], 4, 0)
+    assert len(held(root)) == 10
+
+
+def test_a_disk_below_a_folder_is_remembered_while_others_are_updated(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted, device, walk = True, recognising._device, walking.walk
+
+    def is_on_it(path: str) -> bool:
+        return mounted and os.path.relpath(path, root).startswith(os.path.join("b", "sub"))
+
+    def walked(folder: str, *options: Any) -> Walk:
+        found = walk(folder, *options)
+        images = [i._replace(device=-1) if is_on_it(os.path.join(folder, i.path)) else i for i in found.images]
+        return dataclasses.replace(found, images=images)
+
+    monkeypatch.setattr(recognising, "_device", lambda path: -1 if is_on_it(path) else device(path))
+    monkeypatch.setattr(walking, "walk", walked)
+    for number in range(20):
+        picture(root / "b" / f"{number}.png", 100 + number)
+    updated(root, "a", "b")
+    mounted = False
+    shutil.rmtree(root / "b" / "sub")
+    assert updated(root, "a")[0].unchanged == 6
+    changes, _ = updated(root, "b")
+    assert (changes.kept, changes.removed, changes.unchanged) == (4, 0, 20)
+
+
 def test_no_folder_hides_that_another_is_lost(root: Path) -> None:
     """All of a small folder goes, which is little of a large gallery."""
     for number in range(100, 140):
@@ -449,8 +487,41 @@ def test_two_processes_add_folders_at_once(root: Path) -> None:
         with pytest.raises(GalleryError, match="lies in"):
             inner.update()
         # A number is not given twice: others may still hold rows of a folder that was taken out.
+        before, paths = three._snapshots.now(), [*three]
         three.forget(root / "d")
         assert all(os.path.exists(path) for path in two)
         picture(root / "e" / "0.png", 90)
         updated(root, "a", "e")
+        assert len([*two]) == 12
+        assert three._names.joined(before, before.index.ids) == paths
         assert {os.path.relpath(path, root) for path in three} == {*held(root)}
+
+
+def test_two_processes_make_a_gallery_at_once(root: Path) -> None:
+    both = Gallery([root / "a", root / "b"], FakeEncoder(), root / "g.sqlite")
+    one = Gallery([root / "b"], FakeEncoder(), root / "g.sqlite")
+    other = Gallery([root / "a"], FakeEncoder(), root / "g.sqlite")
+    with both, one, other:
+        assert one.update().added == 4
+        assert {*both} == {*one}
+        assert both.folders == [os.fspath(root / "b")]
+        with pytest.raises(GalleryError, match=f"is of the folder {root / 'b'}, not of {root / 'a'}"):
+            other.update()
+        changes = both.update()
+        assert (changes.added, changes.unchanged) == (6, 4)
+        assert both.folders == [os.fspath(root / "a"), os.fspath(root / "b")]
+        assert sorted(one) == sorted(both)
+    assert held(root)["b/sub/0.png"] == 1
+
+
+def test_a_row_in_a_folder_that_there_is_not_is_damage(root: Path) -> None:
+    updated(root, "a", "b")
+    execute(root / "g.sqlite", "UPDATE images SET folder = 7 WHERE id = 3")
+    with Gallery([root / "a", root / "b"], FakeEncoder(), root / "g.sqlite") as gallery:
+        with pytest.raises(GalleryError, match="does not match its checksum"):
+            gallery.index  # noqa: B018
+        assert gallery.check().damaged
+        assert gallery.check(repair=True).repaired
+        assert {*gallery} == {os.fspath(path) for path in root.rglob("*.png")}
+        assert gallery.folders == [os.fspath(root / "a"), os.fspath(root / "b")]
+    assert updated(root, "a", "b") == (Changes(0, 0, 0, 10, []), [])

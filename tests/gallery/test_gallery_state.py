@@ -76,6 +76,7 @@ class AgainstDict(RuleBasedStateMachine):
         self.files: dict[str, tuple[bytes, int]] = {}
         self.stored: dict[str, Row] = {}
         self.updated = False
+        self.indexed: set[str] = set()
         self.ids: dict[str, int] = {}
         self.retired: set[int] = set()
         self.time = 10**18
@@ -129,9 +130,10 @@ class AgainstDict(RuleBasedStateMachine):
     def update(self, which: int, prune: bool) -> None:
         self.updates(self.galleries[which], FOLDERS, prune)
 
-    @precondition(lambda self: self.updated)
     @rule(folder=st.sampled_from(FOLDERS), prune=st.booleans())
     def update_of_one_folder(self, folder: str, prune: bool) -> None:
+        if self.indexed and folder not in self.indexed:
+            return  # it is refused
         with self.opened([folder]) as gallery:
             self.updates(gallery, [folder], prune)
 
@@ -164,6 +166,7 @@ class AgainstDict(RuleBasedStateMachine):
     def planned(self, prune: bool, walked: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         """Do to the model what an update does before it encodes; return what it is to count, and what to encode."""
         self.updated = True
+        self.indexed |= {*walked}
         rows, contents = dict(self.stored), self.codes()
         unseen = [path for path in rows if path not in self.files and path[:3] in walked]
         lost = [path for path in rows if path not in self.files and path[:3] not in walked and self.has_any(path[:3])]
