@@ -29,6 +29,7 @@ from .options import (
     parts_options,
 )
 from .output import (
+    name_of,
     print_json,
     print_skipped,
     print_wrote,
@@ -214,7 +215,7 @@ def _bring_up_to_date(
         print_passed_over(changes)
         if not searchable and not changes.failed:
             there = f"; it holds {in_kinds(changes.passed_over)}" if changes.passed_over else ""
-            click.echo(f"no images found in {printable(folder)}{there}", err=True)
+            click.echo(f"no images found in {printable(', '.join(gallery.folders))}{there}", err=True)
     print_skipped(changes.failed)
     several = len(gallery.folders) > 1
     for away, kept in changes.away.items() if several else ():
@@ -228,7 +229,11 @@ def _bring_up_to_date(
     if changes.lost_boxes:
         count = "1 box was" if changes.lost_boxes == 1 else f"{changes.lost_boxes:,} boxes were"
         warn(f"{count} dropped: their images have changed and are smaller now; --boxes gives others")
+    waiting = gallery.stats().waiting if several else 0
+    warn_of_waiting(name_of(gallery), waiting)  # in folders that were not given, or that are away
     if changes.failed and (strict or not searchable):
+        return Exit.UNREADABLE
+    if waiting and not changes.away:
         return Exit.UNREADABLE
     return Exit.KEPT if changes.kept or changes.withheld or changes.away else Exit.DONE
 
@@ -320,7 +325,7 @@ def dedupe_command(
         with progress_bar("comparing codes", "comparing images") as progress:
             groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
         stats = gallery.stats()
-        tenth, folders = gallery.default_radius, gallery.folders
+        tenth, folders, name = gallery.default_radius, gallery.folders, name_of(gallery)
         radius = tenth if radius is None else radius
     if as_json:
         shown = [[match_as_json(match) for match in group] for group in groups]
@@ -353,7 +358,7 @@ def dedupe_command(
             overwrite=overwrite,
         )
         print_wrote(html)
-    warn_of_waiting(folder, stats.waiting)
+    warn_of_waiting(name, stats.waiting)
     if groups and fail_if_found:
         return Exit.FOUND
     return Exit.UNREADABLE if stats.waiting else Exit.DONE
@@ -365,7 +370,7 @@ def update(gallery: Gallery, *, prune: bool = False, boxes: str | dict[Any, Any]
         with progress_bar("looking for images", "encoding") as progress:
             return gallery.update(prune=prune, boxes=boxes, progress=progress)
     except KeyboardInterrupt:
-        warn_of_waiting(gallery.folder, gallery.stats().waiting)
+        warn_of_waiting(name_of(gallery), gallery.stats().waiting)
         raise
 
 

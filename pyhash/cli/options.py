@@ -14,7 +14,6 @@ import click
 
 from ..codes import MAX_BITS, Levels, as_levels
 from ..errors import EncoderError
-from ..gallery import default_file, is_gallery
 from ..images import check_grid
 from ..networks import PROVIDERS, Layout, is_hub, is_named
 from ..support import printable
@@ -176,6 +175,8 @@ class FolderType(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
+        from ..gallery import default_file, is_gallery  # commands without a gallery do not wait for it
+
         path = os.fsdecode(super().convert(value, param, ctx))
         if os.path.isfile(path):
             if not (self._any_file or is_gallery(Path(path))):

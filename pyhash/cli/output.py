@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..support import many, printable, require
 from .errors import Unreadable
+
+if TYPE_CHECKING:
+    from ..gallery import Gallery
 
 
 @contextmanager
@@ -93,6 +97,11 @@ def skipped_as_json(failed: Iterable[Unreadable]) -> list[dict[str, str]]:
 def warn(text: str) -> None:
     """Say on stderr what was not done."""
     click.echo(f"pyhash: {text}", err=True)
+
+
+def name_of(gallery: Gallery) -> str:
+    """Return what names a gallery on the command line: its folder; of several, its file."""
+    return gallery.folder if len(gallery.folders) == 1 else os.fspath(gallery.file)
 
 
 def warn_of_waiting(folder: str, waiting: int) -> None:

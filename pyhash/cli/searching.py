@@ -28,7 +28,7 @@ from .options import (
     json_option,
     overwrite_option,
 )
-from .output import in_words, print_json, print_skipped, print_table, print_wrote, warn_of_waiting
+from .output import in_words, name_of, print_json, print_skipped, print_table, print_wrote, warn_of_waiting
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -142,7 +142,7 @@ def search_command(
             print_paths(results, b"\0" if null else b"\n")
         else:
             print_results(results)
-        warn_of_waiting(folder, waiting)
+        warn_of_waiting(name_of(gallery), waiting)
         print_skipped(failed)
         if html is not None:
             write_search_sheet(html, gallery, results, k, options, overwrite=overwrite)

@@ -63,6 +63,15 @@ def test_a_folder_that_is_away(root: Path, empty: bool) -> None:
     assert run("info", root / "b", "--gallery", root / "g.sqlite", "--json")
 
 
+def test_what_waits_in_other_folders_is_said(root: Path) -> None:
+    index(root, "a", "b")
+    waits = f"4 images wait to be encoded and cannot be found yet: pyhash index {root / 'g.sqlite'}"
+    assert waits in index(root, "a", options=("--rebuild",), code=1)[1]
+    assert waits in run("search", root / "a", root / "a" / "0.png", "--gallery", root / "g.sqlite", code=1).stderr
+    assert waits in run("dedupe", root / "g.sqlite", code=1).stderr
+    assert run("index", root / "g.sqlite").stdout == "8 images can be searched (4 changed, 4 unchanged)\n"
+
+
 def test_a_gallerys_file_in_place_of_its_folders(root: Path) -> None:
     index(root, "a", "b")
     file, query = root / "g.sqlite", root / "b" / "sub" / "1.png"
