@@ -109,6 +109,7 @@ def search_command(
       pyhash search ~/Pictures a.jpg b.png -k 30 --html similar.html
       pyhash search ~/Pictures shoe.jpg --level coarse --json
       pyhash search ~/Pictures shoe.jpg --in ~/Pictures/2024
+      pyhash search photos.sqlite shoe.jpg
       pyhash search ~/Pictures shoe.jpg --weights coarse=3,fine=1
       pyhash search ~/Pictures street.jpg --crop 120,40,360,300
       pyhash search ~/Pictures a.jpg b.jpg --together --without c.jpg

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from children import Child, Report
 from galleries import EmbeddingEncoder, FakeEncoder, execute, kinds, picture
 
 from pyhash import Gallery
@@ -512,6 +513,33 @@ def test_two_processes_make_a_gallery_at_once(root: Path) -> None:
         assert both.folders == [os.fspath(root / "a"), os.fspath(root / "b")]
         assert sorted(one) == sorted(both)
     assert held(root)["b/sub/0.png"] == 1
+
+
+def update_folder(report: Report, root: Path, folder: str) -> None:
+    """Update one folder of a gallery, slowly; report how many images are done."""
+    with Gallery(root / folder, FakeEncoder(delay=0.01), root / "g.sqlite") as gallery:
+        gallery.update(progress=lambda done, total: report(done))
+
+
+def test_two_processes_index_different_folders_and_are_killed(root: Path) -> None:
+    updated(root, "a", "b")
+    for number in range(30):
+        for folder in "ab":
+            picture(root / folder / f"new{number}.png", ord(folder) * 1000 + number)
+    with_both = [Child(update_folder, root, folder) for folder in "ab"]
+    for child in with_both:
+        child.go()
+    for child, stop in zip(with_both, (7, 20), strict=True):
+        assert stop in child.reports()
+        child.kill()
+        child.wait()
+    again = [Child(update_folder, root, folder) for folder in "ab"]
+    for child in again:
+        child.go()
+    assert [child.wait() for child in again] == [0, 0]
+    assert updated(root, "a", "b") == (Changes(0, 0, 0, 70, []), [])
+    with Gallery(root / "g.sqlite") as gallery:
+        assert gallery.check().damaged == []
 
 
 def test_a_row_in_a_folder_that_there_is_not_is_damage(root: Path) -> None:
