@@ -20,7 +20,7 @@ from ..errors import GalleryError
 from ..heads import CollectionHead, Kind, adapt
 from ..index import Index
 from ..ranking import Neighbours, Quantized, average, neighbourhoods_help, neighbours
-from .collection import Collection, directions, restored, taken, vectors_of
+from .collection import Collection, directions, restored, taken, vectors_of, within
 from .records import NEIGHBOURS, Embeddings, Lists, StoredHead
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
@@ -123,9 +123,8 @@ def _change(
 ) -> Adapted | None:
     """Compute a change of the newest state without a lock, and write it, unless another was first: then once more."""
     while True:
-        now = snapshots.now()
         with contextlib.suppress(_OvertakenError):
-            made = change(now)
+            now, made = snapshots.ask(lambda now: (now, change(now)))
             if made is None:
                 return None
             with file.writing(None):
@@ -281,40 +280,36 @@ def named(places: Ids, ids: Ids) -> Ids:
 
 def _extend(now: Snapshot, head: CollectionHead, collection: Collection) -> _Change:
     """Find the neighbours of rows that have none yet, or whose neighbours have changed; code those that it concerns."""
-    places = collection.unsettled()
-    ids = collection.ids[places]
-    own = taken(collection.own, places)
-    wholes = collection.places(now.parts.images_of(ids))
-    near = without_copies(find_near(now, collection, own, now.index.codes(ids), wholes))
-    lists = Lists(ids, named(near.ids, collection.ids), near.weights)
+    ids = collection.unsettled()
+    own = collection.take("own", ids)
+    near = without_copies(find_near(now, collection, own, now.index.codes(ids), now.parts.images_of(ids)))
+    lists = Lists(ids, near.ids, near.weights)
     settled, concerned = collection.listed_anew(lists)
     around = directions(settled.neighbourhoods(concerned))
-    codes, anew = now.index.codes(settled.ids[concerned]), head.codes(around, around)
+    codes, anew = now.index.codes(concerned), head.codes(around, around)
     for level, made in head.made_of.items():
         if made == "neighbourhood":
             codes[:, head.levels.byte_range(level)] = anew[:, head.levels.byte_range(level)]
-    return _Change(None, settled.ids[concerned], codes, lists)
+    return _Change(None, concerned, codes, lists)
 
 
 def find_near(
     now: Snapshot, collection: Collection, own: Quantized, codes: Codes, without: Ids | None = None
 ) -> Neighbours:
-    """The neighbours of own embeddings among wholes, found by codes, as places in the collection."""
+    """The neighbours of own embeddings among wholes, found by codes, as ids; each `without` one, where given."""
     parts = []
     where = now.images if len(now.parts) else None
     level = own_level(now)
     for start in range(0, max(1, len(codes)), _QUERIES):
         some = slice(start, start + _QUERIES)
         found = now.index.search(codes[some], min(_CANDIDATES + 1, len(now.images)), level=level, where=where).ids
-        parts.append(
-            neighbours(
-                taken(own, some),
-                collection.own,
-                NEIGHBOURS,
-                candidates=collection.places(found),
-                without=None if without is None else without[some],
-            )
-        )
+        if without is not None:
+            found[found == without[some, None]] = -1
+        pool = np.unique(found)
+        pool = pool[pool >= 0]
+        rows = collection.take("own", pool)
+        near = neighbours(taken(own, some), rows, NEIGHBOURS, candidates=within(pool, found))
+        parts.append(near._replace(ids=named(near.ids, pool)))
     return Neighbours(*map(np.concatenate, zip(*parts, strict=True)))
 
 

@@ -162,29 +162,33 @@ class Answering:
         GalleryMismatchError
             When the gallery's codes are of another encoder.
         """
-        now = self._filled()
         sources, single = sources_of(images)
         unwanted = [] if without is None else sources_of(without)[0]
         if unwanted and not together:
             raise ValueError("without needs together=True: examples of one thing, and what is not wanted")
-        what = measure(now, level, weights)
-        examples, kept = self._examples(now, sources, level if not together else None, on_error, crop)
-        if together:
-            if not kept:
-                return []
-            others = self._examples(now, unwanted, None, on_error)[0] if unwanted else None
-            asked = ask_together(now, examples, others if others is not None and len(others.rows) else None)
-            listed = exclude if isinstance(exclude, (list, tuple)) else [exclude]
-            omitted: list[list[int]] | None = [self._names.ids_of(listed)]
-        else:
-            asked = ask_each(now, examples)
-            listed = [exclude] if single else exclude
-            each = None if listed is None else self._names.ids_of_each(listed, len(sources))
-            omitted = None if each is None else [each[place] for place in kept]
-        if not rescore:
-            asked = asked._replace(vectors=None)
-        answers = self._matches(now, asked, k, what, where, cascade, omitted, threads)
-        return answers[0] if together or (single and answers) else answers
+
+        def answer(now: Snapshot) -> Any:
+            self._refuse_empty(now)
+            what = measure(now, level, weights)
+            examples, kept = self._examples(now, sources, level if not together else None, on_error, crop)
+            if together:
+                if not kept:
+                    return []
+                others = self._examples(now, unwanted, None, on_error)[0] if unwanted else None
+                asked = ask_together(now, examples, others if others is not None and len(others.rows) else None)
+                listed = exclude if isinstance(exclude, (list, tuple)) else [exclude]
+                omitted: list[list[int]] | None = [self._names.ids_of(listed)]
+            else:
+                asked = ask_each(now, examples)
+                listed = [exclude] if single else exclude
+                each = None if listed is None else self._names.ids_of_each(listed, len(sources))
+                omitted = None if each is None else [each[place] for place in kept]
+            if not rescore:
+                asked = asked._replace(vectors=None)
+            answers = self._matches(now, asked, k, what, where, cascade, omitted, threads)
+            return answers[0] if together or (single and answers) else answers
+
+        return self._snapshots.ask(answer)
 
     def _examples(
         self, now: Snapshot, sources: list[Any], level: str | None, on_error: OnError, crop: Box | None = None
@@ -245,12 +249,16 @@ class Answering:
         list of list of Match
             For each code its matches, nearest first, ties by id.
         """
-        now = self._filled()
         if np.ndim(codes) != 2:
             raise ValueError(f"codes must have shape (n, n_bytes), got {np.shape(codes)}: for one, codes[None]")
         omitted = None if exclude is None else self._names.ids_of_each(exclude, len(codes))
         what = Measure(None, level, weights)
-        return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)
+
+        def answer(now: Snapshot) -> list[list[Match]]:
+            self._refuse_empty(now)
+            return self._matches(now, Questions(codes), k, what, where, cascade, omitted, threads)
+
+        return self._snapshots.ask(answer)
 
     def thumbnail(self, image: int | PathLike) -> bytes | None:
         """The small JPEG, of at most 160 pixels and without metadata, that is kept of an image, by its id or path.
@@ -267,9 +275,7 @@ class Answering:
     @property
     def default_radius(self) -> int:
         """In how many bits duplicates may differ unless `duplicates` is told: a tenth of those that it compares."""
-        now = self._snapshots.now()
-        level = own_level(now)
-        return default_radius(now.index.bits if level is None else now.index.levels[level])
+        return _default_radius(self._snapshots.now())
 
     def duplicates(
         self, radius: int | None = None, *, check: bool = True, progress: Progress | None = None
@@ -298,20 +304,21 @@ class Answering:
             Groups of two or more, by their smallest id. Each begins with that image; the others follow by
             their distance to it (which exceeds the radius where only a chain joins them), then by id.
         """
-        now = self._filled()
-        level = own_level(now)
-        if radius is None:
-            radius = self.default_radius
-        groups = near_codes(now.index, now.images, radius, level)
-        if check:
-            ids = np.array([number for group in groups for number in group.ids.tolist()], np.int64)
-            paths = dict(zip(ids.tolist(), self._names.joined(now, ids), strict=True))
-            groups = same_looks(now.index, groups, paths, level, progress)
-        return [self._names.matches(now, group.ids, group.distances.tolist(), None) for group in groups]
 
-    def _filled(self) -> Snapshot:
-        """The gallery as it is now; GalleryError where it holds nothing because it was never filled."""
-        now = self._snapshots.now()
+        def answer(now: Snapshot) -> list[list[Match]]:
+            self._refuse_empty(now)
+            level = own_level(now)
+            groups = near_codes(now.index, now.images, _default_radius(now) if radius is None else radius, level)
+            if check:
+                ids = np.array([number for group in groups for number in group.ids.tolist()], np.int64)
+                paths = dict(zip(ids.tolist(), self._names.joined(now, ids), strict=True))
+                groups = same_looks(now.index, groups, paths, level, progress)
+            return [self._names.matches(now, group.ids, group.distances.tolist(), None) for group in groups]
+
+        return self._snapshots.ask(answer)
+
+    def _refuse_empty(self, now: Snapshot) -> None:
+        """Raise GalleryError where the gallery holds nothing because it was never filled."""
         if not len(now.index):
             with self._file.reading():
                 unfilled = self._file.identity() is None or self._file.counts().waiting
@@ -319,7 +326,11 @@ class Answering:
                 raise GalleryError(
                     f"the gallery {self.file} has no codes yet: fill it with update() (`pyhash index {self.folder}`)"
                 )
-        return now
+
+
+def _default_radius(now: Snapshot) -> int:
+    level = own_level(now)
+    return default_radius(now.index.bits if level is None else now.index.levels[level])
 
 
 def _cropped(sources: list[Any], crop: Box, on_error: OnError) -> tuple[list[Any], list[int]]:

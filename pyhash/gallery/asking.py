@@ -18,7 +18,7 @@ from ..errors import ImageError
 from ..index import Hits
 from ..ranking import Quantized, quantize, rescore
 from .adapt import are_copies, find_near, own_level, without_copies
-from .collection import Collection, directions, restored, taken, vectors_of
+from .collection import Collection, directions, restored, vectors_of, within
 from .encoders import GalleryEncoder, embeds, stream
 from .parts import once_each
 from .results import OnError
@@ -152,7 +152,7 @@ def encode_examples(
         good = [one for one in found if one.error is None]
         codes = np.array([one.code for one in good], np.uint8).reshape(-1, now.index.levels.n_bytes)
         if now.collection is not None:
-            dim = now.collection.own.vectors.shape[1]
+            dim = now.collection.dim
             embeddings = np.array([one.embedding for one in good], np.float32).reshape(-1, dim)
     for error in failed:
         if not callable(on_error):
@@ -232,35 +232,35 @@ def _questions(
     """Make queries of embeddings; of those that are rows, or copies of rows, what the collection has of these."""
     vectors, head = vectors_of(now.head, *stored), now.head
     own = around = vectors["own"]
-    places = collection.places(rows)
+    same = np.flatnonzero(collection.has(rows))
     # A row may have become another image since.
-    cosines = (directions(own) * directions(taken(collection.own, np.maximum(places, 0)))).sum(axis=1)
-    places = np.where((places >= 0) & (cosines > _SAME), places, -1)
-    same = np.flatnonzero(places >= 0)
+    cosines = (directions(own)[same] * directions(collection.take("own", rows[same]))).sum(axis=1)
+    same = same[cosines > _SAME]
+    found = np.full(len(rows), -1, np.int64)
+    found[same] = rows[same]
     if head is not None:
         embeddings = restored(*stored)
         codes = head.codes(embeddings)
         if "neighbourhood" in head.made_of.values():
             near = find_near(now, collection, own, codes)
-            copies = (places < 0) & are_copies(near)[:, 0]
-            places[copies] = near.ids[copies, 0]
+            copies = (found < 0) & are_copies(near)[:, 0]
+            found[copies] = near.ids[copies, 0]
             average = collection.average(own, without_copies(near))
             codes, around = head.codes(embeddings, average), quantize(average)
     codes = _present(codes)
     vectors["neighbourhood"] = Quantized(around.vectors.copy(), around.norms)  # changed below
-    known = np.flatnonzero(places >= 0)
+    known = np.flatnonzero(found >= 0)
     if len(known):
-        collection.settle(places[known])
-        vectors["neighbourhood"].vectors[known] = collection.around.vectors[places[known]]
-        of_rows = now.index.codes(collection.ids[places[known]])
+        vectors["neighbourhood"].vectors[known] = collection.neighbourhoods(found[known]).vectors
+        of_rows = now.index.codes(found[known])
         for level, made in ({} if head is None else head.made_of).items():
             if made == "neighbourhood":
                 part = now.index.levels.byte_range(level)
                 codes[known, part] = of_rows[:, part]
-        for name, of_all in collection.vectors.items():
-            vectors[name].vectors[same] = of_all.vectors[places[same]]
-        codes[same] = now.index.codes(collection.ids[places[same]])
-    return Questions(codes, vectors, np.where(places >= 0, collection.ids[places], -1))
+        for name in collection.names:
+            vectors[name].vectors[same] = collection.take(name, found[same]).vectors
+        codes[same] = now.index.codes(found[same])
+    return Questions(codes, vectors, found)
 
 
 def find(
@@ -365,24 +365,22 @@ def _ordered(
         made = "own" if head is None else head.made_of[level]
         name = level if made == "labels" else made
         shares[name] = shares.get(name, 0.0) + share
-    places = np.where(ids < 0, -1, collection.places(ids))
-    rows = collection.vectors
-    if "neighbourhood" in shares:
-        collection.settle(places[places >= 0])
-        rows = rows | {"neighbourhood": collection.around}
-    near = rescore(
-        {name: asked.vectors[name] for name in shares},
-        {name: rows[name] for name in shares},
-        places,
-        shares=shares,
-        own="own",
-    )
+    candidates = np.unique(ids)
+    candidates = candidates[candidates >= 0]  # ascending, so that places in them decide as ids would
+    if not len(candidates):
+        return [Found(ids[:0, 0], distances[:0, 0], np.empty(0))] * len(ids)
+    rows = {
+        name: collection.neighbourhoods(candidates) if name == "neighbourhood" else collection.take(name, candidates)
+        for name in shares
+    }
+    places = within(candidates, ids)
+    near = rescore({name: asked.vectors[name] for name in shares}, rows, places, shares=shares, own="own")
     found = []
     for row, similarities, before, of_code in zip(near.ids, near.similarities, places, distances, strict=True):
-        kept = _nearest_parts(now, np.where(row < 0, -1, collection.ids[row]))[:k]
+        kept = _nearest_parts(now, np.where(row < 0, -1, candidates[row]))[:k]
         row, order = row[kept], np.argsort(before, kind="stable")
         slots = order[np.searchsorted(before, row, sorter=order)]
-        found.append(Found(collection.ids[row], of_code[slots], similarities[kept]))
+        found.append(Found(candidates[row], of_code[slots], similarities[kept]))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..errors import GalleryError
 from .adapt import Plan, settle
 from .folders import Folders, as_folder, folder_of, root_of
+from .loading import drop, keep
 from .results import PathLike
 from .snapshot import Snapshots
 from .store import GalleryFile
@@ -46,6 +47,7 @@ def forget(file: GalleryFile, snapshots: Snapshots, folders: Folders, paths: Ite
         file.forgotten.note_traces(True)
     settle(file, snapshots, Plan({}, allowed=False))  # other images named them as their neighbours
     clean(file)
+    keep(file.path)
     return Forgot([*map(folders.shown, meant)], dropped + len(images))
 
 
@@ -75,12 +77,15 @@ def take_back(file: GalleryFile, folders: Folders, paths: Iterable[PathLike]) ->
 
 
 def clean(file: GalleryFile) -> None:
-    """Leave no trace in the file of what was forgotten."""
+    """Leave no trace in the file of what was forgotten, nor in those beside it."""
     try:
+        left = drop(file)
         file.clean()
+        if left:
+            raise GalleryError(f"{left[0]} cannot be deleted while it is in use")
     except GalleryError as error:
         raise GalleryError(
-            f"the images are forgotten, but traces of them remain in the file ({error}). Forget them once more later"
+            f"the images are forgotten, but traces of them remain on the disk ({error}). Forget them once more later"
         ) from error
     with file.writing(None):
         file.forgotten.note_traces(False)

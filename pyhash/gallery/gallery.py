@@ -22,12 +22,14 @@ from .adapt import Adapted, Plan, refit
 from .answering import Answering
 from .backing import back_up
 from .boxes import BoxesLike, read_boxes
-from .checking import Checked, damage_of, examine
+from .checking import Checked
 from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
 from .folders import FIRST
 from .forgetting import Forgot, forget, take_back
 from .holder import Encoders, stats_of
 from .labelling import labelling_of, split_levels
+from .loading import keep
+from .mending import look
 from .mending import repair as mend
 from .names import Names
 from .place import Places, refuse_nested
@@ -192,8 +194,7 @@ class Gallery(Answering):
 
     def __iter__(self) -> Iterator[str]:
         """The paths of all images that can be searched, by id, each joined with its folder."""
-        now = self._snapshots.now()
-        return iter(self._names.joined(now, now.images))
+        return iter(self._snapshots.ask(lambda now: self._names.joined(now, now.images)))
 
     def __getitem__(self, path: PathLike) -> NDArray[np.uint8]:
         """The code `(n_bytes,)` of the image of this path, as a whole; KeyError when the gallery has none."""
@@ -254,10 +255,7 @@ class Gallery(Answering):
 
     def path(self, number: int) -> str:
         """The path of an image by its id or that of one of its parts, joined with its folder."""
-        now = self._snapshots.now()
-        if number not in now.index:
-            raise KeyError(f"the gallery has no image {number}")
-        return self._names.joined(now, now.parts.images_of(np.array([number], np.int64)))[0]
+        return self._snapshots.ask(lambda now: self._names.path(now, number))
 
     # Filling it
 
@@ -325,6 +323,7 @@ class Gallery(Answering):
         files.sweep(self._file.path)
         if hasattr(encoder, "fingerprints") and (changes.added or changes.changed):
             self._listen(encoder)
+        keep(self.file)
         return changes
 
     def _listen(self, encoder: GalleryEncoder) -> None:
@@ -385,7 +384,9 @@ class Gallery(Answering):
         if labels is not None:
             labelling = partial(labelling_of, self._file, self._places.now(), labels, list(bits))
         wished = {} if levels is None else {"levels": dict(bits)}
-        return refit(self._file, self._snapshots, Plan(bits, spread_of(encoder)), labelling, head, wished)
+        adapted = refit(self._file, self._snapshots, Plan(bits, spread_of(encoder)), labelling, head, wished)
+        keep(self.file)
+        return adapted
 
     # Keeping it
 
@@ -418,8 +419,7 @@ class Gallery(Answering):
             return mend(
                 self._file, self._encoders, self._snapshots, self._places, lambda: self.update(progress=progress)
             )
-        found = examine(self.file)
-        return Checked(damage_of(found, self.file, self._places.now()), found.checked, found.waiting, found.traces)
+        return look(self._file, self._places.now())
 
     def backup(self, path: PathLike, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
         """Copy the gallery to a file, as it is at this moment, also while other processes search and change it.

@@ -14,6 +14,8 @@ from ..heads import CollectionHead
 from .encoders import GalleryEncoder, identity_of, open_remembered, opened_in
 from .folders import FIRST, Folders, folder_of
 from .kinship import Kinship
+from .loading import mapped_folder
+from .mapped import sizes as mapped_sizes
 from .place import Places
 from .records import Identity
 from .results import GalleryStats
@@ -165,4 +167,5 @@ def sizes_of(path: Path) -> dict[str, int]:
     for suffix in ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(FileNotFoundError):
             sizes[f"{path}{suffix}"] = os.stat(f"{path}{suffix}").st_size
+    sizes.update((os.fspath(mapped), size) for mapped, size in mapped_sizes(mapped_folder(path)))
     return sizes

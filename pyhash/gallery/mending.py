@@ -1,4 +1,4 @@
-"""Repairing a gallery: what is damaged is dropped, and made again from the images."""
+"""Looking for damage of a gallery and repairing it: what is damaged is dropped, and made again from the images."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from collections.abc import Callable
 
 from ..errors import GalleryError
 from .adapt import Plan, refit, settle
-from .checking import Checked, Found, damage_of, examine
+from .checking import Checked, Damage, Found, damage_of, examine
 from .encoders import spread_of
+from .folders import Folders
 from .forgetting import clean
 from .holder import Encoders
+from .loading import damage, drop, keep, mapped_folder
 from .place import Places
 from .snapshot import Snapshots
 from .store import GalleryFile
+
+
+def look(file: GalleryFile, folders: Folders) -> Checked:
+    """Do what `Gallery.check` promises where nothing is to be repaired."""
+    found = examine(file.path)
+    damaged = damage_of(found, file.path, folders) + _damage_beside(file, found)
+    return Checked(damaged, found.checked, found.waiting, found.traces)
 
 
 def repair(
@@ -21,13 +30,17 @@ def repair(
 ) -> Checked:
     """Do what `Gallery.check` promises to `repair`; `update` encodes again what waits."""
     found = examine(file.path)
+    beside = _damage_beside(file, found)
+    if beside:
+        drop(file)  # what makes them again is `keep`
     if not (found.spots or found.traces or found.waiting):
-        return Checked([], found.checked, found.waiting)
-    damage, notes, kept = damage_of(found, file.path, places.now()), [], None
+        keep(file.path)
+        return Checked(beside, found.checked, found.waiting, repaired=bool(beside))
+    damaged, notes, kept = damage_of(found, file.path, places.now()) + beside, [], None
     if found.is_unreadable:
         kept = file.salvage()
         found = examine(file.path)
-        damage += damage_of(found, file.path, places.now())
+        damaged += damage_of(found, file.path, places.now())
     concerned = {*found.paths.values()}
     again: Plan | None = None
     if any(spot.table == "settings" for spot in found.spots):
@@ -50,6 +63,7 @@ def repair(
             refit(file, snapshots, again, None, None, {})
         if found.traces:
             clean(file)
+        keep(file.path)
     except GalleryError as error:
         notes.append(str(error))
     with file.reading():
@@ -58,7 +72,7 @@ def repair(
     lost = {path for path in map(os.fsdecode, concerned) if path not in known or not known[path].has_code}
     after = examine(file.path)
     return Checked(
-        damage,
+        damaged,
         after.checked,
         after.waiting,
         after.traces,
@@ -67,6 +81,14 @@ def repair(
         notes=notes,
         kept=None if kept is None else os.fspath(kept),
     )
+
+
+def _damage_beside(file: GalleryFile, found: Found) -> list[Damage]:
+    """Damage of the mapped files, where the database says what they are."""
+    if found.is_unreadable or any(spot.table == "settings" for spot in found.spots):
+        return []
+    with file.reading():
+        return [Damage(os.fspath(mapped_folder(file.path)), what) for what in damage(file)]
 
 
 def _mend(file: GalleryFile, encoders: Encoders, snapshots: Snapshots, found: Found) -> Plan | None:

@@ -64,6 +64,12 @@ class Names:
         """The paths of images, joined with their folders."""
         return [*map(self._places.now().join, map(os.fsdecode, now.paths.of(ids)))]
 
+    def path(self, now: Snapshot, row: int) -> str:
+        """The path of the image of a row; KeyError when there is no such row."""
+        if row not in now.index:
+            raise KeyError(f"the gallery has no image {row}")
+        return self.joined(now, now.parts.images_of(np.array([row], np.int64)))[0]
+
     def matches(
         self,
         now: Snapshot,

@@ -61,11 +61,16 @@ def open_file(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
 
 def _uri(path: Path) -> str:
     uri = path.absolute().as_uri()
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+    if is_writable(path):
         return uri + "?mode=rw"
     # WAL needs files beside the database even to read, unless nobody can be writing.
     alone = not path.with_name(path.name + "-wal").exists()
     return uri + ("?mode=ro&immutable=1" if alone else "?mode=ro")
+
+
+def is_writable(path: Path) -> bool:
+    """Whether a gallery's file can be changed: it, and what lies beside it."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def is_gallery(path: Path) -> bool:

@@ -45,7 +45,7 @@ class Parts:
         ids = np.concatenate([self.ids[keep], rows.ids])
         order = np.argsort(ids, kind="stable")
         images = np.concatenate([self._images[keep], rows.images])[order]
-        return type(self)(ids[order], images, self._texts.changed(rows.ids, rows.texts, ids[order]))
+        return type(self)(ids[order], images, self._texts.changed(rows.ids, rows.texts))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,27 +1,30 @@
-"""What a search of a gallery runs on: one state of its file, in memory, that never changes."""
+"""What a search of a gallery runs on: one state of its file that never changes."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..codes import Levels
 from ..errors import CorruptHeadError
 from ..heads import CollectionHead
 from ..index import Index
 from ..support import locked
 from .collection import Collection
+from .loading import Loader, State, can_collect, head_of, too_many
+from .mapped import MappedFileError
 from .packed import Packed
-from .parts import Parts
-from .records import Difference, StoredHead
+from .parts import NO_PARTS, Parts
+from .records import Difference, Identity, StoredHead
 from .store import GalleryFile
 
-_log = logging.getLogger("pyhash")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Snapshot:
     """The head fitted on the collection; None where codes are the encoder's own."""
     collection: Collection | None
     """Embeddings of all rows; None where any has none, or where codes know more: those of a head fitted with labels."""
+    state: State
+    """What it was made of."""
 
     @cached_property
     def images(self) -> NDArray[np.int64]:
@@ -55,8 +60,9 @@ class Snapshots:
     def __init__(self, file: GalleryFile, empty: Callable[[], Index]) -> None:
         self._file = file
         self._empty = empty  # makes the index of a gallery into which nothing was ever stored
+        self._loader = Loader(file)
         self._now: Snapshot | None = None
-        self._growing: Index | None = None  # the index that `_now` is a snapshot of
+        self._is_whole = False  # whether the index that `_now` is a snapshot of is as it was then
         self._lock = threading.RLock()
 
     def now(self) -> Snapshot:
@@ -66,84 +72,98 @@ class Snapshots:
             now = locked(self._lock, self._renew)
         return now
 
+    def ask(self, question: Callable[[Snapshot], T]) -> T:
+        """Answer from the state as it is now; from one that is loaded anew where a mapped file is damaged."""
+        while True:
+            now = self.now()
+            try:
+                return question(now)
+            except MappedFileError as error:
+                self._doubt(now, error)
+
+    def _doubt(self, now: Snapshot, error: MappedFileError) -> None:
+        """Do without the mapped files that a snapshot is made of."""
+        if now.state.token is None:
+            raise error
+
+        def forget() -> None:
+            self._loader.doubt(now.state.token or "", error)
+            if self._now is not None and self._now.state.token == now.state.token:
+                self._now = None
+
+        locked(self._lock, forget)
+
     def _renew(self) -> Snapshot:
-        version = self._file.version()  # before anything is read: if that is newer, it is looked at once more
-        now = self._now
-        if now is not None and now.version == version:
-            return now  # another thread was first
-        index, self._growing = self._growing, None  # an interrupt leaves none that is half changed
+        while True:
+            version = self._file.version()  # before anything is read: if that is newer, it is looked at once more
+            now = self._now
+            if now is not None and now.version == version:
+                return now  # another thread was first
+            whole, self._is_whole = self._is_whole, False  # an interrupt leaves an index that is half changed
+            try:
+                made = self._made(version, now if whole else None)
+            except MappedFileError as error:
+                assert now is not None
+                self._doubt(now, error)
+                continue
+            self._now, self._is_whole = made, True
+            self._loader.note()
+            return made
+
+    def _made(self, version: int, now: Snapshot | None) -> Snapshot:
         with self._file.reading():
             revision, identity = self._file.revision(), self._file.identity()
             try:
                 stored = self._file.vectors.head()
-                difference = None
-                if now is not None and index is not None and identity and stored == now.stored_head:
-                    difference = self._file.difference(now.revision, index.levels.n_bytes)
-                if now is not None and index is not None and difference is not None:
-                    head, collection = now.head, self._changed(now, difference)
-                    _apply(difference, index)
-                    parts = now.parts.changed(self._file.parts.coded(now.revision), difference.gone)
-                    rows = difference.rows
-                    paths = now.paths.changed(rows.images, rows.paths, parts.wholes(index.ids))
-                else:
-                    index = self._empty() if identity is None else Index(levels=identity.levels)
-                    paths = _load(self._file, index)
-                    parts = Parts.of(self._file.parts.coded())
-                    if len(paths) + len(parts) != len(index):
-                        raise ValueError("some of its codes belong to no image")
-                    head = None if stored is None or stored.matrix is None else CollectionHead.from_bytes(stored.matrix)
-                    if head is not None and head.levels != index.levels:
-                        raise ValueError(
-                            f"its levels are {dict(index.levels)}, but those of its head {dict(head.levels)}"
-                        )
-                    collection = self._collection(head, len(index))
-                    _log.info("loaded the gallery %s: %d codes", self._file.path, len(index))
-                if head is None and identity is not None and identity.by_labels:
-                    collection = None
-                if collection is not None and len(collection) != len(index):
-                    collection = None  # some wait for their embeddings: no answer can be ordered by them
+                if identity is None or stored is None:
+                    nothing = np.empty(0, np.int64)
+                    paths, parts = Packed.pack(nothing, []), Parts.of(NO_PARTS)
+                    state = State(revision, self._empty(), paths, parts, None)
+                    return Snapshot(version, revision, state.index.snapshot(), paths, parts, stored, None, None, state)
+                difference, n_bytes = None, Levels(identity.levels).n_bytes
+                if now is not None and now.stored_head == stored:
+                    head, state = now.head, now.state
+                    difference = self._difference(state, identity, stored, n_bytes)
+                if difference is None:
+                    state = self._loader.state(identity, stored)
+                    head = head_of(stored, identity)
+                    difference = self._file.difference(state.revision, n_bytes)
+                    assert difference is not None
+                state = self._changed(state, difference, revision)
             except (ValueError, CorruptHeadError) as error:
                 raise self._file.damaged(str(error)) from error
-        now = Snapshot(version, revision, index.snapshot(), paths, parts, stored, head, collection)
-        self._growing, self._now = index, now
-        return now
+        collection = state.collection
+        if head is None and identity.by_labels:
+            collection = None
+        if collection is not None and not len(collection) == len(state.index) > 0:
+            collection = None  # there are none, or some wait for their embeddings: no answer can be ordered by them
+        index = state.index.snapshot()
+        return Snapshot(version, revision, index, state.paths, state.parts, stored, head, collection, state)
 
-    def _collection(self, head: CollectionHead | None, n_rows: int) -> Collection | None:
-        if not n_rows or self._file.vectors.count() != n_rows:
+    def _difference(self, state: State, identity: Identity, stored: StoredHead, n_bytes: int) -> Difference | None:
+        """What became of the rows since a state; None where all have to be loaded anew."""
+        changed = self._file.changed_since(state.revision)
+        if changed is None or too_many(state.n_changed + changed, len(state.index)):
             return None
-        return Collection.build(head, self._file.vectors.embeddings(), self._file.vectors.neighbours())
-
-    def _changed(self, now: Snapshot, difference: Difference) -> Collection | None:
-        tables = self._file.vectors
-        if now.collection is None:
-            return self._collection(now.head, self._file.counts().rows)
-        embeddings, lists = tables.embeddings(now.revision), tables.neighbours(now.revision)
-        if len(embeddings.ids) != len(difference.rows.ids):
+        if state.collection is None and can_collect(self._file, stored, identity):
             return None
-        return now.collection.changed(embeddings, lists, difference.gone)
+        return self._file.difference(state.revision, n_bytes)
 
-
-def _load(file: GalleryFile, index: Index) -> Packed:
-    """Add all rows to an empty index; return the paths of their images."""
-    images: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    found: list[bytes] = []
-    for rows in file.rows(index.levels.n_bytes):
-        index.add(rows.codes, ids=rows.ids)
-        images.append(rows.images)
-        found += rows.paths
-    return Packed.pack(np.concatenate(images), found)
-
-
-def _apply(difference: Difference, index: Index) -> None:
-    """Change the index."""
-    rows, gone = difference
-    index.remove(gone[_are_in(gone, index)])
-    known = _are_in(rows.ids, index)
-    index.update(rows.ids[known], rows.codes[known])
-    index.add(rows.codes[~known], ids=rows.ids[~known])
-
-
-def _are_in(ids: NDArray[np.int64], index: Index) -> NDArray[np.bool_]:
-    held = index.ids
-    slots = np.minimum(np.searchsorted(held, ids), max(0, len(held) - 1))
-    return held[slots] == ids if len(held) else np.zeros(len(ids), bool)
+    def _changed(self, state: State, difference: Difference, revision: int) -> State:
+        rows, gone = difference
+        if not len(rows.ids) and not len(gone):
+            return replace(state, revision=revision)
+        collection, tables = state.collection, self._file.vectors
+        if collection is not None:
+            embeddings, lists = tables.embeddings(state.revision), tables.neighbours(state.revision)
+            complete = len(embeddings.ids) == len(rows.ids)
+            collection = collection.changed(embeddings, lists, gone) if complete else None
+        index = state.index
+        index.remove(gone[index.contains(gone)])
+        known = index.contains(rows.ids)
+        index.update(rows.ids[known], rows.codes[known])
+        index.add(rows.codes[~known], ids=rows.ids[~known])
+        n_changed = state.n_changed + len(rows.ids) + len(gone)
+        paths = state.paths.changed(rows.images, rows.paths)
+        parts = state.parts.changed(self._file.parts.coded(state.revision), gone)
+        return State(revision, index, paths, parts, collection, n_changed, state.token)

@@ -11,6 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
+from ..errors import GalleryError
 from ..images import Walk
 from .checking import Spot
 from .database import Database
@@ -18,7 +19,7 @@ from .folders import KEY, Place, is_key, key_of, split
 from .opening import CHECKSUM_BITS, checksum
 from .records import Counts, Difference, Embedding, Identity, Known, PartRecord, Record, Rows
 from .salvage import drop_damaged
-from .seal import seal
+from .seal import is_broken, seal
 
 _LOAD_ROWS = 4096
 _LOGGED_REVISIONS = 1024  # kept in the table of changes
@@ -100,8 +101,7 @@ class GalleryFile(Database):
 
     def difference(self, since: int, n_bytes: int) -> Difference | None:
         """What became of the rows since a revision; None where the file does not tell."""
-        revision = self.revision()
-        if not max(self._setting("changes_from"), revision - _LOGGED_REVISIONS) <= since <= revision:
+        if not self._is_told(since):
             return None
         found = self._db.execute(
             f"SELECT changed.row, code, codes.checksum, {KEY}, images.checksum "
@@ -112,6 +112,18 @@ class GalleryFile(Database):
         ).fetchall()
         gone = np.array([row[0] for row in found if row[1] is None], np.int64)
         return Difference(self._checked([row for row in found if row[1] is not None], n_bytes), gone)
+
+    def changed_since(self, since: int) -> int | None:
+        """How many rows came, changed or went since a revision; None where the file does not tell."""
+        if not self._is_told(since):
+            return None
+        found = self._db.execute("SELECT count(DISTINCT row) FROM changes WHERE revision > ?", (since,)).fetchone()
+        return int(found[0])
+
+    def has_codes(self, n: int) -> bool:
+        """Whether so many rows can be searched."""
+        query = "SELECT count(*) FROM (SELECT 1 FROM codes WHERE head = ? LIMIT ?)"
+        return bool(self._db.execute(query, (self._setting("head"), n)).fetchone()[0] >= n)
 
     def _checked(self, batch: Sequence[tuple[Any, ...]], n_bytes: int) -> Rows:
         """What was read, once its types, lengths and checksums are right: all at once, as there may be millions."""
@@ -397,8 +409,53 @@ class GalleryFile(Database):
         self.note(drop_damaged(self._db, listed))
         if any(spot.table == "forgotten" for spot in listed):
             self.forgotten.accept()
-        if any(spot.table == "heads" for spot in listed):
-            self._set("changes_from", self.revision())
+        if listed:
+            self._set("changes_from", self.revision())  # what others have loaded may be damaged, too
+
+    def _is_told(self, since: int) -> bool:
+        """Whether what became of the rows since a revision is noted."""
+        revision = self.revision()
+        return bool(max(self._setting("changes_from"), revision - _LOGGED_REVISIONS) <= since <= revision)
+
+    def forget_embeddings(self) -> bool:
+        """Drop embeddings and neighbours; codes stay. Return whether there were any."""
+        if not self.vectors.any():
+            return False
+        self.vectors.forget_vectors()
+        self._set("changes_from", self.revision())
+        return True
+
+    # Mapped files
+
+    def mapped(self) -> str | None:
+        """What is noted of the mapped files that were made of the rows."""
+        return cast("str | None", self._setting("mapped"))
+
+    def note_mapped(self, text: str | None, *, made_of: int = 0, seconds: float | None = None) -> str | None:
+        """Note mapped files in place of others, in a transaction of its own: the rows are as they were. Return what was
+        noted before.
+
+        None notes that there are none, and that those made of rows before now are not wanted. Others have to be made of
+        a revision of which it is told what came since, else they are refused with a GalleryError, also where other
+        processes write for longer than so many `seconds`.
+        """
+        (waits,) = self._db.execute("PRAGMA busy_timeout").fetchone()
+        if seconds is not None:
+            self._db.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+        try:
+            with self._transaction("BEGIN IMMEDIATE"):
+                if is_broken(self._db):
+                    raise self.damaged("the settings, or what is noted of the encoder")
+                before = self.mapped()
+                if text is None:
+                    self._set("mapped_from", self.revision())
+                elif not (self._is_told(made_of) and made_of >= (self._setting("mapped_from") or 0)):
+                    raise GalleryError("they are of rows that are no longer wanted")
+                self._set("mapped", text)
+                seal(self._db)
+                return before
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {waits}")
 
     def _inside(self, path: object) -> bytes:
         if type(path) is not bytes or b".." in path.split(b"/") or not is_key(path):

@@ -33,6 +33,7 @@ from .encoders import (
 )
 from .folders import Folders, Place, folder_of
 from .kinship import Kinship
+from .loading import drop
 from .recognising import (
     Files,
     Recognised,
@@ -156,9 +157,10 @@ def update(
                 file.note_place(number, Place.of(to_walk[number]))
         if wished:
             file.wish(wishes)
-        if not wishes.embeddings:
-            file.vectors.forget_vectors()
+        forgot = not wishes.embeddings and file.forget_embeddings()
         revision = file.revision()
+    if forgot:
+        drop(file)
     keeps = wishes.embeddings and can
     if is_plain(encoder) and not any(row.has_embedding for row in known.values()):
         # A gallery of codes alone, of a network of the user's own, goes on as it is.

@@ -27,15 +27,15 @@ class VectorTables:
 
     # Reading
 
-    def embeddings(self, since: int | None = None) -> Embeddings:
-        """The embeddings of all rows that are searched, or of those changed since a revision."""
+    def embeddings(self, since: int | None = None, *, between: tuple[int, int] | None = None) -> Embeddings:
+        """The embeddings of all rows that are searched, of those changed since a revision, or from one to another."""
         query = (
             "SELECT embeddings.row, vector, norm, embeddings.checksum FROM embeddings "
             "JOIN heads ON heads.network = embeddings.network "
             "JOIN settings ON settings.key = 'head' AND settings.value = heads.id "
             "JOIN codes ON codes.row = embeddings.row AND codes.head = heads.id"
         )
-        found = self._ask(query, "embeddings.row", since)
+        found = self._ask(query, "embeddings.row", since, between)
         if not found:
             return Embeddings(np.empty(0, np.int64), np.empty((0, 0), np.int8), np.empty(0, np.float32))
         ids, vectors, norms, sums = map(list, zip(*found, strict=True))
@@ -51,6 +51,10 @@ class VectorTables:
             np.array(ids, np.int64), np.frombuffer(b"".join(vectors), np.int8).reshape(-1, dim), norm_values
         )
 
+    def any(self) -> bool:
+        """Whether there are embeddings."""
+        return self._db.execute("SELECT 1 FROM embeddings LIMIT 1").fetchone() is not None
+
     def count(self) -> int:
         """How many rows that are searched have embeddings."""
         (count,) = self._db.execute(
@@ -59,9 +63,9 @@ class VectorTables:
         ).fetchone()
         return int(count)
 
-    def neighbours(self, since: int | None = None) -> Lists:
-        """The neighbours of all rows, or of those changed since a revision."""
-        found = self._ask("SELECT row, ids, weights, checksum FROM neighbours", "row", since)
+    def neighbours(self, since: int | None = None, *, between: tuple[int, int] | None = None) -> Lists:
+        """The neighbours of all rows, of those changed since a revision, or from one to another."""
+        found = self._ask("SELECT row, ids, weights, checksum FROM neighbours", "row", since, between)
         if not found:
             empty = np.empty((0, NEIGHBOURS), np.int64)
             return Lists(np.empty(0, np.int64), empty, empty.astype(np.float32))
@@ -104,7 +108,11 @@ class VectorTables:
         found: int | None = row[0]
         return found
 
-    def _ask(self, query: str, column: str, since: int | None) -> list[tuple[Any, ...]]:
+    def _ask(
+        self, query: str, column: str, since: int | None, between: tuple[int, int] | None
+    ) -> list[tuple[Any, ...]]:
+        if between is not None:
+            return self._db.execute(f"{query} WHERE {column} BETWEEN ? AND ? ORDER BY {column}", between).fetchall()
         if since is None:
             return self._db.execute(f"{query} ORDER BY {column}").fetchall()
         return self._db.execute(f"{query} WHERE {column} IN {_CHANGED} ORDER BY {column}", (since,)).fetchall()

@@ -106,6 +106,28 @@ class Holder:
             return False
         return len(self._now.taken(np.array([number], dtype=np.int64))) > 0
 
+    def contains(self, ids: ArrayLike) -> NDArray[np.bool_]:
+        """Say which ids are in the index.
+
+        Parameters
+        ----------
+        ids : int or array_like of int, (n,)
+
+        Returns
+        -------
+        ndarray of bool, (n,)
+
+        Examples
+        --------
+        >>> import numpy as np, pyhash
+        >>> index = pyhash.Index(bits=8)
+        >>> index.add(np.array([[7]], dtype=np.uint8))
+        array([0])
+        >>> index.contains([0, 1])
+        array([ True, False])
+        """
+        return self._now.has(check_ids(ids, "ids"))
+
     def __repr__(self) -> str:
         name = f"levels={dict(self._levels)!r}" if len(self._levels) > 1 else f"bits={self._bits}"
         return f"<pyhash.Index {name}, {len(self)} codes>"
@@ -328,7 +350,7 @@ class Holder:
         _file.save(path, *self._content(), overwrite=overwrite)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], mmap: bool = False) -> Self:
+    def open(cls, path: str | os.PathLike[str], mmap: bool = False, *, readonly: bool | None = None) -> Self:
         """Open an index file.
 
         Parameters
@@ -339,6 +361,9 @@ class Holder:
             Map the file instead of reading it: opens at once whatever its size, shares memory between processes, and
             is read-only. The header is checked now, the codes by `verify`. Replace such a file by renaming another
             onto it, as `save` does; one that is cut short in place ends every process that has it mapped (SIGBUS).
+        readonly : bool, optional
+            Whether the index cannot change; unless given, what is mapped cannot. A mapped index that can is checked
+            now, all of it; its changes are in memory alone, beside the file, which stays as it is.
 
         Raises
         ------
@@ -347,10 +372,13 @@ class Holder:
         OSError
             When it cannot be read.
         """
-        reader = _file.Reader.open(path, mmap)
-        if not mmap:
+        reader, frozen = _file.Reader.open(path, mmap), mmap if readonly is None else readonly
+        if not (mmap and frozen):
             reader.verify()
-        return cls._from_reader(reader, readonly=mmap)
+        index = cls._from_reader(reader, readonly=frozen)
+        if mmap and not frozen:
+            index._now = index._now.copy()  # what would be written to lies in memory
+        return index
 
     @classmethod
     def header(cls, path: str | os.PathLike[str]) -> IndexHeader:

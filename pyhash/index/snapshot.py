@@ -71,6 +71,13 @@ class Snapshot:
         """Return which of these ids there are."""
         return np.concatenate([ids[segment.find(ids) >= 0] for segment in self.segments] or [ids[:0]])
 
+    def has(self, ids: Ids) -> NDArray[np.bool_]:
+        """Return whether each of these ids is there."""
+        there = np.zeros(len(ids), dtype=np.bool_)
+        for segment in self.segments:
+            there |= segment.find(ids) >= 0
+        return there
+
     def locate(self, ids: Ids) -> list[tuple[int, NDArray[np.intp], Slots]]:
         """Return, for each segment that holds some of these ids: its number, which of them, and their slots.
 

@@ -98,10 +98,11 @@ def test_similarity_is_the_mix_of_cosines(folder: Path) -> None:
         query = folder / "kind1" / "003.png"
         now = gallery._snapshots.now()
         assert now.collection is not None
-        places = np.arange(120)
+        ids, places = now.index.ids, np.arange(120)
         (here,) = np.flatnonzero(now.index.ids == gallery.id_of(query))
         parts = {}
-        for name, rows in {"fine": now.collection.own, "coarse": now.collection.neighbourhoods(places)}.items():
+        of_all = {"fine": now.collection.take("own", ids), "coarse": now.collection.neighbourhoods(ids)}
+        for name, rows in of_all.items():
             values = rows.vectors.astype(np.float64)
             parts[name] = values @ values[here] / np.linalg.norm(values, axis=1) / np.linalg.norm(values[here])
         for shares in ({"coarse": 1, "fine": 1}, {"coarse": 2.5, "fine": 0.5}, {"coarse": 1}, {"fine": 7}):

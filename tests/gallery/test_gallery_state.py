@@ -63,7 +63,6 @@ class AgainstDict(RuleBasedStateMachine):
     @initialize(
         logged_revisions=st.sampled_from([1, 3, 1024]),
         logged_rows=st.sampled_from([1, 65536]),
-        fresh_paths=st.sampled_from([0, 2, 1024]),
         commit_images=st.sampled_from([1, 3, 64]),
     )
     def start(self, **tuned: int) -> None:

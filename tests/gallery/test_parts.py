@@ -489,14 +489,13 @@ def test_wholes_adapt_as_they_would_without_parts(many: Path, tmp_path: Path) ->
         assert codes == {
             Path(path).relative_to(tmp_path / "plain"): code for (path, _), code in kept_state(plain).items()
         }
-        lists = gallery._snapshots.now().collection
-        assert lists is not None
-        near = lists.lists(np.arange(len(lists))).ids
-        parts = gallery._snapshots.now().parts
-        assert not parts.are_in(lists.ids[near[near >= 0]]).any()
-        for row, found in zip(lists.ids.tolist(), near, strict=True):
-            own = parts.images_of(np.array([row]))[0]
-            assert own not in lists.ids[found[found >= 0]]
+        now = gallery._snapshots.now()
+        assert now.collection is not None
+        ids = now.index.ids
+        near = now.collection.lists(ids).ids
+        assert not now.parts.are_in(near[near >= 0]).any()
+        for row, found in zip(ids.tolist(), near, strict=True):
+            assert now.parts.images_of(np.array([row]))[0] not in found
         assert gallery.update().adapted is None
 
 

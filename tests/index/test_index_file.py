@@ -81,6 +81,30 @@ def same(a: Index, b: Index) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [1, 64, 600])
+def test_what_is_mapped_can_grow_beside_its_file(kind: str, n: int, tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    path.write_bytes(content(kind))
+    mapped, read = Index.open(path, mmap=True, readonly=False), Index.open(path)
+    assert (mapped.readonly, read.readonly, Index.open(path, readonly=True).readonly) == (False, False, True)
+    before = mapped.snapshot()
+    codes = random_codes(np.random.default_rng(4), n, read.bits)
+    for index in (mapped, read):
+        index.add(codes)
+        index.update(index.ids[::3], index.codes(index.ids[::3]) ^ codes[0])
+        index.remove(index.ids[1::4])
+    assert_array_equal(mapped.ids, read.ids)
+    assert_array_equal(mapped.codes(mapped.ids), read.codes(read.ids))
+    same(before, Index.open(path))
+    assert path.read_bytes() == content(kind)
+    damaged = bytearray(content(kind))
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptIndexError):
+        Index.open(path, mmap=True, readonly=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_round_trips(kernel: str, kind: str, tmp_path: Path) -> None:
     index = Index.from_bytes(content(kind)) if kind == "ring" else example(kind)
     data = bytes(index)

@@ -152,11 +152,11 @@ class AgainstDict(RuleBasedStateMachine):
 
     # The same index in another place
 
-    @rule(way=st.sampled_from(["save", "bytes", "pickle", "copy", "deepcopy"]))
+    @rule(way=st.sampled_from(["save", "map", "bytes", "pickle", "copy", "deepcopy"]))
     def travel(self, way: str) -> None:
-        if way == "save":
+        if way in ("save", "map"):
             self.index.save(self.folder / "index")
-            self.index = Index.open(self.folder / "index")
+            self.index = Index.open(self.folder / "index", mmap=way == "map", readonly=False)
         elif way == "bytes":
             self.index = Index.from_bytes(bytes(self.index))
         elif way == "pickle":
@@ -268,7 +268,9 @@ class AgainstDict(RuleBasedStateMachine):
         assert len(self.index) == len(ids)
         assert_array_equal(self.index.ids, np.sort(ids))
         assert_array_equal(self.index.codes(ids), codes)
-        assert all((id in self.index) == (id in self.model) for id in (-1, 0, 5, 399, MOST))
+        some = (-1, 0, 5, 399, MOST)
+        assert all((id in self.index) == (id in self.model) for id in some)
+        assert self.index.contains(some).tolist() == [id in self.model for id in some]
         for index, model in [*self.kept, *((index, model) for index, model, _ in self.others)]:
             assert len(index) == len(model)
             assert_array_equal(index.ids, sorted(model))

@@ -16,7 +16,9 @@ _PLACES = {
     "busy_seconds": "pyhash.gallery.opening._BUSY_SECONDS",
     "logged_revisions": "pyhash.gallery.store._LOGGED_REVISIONS",
     "logged_rows": "pyhash.gallery.store._LOGGED_ROWS",
-    "fresh_paths": "pyhash.gallery.packed._FRESH",
+    "mapped_from": "pyhash.gallery.loading._MAPPED_FROM",  # rows
+    "small_difference": "pyhash.gallery.loading._SMALL_DIFFERENCE",  # rows beside the mapped ones, which are left so
+    "large_difference": "pyhash.gallery.loading._LARGE_DIFFERENCE",  # rows beside the others, which are left so
     "few_images": "pyhash.gallery.adapt.FEW_IMAGES",
     "commit_images": "pyhash.gallery.update._COMMIT_ROWS",
     "duplicate_rows": "pyhash.gallery.duplicates._ROWS",
