@@ -19,6 +19,7 @@ __all__ = [
     "LabelError",
     "MissingIdError",
     "PatternError",
+    "PlanError",
     "PyhashError",
     "QuantizationError",
 ]
@@ -57,6 +58,10 @@ class PatternError(PyhashError, ValueError):
 
 class BoxError(PyhashError, ValueError):
     """A box that does not lie in an image, or a file of boxes that cannot be understood."""
+
+
+class PlanError(PyhashError, ValueError):
+    """A plan or an undo file that is none, is damaged, or is of a later pyhash."""
 
 
 class LabelError(PyhashError, ValueError):

@@ -1,10 +1,47 @@
-"""Copies of images among many: found, proved on the images themselves, and grouped."""
+"""Copies of images among many: found, proved on the images themselves, and grouped; and what is done with them.
+
+A plan says which image of a group is kept and what becomes of the others. It is carried out step by step, each looked
+at again before, and an undo file brings all back.
+"""
 
 from __future__ import annotations
 
+from .carrying import Carried, Done, carry_out
+from .keeping import Keep, beyond_one_folder
+from .plan_file import path_as_json, plan_as_json, read_plan, seen_as_json, write_plan
+from .plans import Action, Left, Plan, Step, make_plan
+from .script import write_script
+from .seen import Seen
+from .undoing import Undone, undo
 from .values import Copy, Duplicates, Group, Level, Relation, Uncompared
 
-__all__ = ["Copy", "Duplicates", "Group", "Level", "Relation", "Uncompared"]
+__all__ = [
+    "Action",
+    "Carried",
+    "Copy",
+    "Done",
+    "Duplicates",
+    "Group",
+    "Keep",
+    "Left",
+    "Level",
+    "Plan",
+    "Relation",
+    "Seen",
+    "Step",
+    "Uncompared",
+    "Undone",
+    "beyond_one_folder",
+    "carry_out",
+    "make_plan",
+    "path_as_json",
+    "plan_as_json",
+    "read_plan",
+    "seen_as_json",
+    "undo",
+    "write_plan",
+    "write_script",
+]
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape
 from .exclude import check_patterns
 from .folder import SUFFIXES, FoundImage, Walk, check_min_size, is_empty, walk
 from .geometry import CROPS, Crop, check_fill, check_fraction, inner
+from .globs import as_regex
 from .identity import decoder_identity
 from .kinds import KINDS
 from .looks import Look, look_codes, look_of, turned
@@ -34,6 +35,7 @@ __all__ = [
     "Source",
     "Views",
     "Walk",
+    "as_regex",
     "as_shape",
     "check_fill",
     "check_fraction",

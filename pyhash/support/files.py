@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import ForeignFileError
 
-__all__ = ["check_target", "publish", "replacing", "sweep", "sync", "temporary_for", "write"]
+__all__ = ["check_target", "is_temporary", "publish", "replacing", "sweep", "sync", "temporary_for", "write"]
 
 _TEMPORARY = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp(-journal|-wal|-shm)?")
 _LEFT_SECONDS = 3600.0
@@ -114,6 +114,11 @@ def replacing(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
 def temporary_for(target: Path) -> Path:
     """Return a name of its own beside a file, for what is to take the file's place."""
     return target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+
+
+def is_temporary(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file has a name that `temporary_for` may have given."""
+    return re.fullmatch(r"\..+" + _TEMPORARY.pattern, os.path.basename(path), re.DOTALL) is not None
 
 
 def sweep(target: Path) -> None:
