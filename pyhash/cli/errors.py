@@ -20,6 +20,7 @@ from ..errors import (
     ImageError,
     LabelError,
     PatternError,
+    PlanError,
     QuantizationError,
 )
 from ..support import printable
@@ -43,7 +44,7 @@ class Exit(IntEnum):
 EXIT_CODES = """\b
 Exit codes of all commands:
   0    done
-  1    some images could not be read, or wait to be encoded; the rest was done
+  1    some images could not be read, were left as they are, or wait to be encoded; the rest was done
   2    the command was called wrongly, or a file cannot be read or written
   3    the gallery is missing, damaged, locked, or of another encoder
   4    the encoder or network cannot be used, or a package is missing
@@ -114,6 +115,7 @@ _COMMAND_ERRORS: dict[type[BaseException], type[CommandError]] = {
     BoxError: WrongCall,
     LabelError: WrongCall,
     PatternError: WrongCall,
+    PlanError: WrongCall,
     QuantizationError: Worse,
     EncoderError: EncoderFailed,
     GraphError: EncoderFailed,

@@ -1,4 +1,4 @@
-"""The commands ``pyhash index``, ``search`` and ``dedupe``, and what ``demo`` shares with them."""
+"""The commands ``pyhash index`` and ``fit``, and what ``demo`` shares with them."""
 
 # ruff: noqa: D301  (click wants a real \b before text that it must not wrap)
 
@@ -13,7 +13,6 @@ import click
 from ..errors import PyhashError
 from ..gallery import Changes, Gallery
 from ..images import is_empty
-from ..pages import Other, Row, check_target, write_sheet
 from ..support import many, printable, require
 from .errors import Exit
 from .options import (
@@ -23,22 +22,18 @@ from .options import (
     folder_argument,
     gallery_encoder_options,
     gallery_option,
-    html_option,
     json_option,
-    overwrite_option,
     parts_options,
 )
 from .output import (
     name_of,
     print_json,
     print_skipped,
-    print_wrote,
     progress_bar,
     skipped_as_json,
     warn,
     warn_of_waiting,
 )
-from .searching import match_as_json, print_matches
 from .watching import changes_under
 
 if TYPE_CHECKING:
@@ -281,87 +276,6 @@ def fit_command(
     else:
         click.echo(f"codes fitted to {many(stats.fitted_on or 0, 'image')}, {many(adapted.images, 'image')} coded")
     return Exit.DONE
-
-
-@click.command("dedupe", short_help="List groups of nearly identical images in FOLDER. Nothing is deleted.")
-@folder_argument
-@click.option(
-    "--radius",
-    type=click.IntRange(min=0),
-    help="Bits in which two codes may differ.  [default: a tenth of a code's bits]",
-)
-@click.option("--codes-only", is_flag=True, help="Do not compare the images themselves; lists more, faster.")
-@click.option("--fail-if-found", is_flag=True, help="Exit with 7 when there are duplicates.")
-@html_option
-@overwrite_option
-@gallery_option
-@json_option
-def dedupe_command(
-    folder: str,
-    radius: int | None,
-    codes_only: bool,
-    fail_if_found: bool,
-    html: str | None,
-    overwrite: bool,
-    file: str | None,
-    as_json: bool,
-) -> int:
-    """List groups of nearly identical images in FOLDER. Nothing is deleted.
-
-    FOLDER must have been indexed. Images whose codes differ in at most --radius bits are compared at a small
-    size, and those that look the same are grouped: copies that were recompressed or resized, not those that were
-    turned, cropped much, or made smaller than what the encoder sees (224 pixels for the built-in one). With
-    --codes-only alike codes are enough, which also groups different images of alike things.
-
-    \b
-    Examples:
-      pyhash dedupe ~/Pictures
-      pyhash dedupe ~/Pictures --radius 0 --json
-      pyhash dedupe ~/Pictures --radius 32 --html duplicates.html
-    """
-    if html is not None:
-        check_target(html, overwrite=overwrite)
-    with Gallery(folder, file=file, create=False) as gallery:
-        with progress_bar("comparing codes", "comparing images") as progress:
-            groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
-        stats = gallery.stats()
-        tenth, folders, name = gallery.default_radius, gallery.folders, name_of(gallery)
-        radius = tenth if radius is None else radius
-    if as_json:
-        shown = [[match_as_json(match) for match in group] for group in groups]
-        print_json({"radius": radius, "waiting": stats.waiting, "groups": shown})
-    else:
-        for group in groups:
-            print_matches(group)
-        extra = sum(len(group) - 1 for group in groups)
-        click.echo(
-            f"{many(len(groups), 'group')}, {many(extra, 'image')} beyond the first of each"
-            if groups
-            else f"no duplicates among {many(stats.images, 'image')}"
-        )
-    if html is not None:
-        write_sheet(
-            html,
-            [Row([group[0].path], [Other(match.path, match.distance) for match in group[1:]]) for group in groups],
-            title="Nearly identical images",
-            label="First",
-            facts={
-                "Gallery": ", ".join(folders),
-                "Images": f"{stats.images:,}" + (f" ({stats.waiting:,} more wait)" if stats.waiting else ""),
-                "Groups": f"{len(groups):,}",
-                "Radius": many(radius, "bit"),
-            },
-            folder=folders[0],
-            far=10 * tenth / 2,  # random codes differ in half of their bits
-            note="The number on an image is its distance to the first of its group, in bits.",
-            nothing="No two images are that similar.",
-            overwrite=overwrite,
-        )
-        print_wrote(html)
-    warn_of_waiting(name, stats.waiting)
-    if groups and fail_if_found:
-        return Exit.FOUND
-    return Exit.UNREADABLE if stats.waiting else Exit.DONE
 
 
 def update(gallery: Gallery, *, prune: bool = False, boxes: str | dict[Any, Any] | None = None) -> Changes:

@@ -21,7 +21,7 @@ _HOME = {
     "bench": "bench",
     "build": "building",
     "check": "keeping",
-    "dedupe": "galleries",
+    "dedupe": "deduping",
     "demo": "demo",
     "eval": "evaluating",
     "fit": "galleries",

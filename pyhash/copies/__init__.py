@@ -7,7 +7,7 @@ at again before, and an undo file brings all back.
 from __future__ import annotations
 
 from .carrying import Carried, Done, carry_out
-from .keeping import Keep, beyond_one_folder
+from .keeping import By, Keep, beyond_one_folder
 from .plan_file import path_as_json, plan_as_json, read_plan, seen_as_json, write_plan
 from .plans import Action, Left, Plan, Step, make_plan
 from .script import write_script
@@ -17,6 +17,7 @@ from .values import Copy, Duplicates, Group, Level, Relation, Uncompared
 
 __all__ = [
     "Action",
+    "By",
     "Carried",
     "Copy",
     "Done",

@@ -452,39 +452,6 @@ class TestAdapted:
 
 
 @pytest.mark.usefixtures("fake")
-class TestDedupe:
-    def test_groups(self, folder: Path) -> None:
-        run("index", folder)
-        answer = json.loads(run("dedupe", folder, "--radius", "0", "--json").stdout)
-        assert answer["radius"] == 0
-        (group,) = answer["groups"]
-        assert [(match["path"], match["distance"]) for match in group] == [
-            (os.fspath(folder / "a.png"), 0),
-            (os.fspath(folder / "copy.png"), 0),
-        ]
-        lines = run("dedupe", folder, "--radius", "0").stdout.splitlines()
-        assert lines[-1] == "1 group, 1 image beyond the first of each"
-        run("dedupe", folder, "--radius", "0", "--fail-if-found", code=7)
-        assert (folder / "copy.png").exists()
-
-    def test_html(self, folder: Path, tmp_path: Path) -> None:
-        run("index", folder)
-        run("dedupe", folder, "--html", tmp_path / "out.html")
-        assert "Nearly identical images" in (tmp_path / "out.html").read_text(encoding="utf-8")
-        (folder / "copy.png").unlink()
-        run("index", folder)
-        result = run("dedupe", folder, "--radius", "0", "--html", tmp_path / "out.html")
-        assert result.stdout == "no duplicates among 4 images\n"
-        run("dedupe", folder, "--radius", "0", "--fail-if-found")
-        assert "No two images are that similar." in (tmp_path / "out.html").read_text(encoding="utf-8")
-
-    def test_usage(self, folder: Path) -> None:
-        run("dedupe", folder, code=3)
-        run("index", folder)
-        run("dedupe", folder, "--radius", "-1", code=2)
-
-
-@pytest.mark.usefixtures("fake")
 class TestInfo:
     def test_json(self, folder: Path) -> None:
         answer = json.loads(run("info", "--json").stdout)

@@ -76,6 +76,7 @@ def test_help_of_the_whole() -> None:
         (pyhash_errors.ImageError("a.jpg", "not an image"), 1),
         (pyhash_errors.LabelError("no labels"), 2),
         (pyhash_errors.PatternError("names nothing"), 2),
+        (pyhash_errors.PlanError("no plan"), 2),
         (pyhash_errors.QuantizationError("worse", None), 5),
         (pyhash_errors.EncoderError("no input"), 4),
         (pyhash_errors.GraphError("no tap"), 4),

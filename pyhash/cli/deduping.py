@@ -1,0 +1,197 @@
+"""The command ``pyhash dedupe``."""
+
+# ruff: noqa: D301  (click wants a real \b before text that it must not wrap)
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from ..copies import Copy, Duplicates, Group, Relation, beyond_one_folder, plan_as_json
+from ..gallery import Gallery, Match
+from ..pages import Other, Row, check_target, write_sheet
+from ..support import many
+from .copies import groups_as_json, of_level, print_csv, print_group_paths, print_groups, print_uncompared
+from .errors import Exit
+from .options import FolderType, gallery_option, html_option, json_option, overwrite_option
+from .output import print_json, print_wrote, progress_bar, warn_of_waiting
+from .planning import (
+    Wanted,
+    act,
+    apply_plan,
+    check_new,
+    outcome_as_json,
+    plan_options,
+    print_left,
+    print_outcome,
+    undo_all,
+)
+
+
+@click.command("dedupe", short_help="Find copies of images in FOLDER, and do with them what you say.")
+@click.argument("folder", required=False, type=FolderType())
+@click.option(
+    "--radius",
+    type=click.IntRange(min=0),
+    help="Bits in which two codes may differ.  [default: a tenth of a code's bits]",
+)
+@click.option("--codes-only", is_flag=True, help="Do not compare the images themselves; lists more, faster.")
+@click.option("--across-folders", is_flag=True, help="Leave out groups that lie within one folder.")
+@plan_options
+@click.option(
+    "--apply",
+    "plan_to_apply",
+    metavar="PLAN",
+    type=click.Path(dir_okay=False),
+    help="Carry out a plan, of --plan or of the sheet.",
+)
+@click.option("--undo", metavar="FILE", type=click.Path(dir_okay=False), help="Bring back what an undo file tells.")
+@click.option("--fail-if-found", is_flag=True, help="Exit with 7 when there are duplicates.")
+@click.option(
+    "-f", "--paths", is_flag=True, help="Print paths alone, a line each, the best first, and a line between groups."
+)
+@click.option("-0", "--null", is_flag=True, help="As --paths, with a NUL in place of each line's end.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a line for each image, for spreadsheets.")
+@html_option
+@overwrite_option
+@gallery_option
+@json_option
+def dedupe_command(
+    folder: str | None,
+    radius: int | None,
+    codes_only: bool,
+    across_folders: bool,
+    wanted: Wanted,
+    plan_to_apply: str | None,
+    undo: str | None,
+    fail_if_found: bool,
+    paths: bool,
+    null: bool,
+    as_csv: bool,
+    html: str | None,
+    overwrite: bool,
+    file: str | None,
+    as_json: bool,
+) -> int:
+    """Find copies of images in FOLDER, which must have been indexed, and do with them what you say.
+
+    Nothing is touched without --move-to, --trash or --hardlink. With one of them one image of each group is kept, as
+    --keep and its kin say; the others are looked at again, and left where something has changed since. What was done is
+    written to an undo file before, and --undo brings it back.
+
+    \b
+    Examples:
+      pyhash dedupe ~/Pictures
+      pyhash dedupe ~/Pictures --html duplicates.html
+      pyhash dedupe ~/Pictures --keep-in ~/Pictures/albums --move-to ~/copies --dry-run
+      pyhash dedupe ~/Pictures --keep-in ~/Pictures/albums --move-to ~/copies
+      pyhash dedupe ~/Pictures --trash --reference ~/Pictures/originals
+      pyhash dedupe ~/Pictures --hardlink
+      pyhash dedupe --undo undo.jsonl
+      pyhash dedupe --apply plan.json --trash
+      pyhash dedupe ~/Pictures -0 | xargs -0 ls -l
+    """
+    _check_one_answer({"--json": as_json, "--csv": as_csv, "--paths or --null": paths or null})
+    if undo is not None:
+        _check_alone("--undo", folder, wanted.acts or plan_to_apply is not None)
+        return undo_all(undo, as_json=as_json)
+    check_new(wanted)
+    if plan_to_apply is not None:
+        _check_alone("--apply", folder, wanted.plan_file is not None)
+        return apply_plan(plan_to_apply, wanted, as_json=as_json)
+    if folder is None:
+        raise click.UsageError("Missing argument 'FOLDER'.")
+    if codes_only and wanted.acts:
+        raise click.UsageError("--codes-only groups different images too: nothing is done with those")
+    if html is not None:
+        check_target(html, overwrite=overwrite)
+    with Gallery(folder, file=file, create=False) as gallery:
+        folders = gallery.folders
+        wanted.check(folders)
+        found = _find(gallery, radius, codes_only)
+        tenth = gallery.default_radius
+        radius = tenth if radius is None else radius
+    if across_folders:
+        found = found._replace(groups=tuple(beyond_one_folder(found.groups)))
+    outcome = act(wanted.plan(found.groups, folders), wanted) if wanted.acts else None
+    if as_json:
+        shown = {"radius": radius, **groups_as_json(found)}
+        if outcome is not None:
+            shown["plan"] = plan_as_json(outcome.plan)
+            shown |= outcome_as_json(outcome, wanted)
+        print_json(shown)
+    elif as_csv:
+        print_csv(found)
+    elif paths or null:
+        print_group_paths(found.groups, null=null)
+    elif outcome is not None:
+        print_outcome(outcome, wanted)
+    else:
+        print_groups(found)
+    if html is not None:
+        _write_sheet(html, found, folders, radius, tenth, overwrite=overwrite)
+        print_wrote(html)
+    print_uncompared(found)
+    if outcome is not None:
+        print_left(outcome)
+    warn_of_waiting(folder, found.waiting)
+    if fail_if_found and of_level(found.groups, "duplicates"):
+        return Exit.FOUND
+    if found.uncompared or found.waiting:
+        return Exit.UNREADABLE
+    return Exit.DONE if outcome is None else outcome.code
+
+
+def _check_one_answer(forms: dict[str, bool]) -> None:
+    given = [name for name, wanted in forms.items() if wanted]
+    if len(given) > 1:
+        raise click.UsageError(f"{given[0]} cannot be given with {given[1]}")
+
+
+def _check_alone(option: str, folder: str | None, others: bool) -> None:
+    if folder is not None or others:
+        raise click.UsageError(f"{option} needs neither FOLDER nor what would make another plan")
+
+
+def _find(gallery: Gallery, radius: int | None, codes_only: bool) -> Duplicates:
+    with progress_bar("comparing codes", "comparing images") as progress:
+        groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
+    stats = gallery.stats()
+    return Duplicates(tuple(map(_group, groups)), images=stats.images, waiting=stats.waiting)
+
+
+def _group(matches: Sequence[Match]) -> Group:
+    return Group(tuple(_copy(match, first=place == 0) for place, match in enumerate(matches)), "first")
+
+
+def _copy(match: Match, *, first: bool) -> Copy:
+    try:
+        status = os.stat(match.path)
+        away, n_bytes, mtime_ns = False, status.st_size, status.st_mtime_ns
+    except OSError:
+        away, n_bytes, mtime_ns = True, 0, 0
+    relation: Relation = "best" if first else "changed"
+    return Copy(match.path, match.id, None, None, n_bytes, mtime_ns, None, None, None, relation, away=away)
+
+
+def _write_sheet(
+    html: str, found: Duplicates, folders: Sequence[str], radius: int, tenth: int, *, overwrite: bool
+) -> None:
+    write_sheet(
+        html,
+        [Row([group.images[0].path], [Other(copy.path, 0) for copy in group.images[1:]]) for group in found.groups],
+        title="Nearly identical images",
+        label="First",
+        facts={
+            "Gallery": ", ".join(folders),
+            "Images": f"{found.images:,}" + (f" ({found.waiting:,} more wait)" if found.waiting else ""),
+            "Groups": f"{len(found.groups):,}",
+            "Radius": many(radius, "bit"),
+        },
+        folder=folders[0],
+        far=10 * tenth / 2,  # random codes differ in half of their bits
+        nothing="No two images are that similar.",
+        overwrite=overwrite,
+    )
