@@ -230,3 +230,28 @@ def test_lists_side_by_side(tmp_path: Path) -> None:
     page = Reader(text)
     order = [page.text.index(part) for part in ("Same kind", "b.png", "Same picture", "c.png", "None", "No images.")]
     assert order == sorted(order)
+
+
+def test_parts_are_drawn_where_they_lie(tmp_path: Path) -> None:
+    """In pixels of the image, whatever the thumbnail's size, and beside the name of the part."""
+    Image.effect_noise((900, 600), 50).save(tmp_path / "a.png")
+    path = os.fspath(tmp_path / "a.png")
+    others = [
+        Other(path, 1, 0.9, Part("box", (300, 100, 600, 400), "shoe <1>")),
+        Other(path, 2, 0.8, Part("tile", (0, 0, 450, 300))),
+        Other(path, 3, 0.7, Part("turned", None, "mirrored")),
+        Other(path, 4, 0.6),
+        Other(os.fspath(tmp_path / "none.png"), 4, 0.6, Part("tile", (0, 0, 450, 300))),
+    ]
+    reader = Reader(sheet(tmp_path / "s.html", [Row([path], others, crop=(10, 20, 30, 50))]))
+    assert reader.all("svg", "viewbox") == ["0 0 900 600"] * 3
+    boxes = [tuple(attrs[key] for key in ("x", "y", "width", "height")) for tag, attrs in reader.tags if tag == "rect"]
+    assert (
+        boxes[::2] == boxes[1::2] == [("10", "20", "20", "30"), ("300", "100", "300", "300"), ("0", "0", "450", "300")]
+    )
+    assert [part for part in ("shoe <1>", "tile", "mirrored") if part in reader.text] == [
+        "shoe <1>",
+        "tile",
+        "mirrored",
+    ]
+    assert reader.all("div", "class").count("part") == 5
