@@ -17,8 +17,9 @@ from PIL import Image
 from tuning import tune
 
 from pyhash.errors import BoxError, GalleryError
-from pyhash.gallery import Changes, Gallery, Match
+from pyhash.gallery import Changes, Gallery, Match, adapt
 from pyhash.images import TURNS, Part
+from pyhash.ranking import Help
 
 
 def fields(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
@@ -472,6 +473,25 @@ def many(tmp_path: Path) -> Path:
     return kinds(tmp_path / "kinds", 6, 20)
 
 
+@pytest.fixture
+def neighbourhoods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kinds here are told apart so well that nothing is left to gain."""
+    monkeypatch.setattr(adapt, "neighbourhoods_help", lambda own: Help(True, 0.5, 0.6, 0.01))
+
+
+def check_neighbours(gallery: Gallery) -> None:
+    """Neighbours are wholes, and of other images."""
+    now = gallery._snapshots.now()
+    assert now.collection is not None
+    ids = now.index.ids
+    near = now.collection.lists(ids).ids
+    assert (near >= 0).all()
+    assert not now.parts.are_in(near).any()
+    for image, found in zip(now.parts.images_of(ids), near, strict=True):
+        assert image not in found
+
+
+@pytest.mark.usefixtures("neighbourhoods")
 def test_wholes_adapt_as_they_would_without_parts(many: Path, tmp_path: Path) -> None:
     shutil.copytree(many, tmp_path / "plain")
     plain, alone = indexed(tmp_path / "plain")
@@ -489,16 +509,11 @@ def test_wholes_adapt_as_they_would_without_parts(many: Path, tmp_path: Path) ->
         assert codes == {
             Path(path).relative_to(tmp_path / "plain"): code for (path, _), code in kept_state(plain).items()
         }
-        now = gallery._snapshots.now()
-        assert now.collection is not None
-        ids = now.index.ids
-        near = now.collection.lists(ids).ids
-        assert not now.parts.are_in(near[near >= 0]).any()
-        for row, found in zip(ids.tolist(), near, strict=True):
-            assert now.parts.images_of(np.array([row]))[0] not in found
+        check_neighbours(gallery)
         assert gallery.update().adapted is None
 
 
+@pytest.mark.usefixtures("neighbourhoods")
 def test_parts_that_come_later_change_no_whole(many: Path) -> None:
     gallery, _ = indexed(many)
     with gallery:
@@ -508,9 +523,17 @@ def test_parts_that_come_later_change_no_whole(many: Path) -> None:
         after = kept_state(gallery)
         assert {key: code for key, code in after.items() if key[1] is None} == before
         assert len(after) == 8 * len(before)
+        assert (gallery.stats().made_of or {})["coarse"] == "neighbourhood"
+        check_neighbours(gallery)
         with Gallery(many, PartsEncoder(), rebuild=True) as again:
             again.update()
-            assert kept_state(again) == after
+            anew = kept_state(again)
+            assert {key: code for key, code in anew.items() if key[1] is None} == before
+            assert (
+                anew.keys() == after.keys()
+            )  # their neighbours are now chosen among all, not among the nearest by code
+            # Of the parts neighbours are now chosen among all wholes, not among the nearest by code.
+            assert sum(anew[key] == after[key] for key in anew) > 0.9 * len(anew)
 
 
 # Whole

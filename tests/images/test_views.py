@@ -108,6 +108,14 @@ def test_the_size_of_a_file_is_that_of_the_upright_image(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(230, 700), (800, 250)])
+def test_a_flat_or_narrow_part_keeps_its_pixels(kind, size):
+    box = (1200, 400, 1200 + size[1], 400 + size[0])
+    ((_, cut),) = parts_of(file_of(smooth(2000, 1600), kind), Views(boxes=[Part("box", box)]), at_least=224)
+    assert cut.shape[:2] == size
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_part_keeps_the_pixels_that_a_network_sees(kind):
     """A whole may be decoded at an eighth; a box of it must not come from that."""
     image = smooth(2000, 1600)
