@@ -284,7 +284,8 @@ def update(gallery: Gallery, *, prune: bool = False, boxes: str | dict[Any, Any]
         with progress_bar("looking for images", "encoding") as progress:
             return gallery.update(prune=prune, boxes=boxes, progress=progress)
     except KeyboardInterrupt:
-        warn_of_waiting(name_of(gallery), gallery.stats().waiting)
+        stats = gallery.stats()
+        warn_of_waiting(name_of(gallery), stats.waiting, stats.lacking)
         raise
 
 

@@ -104,8 +104,11 @@ def name_of(gallery: Gallery) -> str:
     return gallery.folder if len(gallery.folders) == 1 else os.fspath(gallery.file)
 
 
-def warn_of_waiting(folder: str, waiting: int) -> None:
-    """Say on stderr that an answer is not of the whole gallery."""
+def warn_of_waiting(folder: str, waiting: int, lacking: int = 0) -> None:
+    """Say on stderr that an answer is not of the whole gallery: of its images, or of their parts."""
+    if lacking:
+        verb = "is" if lacking == 1 else "are"
+        warn(f"{many(lacking, 'image')} {verb} not yet found by all their parts: pyhash index {printable(folder)}")
     if waiting:
         verb = "waits" if waiting == 1 else "wait"
         warn(f"{many(waiting, 'image')} {verb} to be encoded and cannot be found yet: pyhash index {printable(folder)}")

@@ -136,19 +136,19 @@ def search_command(
             results, failed = search_together(gallery, queries, without, k, options, exclude_self=exclude_self)
         else:
             results, failed = search(gallery, queries, k, options, exclude_self=exclude_self)
-        waiting = gallery.stats().waiting
+        stats = gallery.stats()
         if as_json:
-            print_json({**results_as_json(results), "waiting": waiting})
+            print_json({**results_as_json(results), "waiting": stats.waiting + stats.lacking})
         elif paths or null:
             print_paths(results, b"\0" if null else b"\n")
         else:
             print_results(results)
-        warn_of_waiting(name_of(gallery), waiting)
+        warn_of_waiting(name_of(gallery), stats.waiting, stats.lacking)
         print_skipped(failed)
         if html is not None:
             write_search_sheet(html, gallery, results, k, options, overwrite=overwrite)
             print_wrote(html)
-    return Exit.UNREADABLE if failed or waiting else Exit.DONE
+    return Exit.UNREADABLE if failed or stats.waiting or stats.lacking else Exit.DONE
 
 
 class Result(NamedTuple):

@@ -149,6 +149,7 @@ def stats_of(file: GalleryFile, folders: Folders) -> GalleryStats:
         forgotten=[*map(folders.shown, file.forgotten.keys())],
         folders={root: file.images_of(number) for number, root in folders.roots.items()},
         parts=counts.rows - counts.images,
+        lacking=file.lacking(),
         turned=wishes.turned,
         tiles=(wishes.tiles[0], wishes.tiles[1]) if wishes.tiles else None,
         files=sizes_of(file.path),

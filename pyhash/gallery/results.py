@@ -69,6 +69,8 @@ class GalleryStats:
     """The folders, and how many of the images lie in each."""
     parts: int = 0
     """How many parts of the images can be searched, besides the wholes."""
+    lacking: int = 0
+    """How many images lack parts that are wished, until the next `Gallery.update`."""
     turned: bool = False
     """Whether images are looked at mirrored and turned, too."""
     tiles: tuple[int, int] | None = None

@@ -270,6 +270,14 @@ class GalleryFile(Database):
             if self._image(key) is None and not self.forgotten.holds(key):
                 self._insert(key)
 
+    def lacking(self) -> int:
+        """How many images lack parts that are wished."""
+        return int(self._setting("lacking") or 0)
+
+    def note_lacking(self, count: int) -> None:
+        """Note how many images lack parts that are wished."""
+        self._set("lacking", count)
+
     def touch(self, image: int, size: int, mtime_ns: int, ctime_ns: int | None, inode: int | None) -> None:
         """Note how the file of an image can be told, whose content is the same."""
         self._db.execute(

@@ -166,6 +166,7 @@ def update(
         # A gallery of codes alone, of a network of the user's own, goes on as it is.
         keeps = keeps and not any(row.has_code for row in known.values())
     todo, unchanged, moved = [*told.new, *told.changed], 0, 0
+    lacking: set[str] = set()
     again = dict.fromkeys(("network", "decoder", "embeddings", "parts"), 0)
     as_before = [(image.path, image) for image in (*told.same, *told.touched)]
     for path, image in (*as_before, *told.moved):
@@ -173,6 +174,7 @@ def update(
         why = _why_again(row, identity, keeps, renewed)
         if why is None and row.has_code and lacks(groups.get(row.id, {}), wishes):
             why = "parts"
+            lacking.add(image.path)
         if why is not None:
             todo.append(image)
             if why in again:
@@ -190,8 +192,9 @@ def update(
         image for image, number in zip(copied, copies, strict=True) if lacks(groups.get(number or 0, {}), wishes)
     ]
     todo += incomplete
+    lacking.update(image.path for image in incomplete)
     todo.sort(key=lambda image: places[image.path])
-    done = _encode(file, folders, encoder, todo, before, failed, progress, keeps, wishes, revision)
+    done = _encode(file, folders, encoder, todo, before, failed, progress, keeps, wishes, revision, lacking)
     added, changed, lost = done.added, done.changed, done.lost
     for image in copied:
         if image in incomplete:
@@ -391,10 +394,12 @@ def _encode(
     keeps: bool,
     wishes: Wishes,
     revision: int,
+    lacking: set[str],
 ) -> _Encoded:
     """Encode and store, a transaction every few images; also those finished before an exception.
 
-    What another process has stored since a revision, as it is here, is left to it.
+    What another process has stored since a revision, as it is here, is left to it. Those of the images that can be
+    searched and are `lacking` parts are counted in the file until they are encoded.
     """
     if progress is not None:
         progress(0, len(todo))
@@ -409,12 +414,19 @@ def _encode(
                 made = [record if keeps else _without_embeddings(record) for record in _coded(file, pending)]
                 ours = [record for record in made if not file.has_since(revision, record)]
                 file.put(ours)
+                lacking.difference_update(record.path for record in pending)
+                file.note_lacking(len(lacking))
             good = [record.path in known for record in ours if record.error is None]
             done.changed += sum(good)
             done.added += len(good) - sum(good)
             done.by_others += sum(record.error is None for record in made) - len(good)
             pending.clear()
 
+    with file.reading():
+        noted = file.lacking()
+    if noted != len(lacking):
+        with file.writing(None):
+            file.note_lacking(len(lacking))
     try:
         paths = [folders.join(image.path) for image in todo]
         views = views_of(file, wishes, [image.path for image in todo])

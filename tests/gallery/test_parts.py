@@ -259,8 +259,10 @@ def test_interrupted_and_run_again_the_outcome_is_the_same(folder: Path, tmp_pat
             with pytest.raises(KeyboardInterrupt):
                 gallery.update(boxes=boxes, progress=stop)
             assert len(gallery) == 13  # by what was there before
+            assert gallery.stats().lacking == 13 - step
         with Gallery(folder, PartsEncoder()) as gallery:
             gallery.update()  # boxes were noted at once
+            assert gallery.stats().lacking == 0
             expected = {(Path(path).name, part): code for (path, part), code in kept_state(first).items()}
             assert {(Path(path).name, part): code for (path, part), code in kept_state(gallery).items()} == expected
 
