@@ -467,6 +467,27 @@ def test_small_images_and_thousands_of_boxes(folder: Path) -> None:
         assert len(gallery.search(folder / "shelf0.png", 14)) == 14
 
 
+class NoNumbersOfBlack(PartsEncoder):
+    """A network that divides by the deviation of an image's values."""
+
+    def _both(self, image: Any, embeddings: bool) -> tuple[Any, Any]:
+        return super()._both(image, embeddings) if image.pixels().any() else (None, None)
+
+
+def test_a_part_of_which_a_network_makes_no_numbers_is_not_tried_again(folder: Path) -> None:
+    night = Image.new("RGB", (64, 64))
+    night.paste(fields(60, (20, 20)), (40, 40))
+    night.save(folder / "night.png")
+    encoder = NoNumbersOfBlack()
+    gallery, changes = indexed(folder, encoder, tiles=(2, 2), boxes={"night.png": [(0, 0, 9, 9), (40, 40, 60, 60)]})
+    with gallery:
+        assert changes.parts == 13 * 5 + 2 + 1
+        assert gallery.update().unchanged == 14
+        (best,) = gallery.search(np.asarray(fields(60, (20, 20))), 1)
+        assert (name(best), best.part) == ("night.png", Part("box", (40, 40, 60, 60)))
+        assert gallery.check().damaged == []
+
+
 # Adapting
 
 
