@@ -58,7 +58,8 @@ class AgainstDict(RuleBasedStateMachine):
     @initialize(
         logged_revisions=st.sampled_from([1, 3, 1024]),
         logged_rows=st.sampled_from([1, 65536]),
-        fresh_paths=st.sampled_from([0, 2, 1024]),
+        mapped_from=st.sampled_from([1, 10, 100_000]),
+        small_difference=st.sampled_from([0, 5, 1000]),
         commit_images=st.sampled_from([1, 20, 64]),
     )
     def start(self, **tuned: int) -> None:
