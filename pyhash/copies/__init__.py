@@ -7,6 +7,7 @@ at again before, and an undo file brings all back.
 from __future__ import annotations
 
 from .carrying import Carried, Done, carry_out
+from .choices import Choice, Option, choices
 from .keeping import By, Keep, beyond_one_folder
 from .plan_file import path_as_json, plan_as_json, read_plan, seen_as_json, write_plan
 from .plans import Action, Left, Plan, Step, make_plan
@@ -19,6 +20,7 @@ __all__ = [
     "Action",
     "By",
     "Carried",
+    "Choice",
     "Copy",
     "Done",
     "Duplicates",
@@ -26,6 +28,7 @@ __all__ = [
     "Keep",
     "Left",
     "Level",
+    "Option",
     "Plan",
     "Relation",
     "Seen",
@@ -34,6 +37,7 @@ __all__ = [
     "Undone",
     "beyond_one_folder",
     "carry_out",
+    "choices",
     "make_plan",
     "path_as_json",
     "plan_as_json",

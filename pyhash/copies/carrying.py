@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple, TypeAlias
 
 from ..support import require
+from .choices import real_path
 from .journal import Entry, Journal
 from .moving import link_over, metadata_of, move, temporary_for
-from .plans import Left, Plan, Step, places, real_path
+from .plans import Left, Plan, Step, places
 from .seen import Refusal, Seen, check, is_under, refusing
 from .trash import put_in_trash
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from .keeping import Keep, choose
-from .seen import Refusal, Seen, digest_of, is_under, status_of
-from .values import Copy, Group, Level
+from .choices import choices, inside_of, is_proved
+from .keeping import Keep
+from .seen import Seen, is_under
+from .values import Group, Level
 
 __all__ = ["Action", "Left", "Plan", "Step", "make_plan", "places"]
 
@@ -98,7 +99,8 @@ def make_plan(
     """Plan to keep one image of each group of duplicates, and to do something with the others.
 
     Groups of similar images are passed over: what is alike is no copy. So are images that are away, and those that
-    belong to the side which is never touched.
+    belong to the side which is never touched. What only a chain joins to the image that is kept is left, unless it has
+    the same bytes.
 
     Parameters
     ----------
@@ -115,34 +117,22 @@ def make_plan(
     plan : Plan
         Without an action yet (`Plan.decided`).
     """
-    given = [os.fspath(folder) for folder in folders]
-    real, real_reference = (tuple(os.path.realpath(folder) for folder in some) for some in (folders, reference))
-    keep = keep or Keep()
+    duplicates = (group for group in groups if group.level == "duplicates")
     steps: list[Step] = []
     left: list[Left] = []
-    for group in groups:
-        if group.level != "duplicates":
-            continue
-        marked = group._replace(images=tuple(_marked(copy, real_reference) for copy in group.images))
-        kept = choose(marked, keep, lambda path: _inside(path, given)[1])
-        others = [copy for copy in marked.images if not (copy.away or copy.reference)]
-        if kept is None or not (others := [copy for copy in others if copy is not kept.copy]):
-            continue
-        try:
-            kept_seen = _seen(kept.copy, real_path(kept.copy.path))
-        except Refusal as refusal:
-            reason = f"of {kept.copy.path}, which is to be kept: {refusal}"
-            left += [Left(copy.path, reason) for copy in others]
-            continue
-        for copy in others:
-            try:
-                seen = _seen(copy, _real_inside(copy.path, given))
-                if copy.joined_by is not None and seen.digest != kept_seen.digest:
-                    raise Refusal(f"only {copy.joined_by} joins it to its group: it may be no copy of the one kept")
-            except Refusal as refusal:
-                left.append(Left(copy.path, str(refusal)))
+    for choice in choices(duplicates, folders, keep=keep, reference=reference):
+        for place, option in enumerate(choice.options):
+            if place == choice.kept or option.copy.away or option.copy.reference or choice.kept is None:
+                continue
+            kept = choice.options[choice.kept]
+            reason = option.locked or (kept.seen is None and f"of {kept.copy.path}, which is to be kept: {kept.locked}")
+            if option.seen is None or kept.seen is None or reason:
+                left.append(Left(option.copy.path, reason or ""))
+            elif not is_proved(option, kept):
+                left.append(Left(option.copy.path, "only a chain of others joins it to the one kept: look yourself"))
             else:
-                steps.append(Step(None, seen, kept_seen, kept.why, group.level))
+                steps.append(Step(None, option.seen, kept.seen, choice.why))
+    real, real_reference = (tuple(os.path.realpath(folder) for folder in some) for some in (folders, reference))
     return Plan(real, tuple(steps), None, real_reference, tuple(left))
 
 
@@ -153,15 +143,10 @@ def places(plan: Plan) -> Iterator[tuple[Step, str | None]]:
     for step in plan.steps:
         target = None
         if step.action == "move" and plan.move_to is not None:
-            folder, inside = _inside(step.file.path, plan.folders)
+            folder, inside = inside_of(step.file.path, plan.folders)
             name = names[plan.folders.index(folder)] if several and folder else ""
             target = os.path.join(plan.move_to, name, inside)
         yield step, target
-
-
-def real_path(path: str) -> str:
-    """The path of a file with no link around it; the file itself may be one."""
-    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def _is_found_in(target: str, folder: str) -> bool:
@@ -169,41 +154,6 @@ def _is_found_in(target: str, folder: str) -> bool:
     if not is_under(os.path.join(target, ""), folder):
         return False
     return not any(part.startswith(".") for part in target[len(folder) :].split(os.sep))
-
-
-def _marked(copy: Copy, reference: Sequence[str]) -> Copy:
-    if copy.reference or not any(is_under(real_path(copy.path), folder) for folder in reference):
-        return copy
-    return copy._replace(reference=True)
-
-
-def _seen(copy: Copy, real: str) -> Seen:
-    """What a file was when it was compared; Refusal where it is that no more."""
-    now = status_of(real)
-    if (now.st_size, now.st_mtime_ns) != (copy.n_bytes, copy.mtime_ns):
-        raise Refusal("it has changed since it was compared")
-    digest = digest_of(real) if copy.digest is None else copy.digest
-    return Seen(real, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino, digest)
-
-
-def _inside(path: str, folders: Sequence[str]) -> tuple[str, str]:
-    """The innermost of the folders that a path lies in, and the path inside it; nothing and the path where in none."""
-    around = [folder for folder in folders if is_under(path, folder)]
-    if not around:
-        return "", path.lstrip(os.sep)
-    folder = max(around, key=len)
-    return folder, path[len(os.path.join(folder, "")) :]
-
-
-def _real_inside(path: str, folders: Sequence[str]) -> str:
-    """The real path of a file in one of the folders; Refusal where a link in the folder leads to it."""
-    folder, inside = _inside(path, folders)
-    if not folder:
-        raise Refusal("it lies in none of the folders")
-    real = os.path.normpath(os.path.join(os.path.realpath(folder), inside))
-    if real_path(path) != real:
-        raise Refusal("it is reached through a link")
-    return real
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

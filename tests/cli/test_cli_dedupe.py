@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 from commands import run
-from copied import group_of, tree, write
+from copied import group_of, own_home, tree, write
 from galleries import picture
 
 from pyhash.cli import deduping
@@ -94,8 +94,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: object) -> Scen
     (folder / "other.png").unlink()
     scene = Scene(folder)
     monkeypatch.setattr(deduping, "_find", lambda *_: scene.found)
-    monkeypatch.setenv("HOME", os.fspath(tmp_path / "home"))
-    monkeypatch.setenv("XDG_DATA_HOME", os.fspath(tmp_path / "home/data"))
+    own_home(monkeypatch, tmp_path / "home")
     return scene
 
 

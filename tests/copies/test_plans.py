@@ -140,7 +140,11 @@ class TestWhichIsKept:
         plan = make_plan([group._replace(images=(best, large, old, new), chained=True)], [photos])
         assert len(plan.steps) == 2
         assert [left.path for left in plan.left] == [new.path]
-        assert plan.left[0].reason.startswith(f"only {old.path} joins it")
+        assert plan.left[0].reason.startswith("only a chain of others joins it")
+        kept_is_chained = make_plan([group._replace(images=(best, large, old, new))], [photos], keep=Keep(by="newest"))
+        assert [os.path.basename(step.file.path) for step in kept_is_chained.steps] == ["old.jpg"]  # that joins it
+        same = new._replace(digest=best.digest)
+        assert len(make_plan([group._replace(images=(best, same))], [photos]).steps) == 1
 
     def test_what_changed_since_it_was_compared(self, photos: Path) -> None:
         group = whole(photos)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from children import Child
-from copied import act, group_of, tree, write
+from copied import act, group_of, own_home, tree, write
 from mounts import mounted, on_another_disk
 
 from pyhash.copies import Group, Plan, carry_out, make_plan, undo, write_plan
@@ -38,12 +38,7 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def trash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trash of the test's own."""
-    monkeypatch.setenv("HOME", os.fspath(tmp_path / "home"))
-    monkeypatch.setenv("XDG_DATA_HOME", os.fspath(tmp_path / "home/data"))
-    (tmp_path / "home").mkdir()
-    for name in [name for name in sys.modules if name.startswith("send2trash")]:
-        monkeypatch.delitem(sys.modules, name)  # where the trash lies it finds out once
+    own_home(monkeypatch, tmp_path / "home")
 
 
 def images(folder: Path, n: int, size: int = 2000) -> Group:

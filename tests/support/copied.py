@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pyhash.copies import Copy, Group, carry_out, read_plan, undo
 
 
@@ -39,6 +41,15 @@ def tree(folder: Path) -> dict[str, tuple[bytes, int, int]]:
         for path in folder.rglob("*")
         if path.is_file() and not path.is_symlink()
     }
+
+
+def own_home(patch: pytest.MonkeyPatch, home: Path) -> None:
+    """Have the trash, and the user's data, lie in a folder of the test's own."""
+    patch.setenv("HOME", os.fspath(home))
+    patch.setenv("XDG_DATA_HOME", os.fspath(home / "data"))
+    home.mkdir(exist_ok=True)
+    for name in [name for name in sys.modules if name.startswith("send2trash")]:
+        patch.delitem(sys.modules, name)  # where the trash lies it finds out once
 
 
 def act(report: Callable[[int], object], plan: Path | None, undo_file: Path, number: int) -> None:
