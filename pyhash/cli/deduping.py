@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import click
 
-from ..copies import Copy, Duplicates, Group, Relation, beyond_one_folder, plan_as_json
+from ..copies import Copy, Duplicates, Group, Relation, beyond_one_folder, choices, plan_as_json
 from ..gallery import Gallery, Match
-from ..pages import Other, Row, check_target, write_sheet
-from ..support import many
+from ..pages import check_target, write_review
 from .copies import groups_as_json, of_level, print_csv, print_group_paths, print_groups, print_uncompared
 from .errors import Exit
 from .options import FolderType, gallery_option, html_option, json_option, overwrite_option
@@ -111,13 +110,13 @@ def dedupe_command(
         folders = gallery.folders
         wanted.check(folders)
         found = _find(gallery, radius, codes_only)
-        tenth = gallery.default_radius
-        radius = tenth if radius is None else radius
-    if across_folders:
-        found = found._replace(groups=tuple(beyond_one_folder(found.groups)))
+        if across_folders:
+            found = found._replace(groups=tuple(beyond_one_folder(found.groups)))
+        if html is not None:
+            _write_review(html, gallery, found, wanted)
     outcome = act(wanted.plan(found.groups, folders), wanted) if wanted.acts else None
     if as_json:
-        shown = {"radius": radius, **groups_as_json(found)}
+        shown = groups_as_json(found)
         if outcome is not None:
             shown["plan"] = plan_as_json(outcome.plan)
             shown |= outcome_as_json(outcome, wanted)
@@ -131,7 +130,6 @@ def dedupe_command(
     else:
         print_groups(found)
     if html is not None:
-        _write_sheet(html, found, folders, radius, tenth, overwrite=overwrite)
         print_wrote(html)
     print_uncompared(found)
     if outcome is not None:
@@ -176,22 +174,20 @@ def _copy(match: Match, *, first: bool) -> Copy:
     return Copy(match.path, match.id, None, None, n_bytes, mtime_ns, None, None, None, relation, away=away)
 
 
-def _write_sheet(
-    html: str, found: Duplicates, folders: Sequence[str], radius: int, tenth: int, *, overwrite: bool
-) -> None:
-    write_sheet(
+def _write_review(html: str, gallery: Gallery, found: Duplicates, wanted: Wanted) -> None:
+    folders = gallery.folders
+    extra = sum(len(group.images) - 1 for group in of_level(found.groups, "duplicates"))
+    write_review(
         html,
-        [Row([group.images[0].path], [Other(copy.path, 0) for copy in group.images[1:]]) for group in found.groups],
-        title="Nearly identical images",
-        label="First",
+        [*choices(found.groups, folders, keep=wanted.keep, reference=wanted.reference)],
+        wanted.plan([], folders),
+        folders=folders,
         facts={
-            "Gallery": ", ".join(folders),
+            "Folders": ", ".join(folders),
             "Images": f"{found.images:,}" + (f" ({found.waiting:,} more wait)" if found.waiting else ""),
-            "Groups": f"{len(found.groups):,}",
-            "Radius": many(radius, "bit"),
-        },
-        folder=folders[0],
-        far=10 * tenth / 2,  # random codes differ in half of their bits
-        nothing="No two images are that similar.",
-        overwrite=overwrite,
+            "Beyond the first of each group": f"{extra:,}",
+        }
+        | ({"Not compared": f"{len(found.uncompared):,}"} if found.uncompared else {}),
+        thumbnails=lambda copy: None if copy.id is None else gallery.thumbnail(copy.id),
+        overwrite=wanted.overwrite,
     )

@@ -7,7 +7,7 @@ at again before, and an undo file brings all back.
 from __future__ import annotations
 
 from .carrying import Carried, Done, carry_out
-from .choices import Choice, Option, choices
+from .choices import Choice, Option, choices, inside_of, is_proved
 from .keeping import By, Keep, beyond_one_folder
 from .plan_file import path_as_json, plan_as_json, read_plan, seen_as_json, write_plan
 from .plans import Action, Left, Plan, Step, make_plan
@@ -38,6 +38,8 @@ __all__ = [
     "beyond_one_folder",
     "carry_out",
     "choices",
+    "inside_of",
+    "is_proved",
     "make_plan",
     "path_as_json",
     "plan_as_json",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .review import write_review
 from .sheet import Other, Row, check_target, write_sheet
 
 __all__ = [
     "Other",
     "Row",
     "check_target",
+    "write_review",
     "write_sheet",
 ]
 

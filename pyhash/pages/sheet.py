@@ -17,7 +17,7 @@ from ..support import files, printable, require
 if TYPE_CHECKING:
     from ..images import Box, Part
 
-_MARKS = [b'<meta name="generator" content="pyhash">', " · pyhash</title>".encode()]
+MARKS = [b'<meta name="generator" content="pyhash">', " · pyhash</title>".encode()]
 THUMBNAIL_SIZE = 300
 """Longest side of a thumbnail, in pixels."""
 
@@ -66,7 +66,7 @@ class _Tile(NamedTuple):
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Raise ForeignFileError when `write_sheet` would not write there."""
-    files.check_target(path, _MARKS, overwrite=overwrite)
+    files.check_target(path, MARKS, overwrite=overwrite)
 
 
 def write_sheet(
@@ -132,7 +132,7 @@ def write_sheet(
             shown, size, box = _as_uri(kept), (1, 1), None
         else:
             if image not in images:
-                images[image] = _thumbnail(image)
+                images[image] = thumbnail(image)
             shown, size = images[image]
         inside = image.removeprefix(os.path.join(folder, "")) if folder else image
         where, name = os.path.split(inside)
@@ -140,7 +140,7 @@ def write_sheet(
             path=printable(image),
             name=printable(name),
             where=printable(where),
-            link=_link(image, target),
+            link=link_to(image, target),
             image=shown,
             size=size,
             box=box,
@@ -181,10 +181,10 @@ def write_sheet(
         nothing=nothing,
         date=date or datetime.datetime.now().strftime("%d %B %Y, %H:%M").lstrip("0"),
     )
-    files.write(path, [html.encode()], _MARKS, overwrite=overwrite)
+    files.write(path, [html.encode()], MARKS, overwrite=overwrite)
 
 
-def _thumbnail(path: str | os.PathLike[str]) -> tuple[str | None, tuple[int, int]]:
+def thumbnail(path: str | os.PathLike[str]) -> tuple[str | None, tuple[int, int]]:
     """Return a small JPEG of an image as a ``data:`` URI, and the width and height of the image itself.
 
     None where it cannot be read.
@@ -206,7 +206,7 @@ def _as_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
-def _link(image: str, target: str) -> str:
+def link_to(image: str, target: str) -> str:
     """A link from the sheet's folder, so that a folder moved as a whole keeps its links."""
     image = os.path.abspath(image)
     try:

@@ -144,8 +144,8 @@ def test_paths_inside_the_folder(tmp_path: Path) -> None:
 
 def test_what_is_kept_of_an_image_is_shown_without_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    real = report._thumbnail
-    monkeypatch.setattr(report, "_thumbnail", lambda path: opened.append(Path(path).name) or real(path))
+    real = report.thumbnail
+    monkeypatch.setattr(report, "thumbnail", lambda path: opened.append(Path(path).name) or real(path))
     for name in ("query.png", "a.png", "boxed.png", "other.png"):
         picture(tmp_path / name)
     kept = {name: f"JPEG of {name}".encode() for name in ("query.png", "a.png", "boxed.png", "away.png")}
@@ -187,7 +187,7 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_one_thumbnail_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(report, "_thumbnail", lambda path: (seen.append(path), (1, 1)))
+    monkeypatch.setattr(report, "thumbnail", lambda path: (seen.append(path), (1, 1)))
     sheet(tmp_path / "s.html", [Row(["a"], [Other("a", 0), Other("b", 1)]), Row(["b"], [Other("a", 1)])])
     assert seen == ["a", "b"]
 
