@@ -57,6 +57,11 @@ if TYPE_CHECKING:
     default=None,
     help="Whether embeddings are kept, which put answers in order; remembered.  [default: embeddings]",
 )
+@click.option(
+    "--thumbnails/--no-thumbnails",
+    default=None,
+    help="Whether small images are kept, which sheets show; remembered.  [default: thumbnails]",
+)
 @bits_option
 @click.option(
     "--exclude",
@@ -83,6 +88,7 @@ def index_command(
     strict: bool,
     adapt: bool | None,
     embeddings: bool | None,
+    thumbnails: bool | None,
     bits: int | None,
     exclude: tuple[str, ...],
     no_exclude: bool,
@@ -145,6 +151,7 @@ def index_command(
         rebuild=rebuild,
         adapt=adapt,
         embeddings=embeddings,
+        thumbnails=thumbnails,
         levels=bits,
         exclude=exclude if exclude or no_exclude else None,
         min_size=min_size,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from ..codes import Levels, LevelsLike
 from ..errors import GalleryDamagedError, GalleryError, GalleryMismatchError
 from ..heads import Kind
-from ..images import check_grid, check_min_size, check_patterns, is_empty
 from ..index import Index
 from ..labels import Labels
 from ..support import files
@@ -32,12 +31,13 @@ from .loading import keep
 from .mending import look
 from .mending import repair as mend
 from .names import Names
-from .place import Places, refuse_nested
+from .place import Places, refuse_missing, refuse_nested
 from .results import GalleryOptions, GalleryStats, PathLike
 from .snapshot import Snapshots
 from .store import GalleryFile
 from .update import Changes, Progress, update
 from .whereabouts import default_file, leave_mark
+from .wishing import checked_wishes
 
 
 class Gallery(Answering):
@@ -81,6 +81,9 @@ class Gallery(Answering):
     tiles : (int, int), optional
         Rows and columns: images are also found by the tiles of such a grid and by one of their size in the middle. None
         unless that was said before; an empty tuple takes that back.
+    thumbnails : bool, optional
+        Whether small JPEGs of images that are encoded are kept (some 5 kB each). False drops those that there are. True
+        unless that was said before.
 
     Raises
     ------
@@ -114,29 +117,20 @@ class Gallery(Answering):
         min_size: int | None = None,
         turned: bool | None = None,
         tiles: tuple[int, int] | tuple[()] | None = None,
+        thumbnails: bool | None = None,
     ) -> None:
         given, path = _given(folder, file)
-        wished: dict[str, Any] = {
-            "adapt": adapt,
-            "embeddings": embeddings,
-            "levels": None if levels is None else split_levels(levels),
-            "exclude": None if exclude is None else check_patterns(exclude),
-            "min_size": None if min_size is None else check_min_size(min_size),
-            "turned": turned,
-            "tiles": None if tiles is None else check_grid(tiles) or (),
-        }
-        self._wished = {name: value for name, value in wished.items() if value is not None}
-        there = path.exists()
-        for one in () if there else given:
-            if not Path(one).is_dir():
-                raise GalleryError(f"there is no folder {one}; is its name right, and its disk there?")
-        if not create and not there:
-            if is_empty(given[0]):
-                raise GalleryError(
-                    f"there is no gallery at {path}, and {given[0]} is empty: is its disk there? "
-                    f"`pyhash index {given[0]}` makes one where there are images"
-                )
-            raise GalleryError(f"there is no gallery at {path}: `pyhash index {given[0]}` makes one")
+        self._wished = checked_wishes(
+            adapt=adapt,
+            embeddings=embeddings,
+            levels=levels,
+            exclude=exclude,
+            min_size=min_size,
+            turned=turned,
+            tiles=tiles,
+            thumbnails=thumbnails,
+        )
+        refuse_missing(given, path, create=create)
         refuse_nested(given)
         self._file = GalleryFile(path)
         self._places = Places(self._file, given)

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import GalleryDamagedError, GalleryError
+from ..images import is_empty
 from .folders import FIRST, Folders, Place
 from .store import GalleryFile
 
@@ -254,6 +255,19 @@ def _refusal(file: GalleryFile, known: Mapping[int, Place], folder: str, *, besi
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def refuse_missing(given: Sequence[str], file: Path, *, create: bool) -> None:
+    """GalleryError where there is no gallery, unless there are the folders to `create` one of."""
+    if file.exists():
+        return
+    for folder in given:
+        if not os.path.isdir(folder):
+            raise GalleryError(f"there is no folder {folder}; is its name right, and its disk there?")
+    if not create:
+        away = f", and {given[0]} is empty: is its disk there? " if is_empty(given[0]) else ": "
+        where = " where there are images" if is_empty(given[0]) else ""
+        raise GalleryError(f"there is no gallery at {file}{away}`pyhash index {given[0]}` makes one{where}")
 
 
 def refuse_nested(folders: Sequence[str], others: Sequence[str] = ()) -> None:

@@ -57,6 +57,8 @@ class Wishes(NamedTuple):
     """Whether images are looked at mirrored and turned, too."""
     tiles: Sequence[int] = ()
     """Rows and columns of the tiles that images are looked at in, too; empty for none."""
+    thumbnails: bool = True
+    """Whether small JPEGs of images are kept."""
 
     @property
     def groups(self) -> set[str]:

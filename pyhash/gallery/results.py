@@ -104,3 +104,4 @@ class GalleryOptions(TypedDict, total=False):
     min_size: int | None
     turned: bool | None
     tiles: tuple[int, int] | tuple[()] | None
+    thumbnails: bool | None

@@ -227,6 +227,10 @@ class GalleryFile(Database):
 
     # Changes
 
+    def forget_thumbnails(self) -> None:
+        """Drop the small JPEGs that are kept."""
+        self._db.execute("DELETE FROM thumbnails")
+
     def put(self, records: Iterable[Record]) -> None:
         """Store images; a known path keeps its id."""
         head = self._setting("head")

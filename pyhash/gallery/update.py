@@ -158,6 +158,8 @@ def update(
         if wished:
             file.wish(wishes)
         forgot = not wishes.embeddings and file.forget_embeddings()
+        if not wishes.thumbnails:
+            file.forget_thumbnails()
         revision = file.revision()
     if forgot:
         drop(file)
@@ -459,7 +461,7 @@ def _encode(
                     digest,
                     identity.decoder if reason is None else readers(),
                     None if encoded.look is None else (encoded.look.blocks.tobytes(), encoded.look.grey.tobytes()),
-                    encoded.thumbnail,
+                    encoded.thumbnail if wishes.thumbnails else None,
                     image.ctime_ns,
                     inode_of(image),
                     parts,

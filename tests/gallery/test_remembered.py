@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from galleries import FakeEncoder, photos, picture
+from galleries import FakeEncoder, SeeingEncoder, photos, picture
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -157,3 +157,23 @@ def test_what_cannot_be_remembered(folder: Path) -> None:
     with Gallery(folder, FakeEncoder(), rebuild=True) as gallery:
         gallery.update()
         assert gallery.stats().opened is None
+
+
+def test_thumbnails_are_kept_unless_that_is_said(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    with Gallery(folder, SeeingEncoder()) as gallery:
+        gallery.update()
+        assert gallery.thumbnail(folder / "a.png")
+        assert gallery.thumbnail("nowhere.png") is None
+    with Gallery(folder, SeeingEncoder(), thumbnails=False) as gallery:
+        assert gallery.update().unchanged == 6  # nothing is encoded again
+        assert gallery.thumbnail(folder / "a.png") is None
+    picture(folder / "new.png", 50)
+    with Gallery(folder, SeeingEncoder()) as gallery:  # remembered
+        gallery.update()
+        assert gallery.thumbnail(folder / "new.png") is None
+    picture(folder / "newer.png", 51)
+    with Gallery(folder, SeeingEncoder(), thumbnails=True) as gallery:
+        gallery.update()
+        assert gallery.thumbnail(folder / "newer.png")
+        assert gallery.thumbnail(gallery.id_of(folder / "newer.png") or -1)
