@@ -137,8 +137,9 @@ def known_errors() -> Iterator[None]:
         name = _file_named(error.option_name)
         if name is None:
             raise
-        hint = f"for the file of this name write ./{printable(name)}"
-        raise click.UsageError(f"{error.format_message()} {hint}", error.ctx) from error
+        hint = f"For the file of this name write ./{printable(name)}"
+        said = error.format_message()
+        raise click.UsageError(f"{said if said.endswith(('.', '?', ')')) else said + '.'} {hint}", error.ctx) from error
     except click.ClickException:
         raise
     except tuple(_COMMAND_ERRORS) as error:

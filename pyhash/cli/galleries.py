@@ -159,9 +159,9 @@ def index_command(
         tiles=() if no_tiles else tiles,
     ) as gallery:
         told: str | dict[Any, Any] | None = {} if no_boxes else boxes
-        code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json, boxes=told)
+        code, last = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json, boxes=told)
         for _ in changes_under(_watched(folders, gallery), gallery.file) if watch else ():
-            code = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json, again=True)
+            code, last = _bring_up_to_date(gallery, prune=prune, strict=strict, as_json=as_json, last=last)
     return code
 
 
@@ -177,18 +177,39 @@ def _bring_up_to_date(
     strict: bool,
     as_json: bool,
     boxes: str | dict[Any, Any] | None = None,
-    again: bool = False,
-) -> Exit:
-    """Update a gallery and say what was done, `again` only if something was; return how to exit."""
-    folder = gallery.folder
+    last: Changes | None = None,
+) -> tuple[Exit, Changes]:
+    """Update a gallery and say what was done, after the `last` time only what is new; return how to exit, and that."""
     changes = update(gallery, prune=prune, boxes=boxes)
     searchable = len(gallery)
-    if again and not (changes.added or changes.changed or changes.removed or changes.moved or changes.excluded):
-        return Exit.DONE
+    several = len(gallery.folders) > 1
+    waiting = gallery.stats().waiting if several else 0  # in folders that were not given, or that are away
+    if last is None or _is_news(changes, last):
+        _tell(gallery, changes, searchable, waiting, as_json=as_json)
+    return _how_to_exit(changes, searchable, waiting, strict=strict), changes
+
+
+def _is_news(changes: Changes, last: Changes) -> bool:
+    """Whether anything was done, or other images than the last time cannot be read or seen."""
+    done = changes.added or changes.changed or changes.removed or changes.moved or changes.excluded
+    stands = (changes.failed, changes.kept, changes.withheld, changes.away)
+    return bool(done) or stands != (last.failed, last.kept, last.withheld, last.away)
+
+
+def _how_to_exit(changes: Changes, searchable: int, waiting: int, *, strict: bool) -> Exit:
+    if changes.failed and (strict or not searchable):
+        return Exit.UNREADABLE
+    if waiting and not changes.away:
+        return Exit.UNREADABLE
+    return Exit.KEPT if changes.kept or changes.withheld or changes.away else Exit.DONE
+
+
+def _tell(gallery: Gallery, changes: Changes, searchable: int, waiting: int, *, as_json: bool) -> None:
+    """Say what an update did."""
     if as_json:
         print_json(
             {
-                "folder": folder,
+                "folder": gallery.folder,
                 "folders": gallery.folders,
                 "gallery": os.fspath(gallery.file),
                 "images": searchable,
@@ -231,13 +252,7 @@ def _bring_up_to_date(
     if changes.lost_boxes:
         count = "1 box was" if changes.lost_boxes == 1 else f"{changes.lost_boxes:,} boxes were"
         warn(f"{count} dropped: their images have changed and are smaller now; --boxes gives others")
-    waiting = gallery.stats().waiting if several else 0
-    warn_of_waiting(name_of(gallery), waiting)  # in folders that were not given, or that are away
-    if changes.failed and (strict or not searchable):
-        return Exit.UNREADABLE
-    if waiting and not changes.away:
-        return Exit.UNREADABLE
-    return Exit.KEPT if changes.kept or changes.withheld or changes.away else Exit.DONE
+    warn_of_waiting(name_of(gallery), waiting)
 
 
 @click.command("fit", short_help="Fit the codes of FOLDER's gallery to its images, with labels or without.")
@@ -317,8 +332,8 @@ def summary(changes: Changes, searchable: int) -> str:
 _WHY_AGAIN = {
     "network": "the encoder's network is another one",
     "decoder": "files are decoded in another way now",
-    "embeddings": "their embeddings were not kept before",
-    "parts": "they lacked parts",
+    "embeddings": "embeddings were not kept before",
+    "parts": "parts were lacking",
 }
 
 

@@ -259,7 +259,12 @@ def html_option(command: Command) -> Command:
 
 def json_option(command: Command) -> Command:
     """Take ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(command)
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print JSON for scripts; beside a name that is not UTF-8, its bytes in base64, as path_bytes.",
+    )(command)
 
 
 def encoder_options(

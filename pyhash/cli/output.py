@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..images import is_empty
 from ..support import many, printable, require
 from .errors import Unreadable
 
@@ -79,8 +81,33 @@ def in_words(value: Any) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON, in ASCII so that it survives any pipe."""
-    click.echo(json.dumps(value, indent=2))
+    """Print JSON, in ASCII so that it survives any pipe; names that are not UTF-8 as `with_bytes` has them."""
+    click.echo(json.dumps(with_bytes(value), indent=2))
+
+
+def with_bytes(value: Any) -> Any:
+    """Return a value in which beside each name that is not UTF-8 stands what it is, in base64: as `path_bytes`.
+
+    Without that a script could not open such a file: few languages know Python's way to write it as text.
+    """
+    if isinstance(value, Mapping):
+        shown: dict[Any, Any] = {}
+        for key, part in value.items():
+            shown[key] = with_bytes(part)
+            if isinstance(part, str) and not _is_utf8(part):
+                shown[f"{key}_bytes"] = _base64(part)
+            elif isinstance(part, list | tuple) and any(isinstance(one, str) and not _is_utf8(one) for one in part):
+                shown[f"{key}_bytes"] = [_base64(one) for one in part]
+        return shown
+    return [*map(with_bytes, value)] if isinstance(value, list | tuple) else value
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _base64(name: str) -> str:
+    return base64.b64encode(os.fsencode(name)).decode("ascii")
 
 
 def print_skipped(failed: Iterable[Unreadable]) -> None:
@@ -112,6 +139,14 @@ def warn_of_waiting(folder: str, waiting: int, lacking: int = 0) -> None:
     if waiting:
         verb = "waits" if waiting == 1 else "wait"
         warn(f"{many(waiting, 'image')} {verb} to be encoded and cannot be found yet: pyhash index {printable(folder)}")
+
+
+def warn_of_away(gallery: Gallery) -> list[str]:
+    """Say on stderr which folders of a gallery are away, whose images are found and cannot be opened; return them."""
+    away = [folder for folder in gallery.folders if not os.path.isdir(folder) or is_empty(folder)]
+    for folder in away:
+        warn(f"{printable(folder)} is away or empty: its images are found, but cannot be opened now")
+    return away
 
 
 def print_wrote(path: str, *, quietly: bool = True) -> None:

@@ -28,7 +28,17 @@ from .options import (
     json_option,
     overwrite_option,
 )
-from .output import in_words, name_of, print_json, print_skipped, print_table, print_wrote, warn_of_waiting
+from .output import (
+    in_words,
+    name_of,
+    print_json,
+    print_skipped,
+    print_table,
+    print_wrote,
+    skipped_as_json,
+    warn_of_away,
+    warn_of_waiting,
+)
 
 if TYPE_CHECKING:
     from ..encoder import Encoder
@@ -136,9 +146,11 @@ def search_command(
             results, failed = search_together(gallery, queries, without, k, options, exclude_self=exclude_self)
         else:
             results, failed = search(gallery, queries, k, options, exclude_self=exclude_self)
-        stats = gallery.stats()
+        stats, away = gallery.stats(), warn_of_away(gallery)
         if as_json:
-            print_json({**results_as_json(results), "waiting": stats.waiting + stats.lacking})
+            shown = results_as_json(results)
+            shown |= {"waiting": stats.waiting + stats.lacking, "away": away, "failed": skipped_as_json(failed)}
+            print_json(shown)
         elif paths or null:
             print_paths(results, b"\0" if null else b"\n")
         else:

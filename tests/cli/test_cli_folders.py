@@ -56,6 +56,9 @@ def test_a_folder_that_is_away(root: Path, empty: bool) -> None:
     out, err = index(root, "a", "b", code=6)
     assert out == "8 images can be searched (4 unchanged)\n"
     assert err == f"pyhash: {root / 'b'} is away or empty: its 4 images are kept\n"
+    found = run("search", root / "g.sqlite", root / "a" / "0.png", "--json")
+    assert json.loads(found.stdout)["away"] == [os.fspath(root / "b")]
+    assert f"{root / 'b'} is away or empty: its images are found, but cannot be opened now" in found.stderr
     answer = json.loads(index(root, "b", "a", options=("--json",), code=6)[0])
     assert (answer["kept"], answer["away"]) == (4, {os.fspath(root / "b"): 4})
     found = run("search", root / "b", root / "unplugged" / "sub" / "0.png", "-fk", "1", "--gallery", root / "g.sqlite")

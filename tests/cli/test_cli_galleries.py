@@ -259,7 +259,7 @@ class TestSearch:
         run("index", folder)
         queries = [os.fspath(folder / "b.png"), os.fspath(folder / "sub" / "c.png")]
         answer = json.loads(run("search", folder, *queries, "-k", "3", "--json").stdout)
-        assert list(answer) == ["results", "waiting"]
+        assert list(answer) == ["results", "waiting", "away", "failed"]
         assert [result["query"] for result in answer["results"]] == queries
         for result in answer["results"]:
             assert list(result) == ["query", "ranked_by", "matches"]
@@ -287,7 +287,9 @@ class TestSearch:
         assert "gone.png" in result.stderr
         assert "bad.jpg" in result.stderr
         result = run("search", folder, folder / "gone.png", "--json", code=1)
-        assert json.loads(result.stdout) == {"results": [], "waiting": 0}
+        answer = json.loads(result.stdout)
+        assert [failure["path"] for failure in answer.pop("failed")] == [os.fspath(folder / "gone.png")]
+        assert answer == {"results": [], "waiting": 0, "away": []}
 
     def test_exclude_self(self, folder: Path) -> None:
         run("index", folder)

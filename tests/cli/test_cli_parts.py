@@ -52,7 +52,7 @@ def test_index_search_and_info(shop: Path) -> None:
     said = run("index", shop, "--turned", "--no-tiles", "--boxes", shop.parent / "boxes.csv").stdout
     assert said.splitlines() == [
         "3 images and 22 parts of them can be searched (3 changed)",
-        "3 images encoded again: they lacked parts",
+        "3 images encoded again: parts were lacking",
     ]
     (line,) = [line for line in run("search", shop, shop.parent / "product.png").stdout.splitlines() if "cup" in line]
     assert line.split()[1:4] == ["0", "cup", "64,0,128,64"]

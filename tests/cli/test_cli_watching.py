@@ -85,6 +85,28 @@ def test_an_interrupt_is_how_it_ends(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("fake")
+def test_what_cannot_be_read_or_seen_is_said_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watchfiles = pytest.importorskip("watchfiles")
+
+    def watch(*_: object, **__: object) -> Iterator[Any]:
+        yield set()
+        (folder / "damaged.png").write_bytes(b"not an image")
+        yield {("added", "damaged.png")}
+        yield {("added", "notes.txt")}
+        for image in folder.glob("?.png"):
+            image.unlink()
+        yield {("deleted", "a.png")}
+        yield {("added", "notes.txt")}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    result = run("index", folder, "--watch", code=6)
+    assert result.stderr.count("skipped " + str(folder / "damaged.png")) == 2  # it stands when something else is said
+    assert result.stderr.count("and none dropped as they are so many") == 1
+    assert len([line for line in result.stdout.splitlines() if "can be searched" in line]) == 3
+
+
+@pytest.mark.usefixtures("fake")
 def test_what_it_takes_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     assert "pyhash-retrieval[watch]" in run("index", folder, "--watch", code=4).stderr
