@@ -27,6 +27,7 @@ def back_up(file: Path, path: PathLike, *, overwrite: bool = False, progress: Pr
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", os.fspath(target.parent))
     with files.replacing(path, target) as temporary:
+        temporary.touch(exist_ok=False)  # where that fails, it says why better than SQLite does
         try:
             with _one_state(file) as source, explained(target), closing(connect(temporary, new=True)) as copy:
                 os.chmod(temporary, os.stat(file).st_mode & 0o777)

@@ -104,7 +104,10 @@ def _meant(file: GalleryFile, folders: Folders, path: PathLike) -> str:
             f"{folders.join(several[0])} or {folders.join(several[1])}: give its whole path"
         )
     if not several:
-        raise ValueError(f"paths must name images or subfolders of the gallery's folder, got {os.fspath(path)}")
+        roots = " and ".join(folders.roots.values())
+        raise ValueError(
+            f"paths must name images or subfolders of the gallery, which is of {roots}, got {os.fspath(path)}"
+        )
     return several[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from .schema import APPLICATION_ID, FROM_1, SCHEMA, TABLES
 
 _log = logging.getLogger("pyhash")
 _BUSY_SECONDS = 30.0
+_ROOM = 1 << 20
 CHECKSUM_BITS = 0xFFFFFFFF
 
 
@@ -190,8 +192,11 @@ def explanation(path: Path, error: UnicodeDecodeError | sqlite3.Error) -> Galler
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         text = f"the gallery {path} is locked by another process for {_BUSY_SECONDS:.0f} s; try again later"
     elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        text = f"cannot write the gallery {path} ({error}). Keep it somewhere else (--gallery FILE)"
-    elif code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        verb = "write" if os.access(path if path.exists() else path.parent, os.R_OK) else "read"
+        text = f"cannot {verb} the gallery {path} ({error}). Keep it somewhere else (--gallery FILE)"
+    elif code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path)):
+        text = f"the disk of the gallery {path} is full ({error}). Make room and run it again: nothing is lost"
+    elif code == sqlite3.SQLITE_IOERR:
         text = f"writing or reading the gallery {path} failed: {error}"
     elif code == sqlite3.SQLITE_NOTADB:
         text = f"{path} is not a pyhash gallery: {error}; it was left as it is"
@@ -201,6 +206,13 @@ def explanation(path: Path, error: UnicodeDecodeError | sqlite3.Error) -> Galler
     else:
         return damaged(path, str(error))
     return GalleryError(text)
+
+
+def _is_full(path: Path) -> bool:
+    """Whether the disk of a file has less room than SQLite needs beside it, even to read."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(path.parent).free < _ROOM
+    return False
 
 
 def damaged(path: Path, what: str) -> GalleryError:

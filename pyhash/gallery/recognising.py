@@ -19,6 +19,8 @@ from ..images import FoundImage, raws_beside
 from .folders import Folders, folder_of, root_of
 from .records import Known
 
+LOOK_AGAIN = -1
+"""Stands for the time of a file that could not be read for no fault of its content: the next run tries it again."""
 _MOST_LOST = 0.25
 """Of the images that can be searched: a run that would drop more of them drops none, unless it is told to."""
 
@@ -152,7 +154,7 @@ def recognise(
         was, digest = known.get(image.path), digests.get(image.path)
         if was is not None and _is_same(image, was):
             found.same.append(image)
-        elif was is not None and digest is not None and digest == was.digest and was.mtime_ns >= 0:
+        elif was is not None and digest is not None and digest == was.digest and was.mtime_ns != LOOK_AGAIN:
             found.touched.append(image)
         else:
             strangers.append(image)

@@ -35,6 +35,7 @@ from .folders import Folders, Place, folder_of
 from .kinship import Kinship
 from .loading import drop
 from .recognising import (
+    LOOK_AGAIN,
     Files,
     Recognised,
     away_mounts,
@@ -443,7 +444,7 @@ def _encode(
                 path, reason = folders.join(image.path), encoded.error.reason
                 failed.append(Failure(path, reason))
                 if not _can_be_read(path):
-                    mtime_ns = -1  # not the content's fault, and mending it changes no time: look again next time
+                    mtime_ns = LOOK_AGAIN  # not the content's fault, and mending it changes no time
             else:
                 code = np.asarray(encoded.code, np.uint8).tobytes()
                 if encoded.embedding is not None:

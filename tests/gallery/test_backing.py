@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from children import Child, Report, update_gallery
 from galleries import FakeEncoder, photos, picture
+from mounts import mounted
 from tuning import tune
 
 from pyhash import Gallery
@@ -159,6 +160,15 @@ def test_interrupted(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             gallery.backup(target, progress=interrupt)
         assert target.read_bytes() == before
         assert sorted(tmp_path.iterdir()) == [folder, target]
+
+
+def test_a_place_that_cannot_be_written_is_named(folder: Path, tmp_path: Path) -> None:
+    with Gallery(folder, FakeEncoder()) as gallery:
+        gallery.update()
+        options = "-t", "tmpfs", "-o", "ro", "none"
+        with mounted(tmp_path / "disk", *options) as disk, pytest.raises(OSError, match="Read-only") as info:
+            gallery.backup(disk / "copy.sqlite")
+        assert info.value.filename == os.fspath(disk / "copy.sqlite")
 
 
 def back_up_on_a_full_disk(report: Report, folder: Path, target: Path) -> None:

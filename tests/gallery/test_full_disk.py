@@ -20,7 +20,10 @@ def test_a_disk_that_is_full(tmp_path: Path, kilobytes: int, monkeypatch: pytest
         picture(folder / f"{number:02}.png", number)
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none") as disk:
         file = disk / "gallery.sqlite"
-        with pytest.raises(GalleryError, match=r"full|cannot write"), Gallery(folder, SeeingEncoder(), file) as gallery:
+        with (
+            pytest.raises(GalleryError, match=r"is full .*Make room"),
+            Gallery(folder, SeeingEncoder(), file) as gallery,
+        ):
             gallery.update()
         if file.exists():
             with Gallery(folder, SeeingEncoder(), file, create=False) as gallery:

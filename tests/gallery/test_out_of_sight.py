@@ -37,6 +37,14 @@ def paths_of(folder: Path) -> list[str]:
 # One content
 
 
+def test_files_older_than_1970_are_files_as_others(folder: Path) -> None:
+    os.utime(folder / "b.PNG", ns=(0, -86_400 * 10**9))
+    updated(folder)
+    os.utime(folder / "b.PNG", ns=(0, -2 * 86_400 * 10**9))
+    changes, seen = updated(folder)
+    assert (seen, changes.changed, changes.added) == ([], 0, 0)
+
+
 def test_what_was_moved_renamed_or_touched_is_not_encoded_again(folder: Path) -> None:
     updated(folder)
     with Gallery(folder) as gallery:
