@@ -9,9 +9,21 @@ from collections.abc import Sequence
 
 import click
 
-from ..copies import Copy, Duplicates, Group, Relation, beyond_one_folder, choices, plan_as_json
+from ..copies import (
+    Copy,
+    Duplicates,
+    Group,
+    Relation,
+    beyond_one_folder,
+    choices,
+    path_as_json,
+    plan_as_json,
+    told_apart,
+)
+from ..errors import PyhashError
 from ..gallery import Gallery, Match
 from ..pages import check_target, write_review
+from ..support import printable
 from .copies import groups_as_json, of_level, print_csv, print_group_paths, print_groups, print_uncompared
 from .errors import Exit
 from .options import FolderType, gallery_option, html_option, json_option, overwrite_option
@@ -37,6 +49,22 @@ from .planning import (
     help="Bits in which two codes may differ.  [default: a tenth of a code's bits]",
 )
 @click.option("--codes-only", is_flag=True, help="Do not compare the images themselves; lists more, faster.")
+@click.option(
+    "--not-duplicates",
+    nargs=2,
+    multiple=True,
+    metavar="A B",
+    type=click.Path(),
+    help="Remember that these two images are no duplicates, and do no more.",
+)
+@click.option(
+    "--maybe-duplicates",
+    nargs=2,
+    multiple=True,
+    metavar="A B",
+    type=click.Path(),
+    help="Take that back; without it --json lists what is remembered.",
+)
 @click.option("--across-folders", is_flag=True, help="Leave out groups that lie within one folder.")
 @plan_options
 @click.option(
@@ -61,6 +89,8 @@ def dedupe_command(
     folder: str | None,
     radius: int | None,
     codes_only: bool,
+    not_duplicates: tuple[tuple[str, str], ...],
+    maybe_duplicates: tuple[tuple[str, str], ...],
     across_folders: bool,
     wanted: Wanted,
     plan_to_apply: str | None,
@@ -89,6 +119,7 @@ def dedupe_command(
       pyhash dedupe ~/Pictures --trash --reference ~/Pictures/originals
       pyhash dedupe ~/Pictures --hardlink
       pyhash dedupe --undo undo.jsonl
+      pyhash dedupe ~/Pictures --not-duplicates one.jpg other.jpg
       pyhash dedupe --apply plan.json --trash
       pyhash dedupe ~/Pictures -0 | xargs -0 ls -l
     """
@@ -108,8 +139,11 @@ def dedupe_command(
         check_target(html, overwrite=overwrite)
     with Gallery(folder, file=file, create=False) as gallery:
         folders = gallery.folders
+        if not_duplicates or maybe_duplicates:
+            return _judge(gallery, not_duplicates, maybe_duplicates, as_json=as_json)
         wanted.check(folders)
         found = _find(gallery, radius, codes_only)
+        apart = gallery.told_apart()
         if across_folders:
             found = found._replace(groups=tuple(beyond_one_folder(found.groups)))
         if html is not None:
@@ -117,6 +151,7 @@ def dedupe_command(
     outcome = act(wanted.plan(found.groups, folders), wanted) if wanted.acts else None
     if as_json:
         shown = groups_as_json(found)
+        shown["not_duplicates"] = [[*map(path_as_json, pair)] for pair in apart]
         if outcome is not None:
             shown["plan"] = plan_as_json(outcome.plan)
             shown |= outcome_as_json(outcome, wanted)
@@ -153,11 +188,36 @@ def _check_alone(option: str, folder: str | None, others: bool) -> None:
         raise click.UsageError(f"{option} needs neither FOLDER nor what would make another plan")
 
 
+def _judge(
+    gallery: Gallery,
+    different: Sequence[tuple[str, str]],
+    maybe: Sequence[tuple[str, str]],
+    *,
+    as_json: bool,
+) -> Exit:
+    """Remember what is no duplicate, or take it back."""
+    for pairs, undo in ((different, False), (maybe, True)):
+        for one, other in pairs:
+            try:
+                gallery.not_duplicates(one, other, undo=undo)
+            except PyhashError:
+                raise
+            except ValueError as error:
+                raise click.UsageError(str(error)) from error
+            if not as_json:
+                verdict = "may be duplicates again" if undo else "are no duplicates: remembered"
+                click.echo(f"{printable(one)} and {printable(other)} {verdict}")
+    if as_json:
+        print_json({"not_duplicates": [[*map(path_as_json, pair)] for pair in gallery.told_apart()]})
+    return Exit.DONE
+
+
 def _find(gallery: Gallery, radius: int | None, codes_only: bool) -> Duplicates:
     with progress_bar("comparing codes", "comparing images") as progress:
-        groups = gallery.duplicates(radius, check=not codes_only, progress=progress)
+        matches = gallery.duplicates(radius, check=not codes_only, progress=progress)
     stats = gallery.stats()
-    return Duplicates(tuple(map(_group, groups)), images=stats.images, waiting=stats.waiting)
+    groups = told_apart(map(_group, matches), gallery.told_apart())
+    return Duplicates(tuple(groups), images=stats.images, waiting=stats.waiting)
 
 
 def _group(matches: Sequence[Match]) -> Group:

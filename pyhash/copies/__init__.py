@@ -6,6 +6,7 @@ at again before, and an undo file brings all back.
 
 from __future__ import annotations
 
+from .apart import told_apart
 from .carrying import Carried, Done, carry_out
 from .choices import Choice, Option, choices, inside_of, is_proved
 from .keeping import By, Keep, beyond_one_folder
@@ -45,6 +46,7 @@ __all__ = [
     "plan_as_json",
     "read_plan",
     "seen_as_json",
+    "told_apart",
     "undo",
     "write_plan",
     "write_script",

@@ -23,6 +23,7 @@ from .records import Identity, Wishes
 from .salvage import reset_settings, salvage_into
 from .seal import is_broken, seal
 from .vectors import VectorTables
+from .verdicts import Verdicts
 
 # Whether threads may ask one connection at once: SQLite was built for it, and the GIL guards Python's part of it.
 _SHARED = sqlite3.threadsafety == 3 and getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -37,6 +38,7 @@ class Database:
         self.vectors = VectorTables(self._db, path)
         self.parts = PartTables(self._db, path)
         self.forgotten = Forgotten(self._db)
+        self.verdicts = Verdicts(self._db)
         self._lock = threading.RLock()
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
 from .folders import FIRST
 from .forgetting import Forgot, forget, take_back
 from .holder import Encoders, stats_of
+from .judging import Judging
 from .labelling import labelling_of, split_levels
 from .loading import keep
 from .mending import look
@@ -40,7 +41,7 @@ from .whereabouts import default_file, leave_mark
 from .wishing import checked_wishes
 
 
-class Gallery(Answering):
+class Gallery(Answering, Judging):
     """The images of a folder, or of several, with their codes.
 
     One object may be used from many threads: searches run at the same time as one another and as `update`, each on the

@@ -44,6 +44,24 @@ class TestFound:
         assert result.stdout == "no duplicates among 4 images\n"
         run("dedupe", folder, "--fail-if-found")
 
+    def test_not_duplicates(self, folder: Path) -> None:
+        run("index", folder)
+        pair = [folder / "copy.png", folder / "a.png"]
+        said = run("dedupe", folder, "--not-duplicates", *pair).stdout
+        assert said == f"{pair[0]} and {pair[1]} are no duplicates: remembered\n"
+        run("index", folder)
+        run("dedupe", folder, "--fail-if-found")
+        shown = json.loads(run("dedupe", folder, "--json").stdout)
+        assert shown["groups"] == []
+        assert [[image["path"] for image in pair] for pair in shown["not_duplicates"]] == [
+            [os.fspath(folder / "a.png"), os.fspath(folder / "copy.png")]
+        ]
+        back = run("dedupe", folder, "--maybe-duplicates", *pair, "--json").stdout
+        assert json.loads(back) == {"not_duplicates": []}
+        run("dedupe", folder, "--fail-if-found", code=7)
+        assert "must have been told apart" in run("dedupe", folder, "--maybe-duplicates", *pair, code=2).stderr
+        assert "is none" in run("dedupe", folder, "--not-duplicates", "x.png", pair[0], code=2).stderr
+
     def test_usage(self, folder: Path) -> None:
         run("dedupe", folder, code=3)
         assert "Missing argument 'FOLDER'" in run("dedupe", code=2).stderr
