@@ -12,7 +12,8 @@ from typing import NamedTuple
 from ..errors import ImageError, PatternError
 from .beside import RAW_SUFFIXES
 from .exclude import IGNORE_FILE, Patterns, check_patterns, is_left_out, patterns_of, read_patterns
-from .kinds import PassedOver
+from .formats import begins_as_image
+from .kinds import PassedOver, may_be_image
 
 __all__ = ["SUFFIXES", "FoundImage", "Walk", "check_min_size", "is_empty", "walk"]
 
@@ -23,7 +24,8 @@ SUFFIXES = RAW_SUFFIXES | {
     ".webp",
 }
 # fmt: on
-"""File names that end in one of these, in any case, are images. What a file holds may be something else: phones
+"""File names that end in one of these, in any case, are images; what has another ending that nobody knows, or none, is
+opened to look. What a file holds may be something else: phones
 call JPEG images HEIC, too, and a HEIF, JPEG XL or RAW image is named when it is opened and the package for it is
 missing."""
 
@@ -60,7 +62,7 @@ class Walk:
         that lead nowhere.
     excluded : frozenset of str
         The paths inside the folder of what was left out though it is there: subfolders, ending in a slash, with all
-        that lies under them, and files that look like images, too small ones among them.
+        that lies under them, and files that may be images, too small ones among them.
     passed_over : dict of str to int
         Files that are not read, by kind, as their names tell it: ``"camera RAW"`` (of makes that cannot be read),
         ``"Photoshop"``, ``"SVG"``, ``"other image"``, ``"sidecar"``, ``"video"``,
@@ -188,16 +190,16 @@ class _Found:
         others: list[str] = []
         for entry in entries:
             path = prefix + entry.name
-            looks_like_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+            is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
             try:
                 if _is_folder(entry):
                     below = f"{path}/"
                     (self._excluded if is_left_out(below, rules) else subfolders).append(below)
                 elif is_left_out(path, rules):
-                    self._excluded += [path] * looks_like_image
+                    self._excluded += [path] * (is_image or may_be_image(entry.name))
                 elif _leads_to_folder(entry):
                     self._links += 1
-                elif looks_like_image:
+                elif is_image or self._holds_image(entry, path):
                     images.append(entry.name)
                     self._look_at_image(entry, path)
                 else:
@@ -209,6 +211,14 @@ class _Found:
                     self.lose(entry.path, error.strerror or str(error), path)
         self._passed_over.add(others, images)
         return subfolders
+
+    def _holds_image(self, entry: os.DirEntry[str], path: str) -> bool:
+        """Whether a file of which the name says nothing is an image; out of sight if that cannot be told."""
+        try:
+            return may_be_image(entry.name) and _begins_as_image(entry)
+        except OSError:
+            self._hidden.append(path)
+            return False
 
     def _look_at_image(self, entry: os.DirEntry[str], path: str) -> None:
         status = entry.stat()
@@ -231,6 +241,14 @@ def _with_folders(path: str) -> Iterator[str]:
     while at >= 0:
         yield path[: at + 1]
         at = path.find("/", at + 1)
+
+
+def _begins_as_image(entry: os.DirEntry[str]) -> bool:
+    status = entry.stat()
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:  # a pipe would keep us waiting
+        return False
+    with open(entry.path, "rb", buffering=0) as file:
+        return begins_as_image(file.read(256))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

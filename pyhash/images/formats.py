@@ -20,7 +20,7 @@ from .refused import Refused
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["File"]
+__all__ = ["File", "begins_as_image"]
 
 MAX_JPEG_BYTES = 1 << 29
 """Largest JPEG file, in bytes: JPEG is read into memory as a whole, the other formats are streamed."""
@@ -54,6 +54,7 @@ _OTHERS = (
     (b"<!DOCTYPE html", "a web page"),
     (b"<html", "a web page"),
 )
+_AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
 
 
@@ -132,6 +133,14 @@ class File:
             png.check_length(self._stream, image)
 
 
+def begins_as_image(head: bytes) -> bool:
+    """Return whether a file that begins so, in 256 bytes, is an image beyond doubt: two bytes alone may be chance."""
+    if head[4:8] == b"ftyp":
+        return bool(_brands(head) & _HEIF_BRANDS.union(_AVIF_BRANDS))
+    marks = [(start, at_8) for start, at_8, _ in FORMATS if len(start) > 2]
+    return head.startswith(JXL[1]) or any(head.startswith(start) and head[8:].startswith(at_8) for start, at_8 in marks)
+
+
 def _plugin(head: bytes) -> Any:
     """Return the Pillow class that decodes a file that begins so."""
     if not head:
@@ -139,7 +148,7 @@ def _plugin(head: bytes) -> Any:
     names = [name for start, at_8, name in FORMATS if head.startswith(start) and head[8:].startswith(at_8)]
     if not names and head[4:8] == b"ftyp":
         brands = _brands(head)
-        if brands & {b"avif", b"avis"}:
+        if brands & _AVIF_BRANDS:
             names = [_AVIF]
         elif brands & _HEIF_BRANDS:
             return _heif_class()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-__all__ = ["KINDS", "PassedOver", "kind_of"]
+__all__ = ["KINDS", "PassedOver", "kind_of", "may_be_image"]
 
 # fmt: off
 _SUFFIXES = {
@@ -23,6 +23,16 @@ _SUFFIXES = {
         " .mpg .mpv .mts .mxf .ogm .ogv .qt .rm .rmvb .vob .webm .wmv"
     ),
 }
+_NO_IMAGES = frozenset({
+    ".7z", ".aac", ".bak", ".bat", ".bin", ".bz2", ".c", ".cache", ".cfg", ".conf", ".cpp", ".crdownload", ".css",
+    ".csv", ".dat", ".db", ".dll", ".doc", ".docx", ".download", ".epub", ".exe", ".flac", ".gz", ".h", ".htm",
+    ".html", ".ics", ".idx", ".ini", ".iso", ".jar", ".java", ".js", ".json", ".jsonl", ".key", ".lnk", ".lock",
+    ".log", ".m3u", ".m4a", ".md", ".mid", ".mp3", ".npy", ".npz", ".odp", ".ods", ".odt", ".ogg", ".old", ".onnx",
+    ".opus", ".orig", ".part", ".partial", ".pdf", ".pkl", ".ppt", ".pptx", ".pt", ".pth", ".py", ".pyc", ".rar",
+    ".rtf", ".sh", ".so", ".sqlite", ".srt", ".sub", ".tar", ".tex", ".tgz", ".tmp", ".toml", ".ts", ".tsv", ".ttf",
+    ".txt", ".url", ".vtt", ".wav", ".wma", ".xls", ".xlsx", ".xml", ".xz", ".yaml", ".yml", ".zip", ".zst",
+})
+"""What holds no image, or none that is meant to be found: these are not opened to look."""
 # fmt: on
 _KIND_OF = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 _LIVE = "film of a live photograph"
@@ -57,6 +67,11 @@ def kind_of(name: str, photographs: Collection[str] = ()) -> str:
     if suffix in _FILMS and stem.lower() in photographs:
         return _LIVE
     return _KIND_OF.get(suffix, _OTHER)
+
+
+def may_be_image(name: str) -> bool:
+    """Return whether a name says nothing of what the file holds: it has no ending, or one that nobody knows."""
+    return kind_of(name) == _OTHER and _split(name)[1] not in _NO_IMAGES
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photographs import encoded, photo
+from PIL import Image
 
 from pyhash.images import KINDS, SUFFIXES, FoundImage, is_empty, raws_beside, walk
 
@@ -178,6 +180,35 @@ def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
     assert list(found.passed_over) == list(KINDS)
     assert [image.path for image in found.images] == ["14.png", "IMG_1.HEIC", "IMG_2.jpg"]
     assert walk(tmp_path / "raw").passed_over == {"camera RAW": 1}
+
+
+def test_images_whose_names_do_not_tell_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    shot = "Screen Shot at 10.12.45 AM"
+    kinds = {
+        "JPEG": "cached",
+        "PNG": shot,
+        "WEBP": "a.jpg_large",
+        "GIF": "a.b.cd",
+        "TIFF": "x.img",
+    }
+    for kind, name in kinds.items():
+        (tmp_path / name).write_bytes(encoded(Image.fromarray(photo(seed=1)), kind))
+    (tmp_path / "heif").write_bytes(b"\0\0\0\x1cftypmif1\0\0\0\0mif1heic" + bytes(100))
+    for name in ("text.txt", "IMG_1.jpg.part", "a.mp4", "b.tga"):
+        (tmp_path / name).write_bytes(encoded(Image.fromarray(photo(seed=1)), "JPEG"))
+    touch(tmp_path, "README", "unknown.zzz")
+    (tmp_path / "movie").write_bytes(b"\0\0\0\x1cftypisom\0\0\0\0isommp41" + bytes(100))
+    (tmp_path / "empty").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    found = walk(tmp_path)
+    assert [image.path for image in found.images] == sorted([*kinds.values(), "heif"])
+    assert found.passed_over == {"other image": 1, "video": 1, "other": 8}
+    assert (found.failed, found.hidden) == ([], ("broken",))  # what it leads to may be on a disk that is away
+    excluded = walk(tmp_path, ["a.*", "cached"])
+    assert [image.path for image in excluded.images] == [shot, "heif", "x.img"]
+    assert excluded.excludes("cached")
+    assert excluded.excludes("a.jpg_large")
 
 
 def test_raw_files_beside_an_image_are_told() -> None:
