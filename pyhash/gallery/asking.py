@@ -336,7 +336,8 @@ def _candidates(
 def _omit(now: Snapshot, ids: Ids, omitted: Sequence[Sequence[int]]) -> None:
     """Take the rows of some images out of each answer."""
     for row, omit in zip(ids, omitted, strict=True):
-        row[np.isin(now.parts.images_of(row), omit)] = -1
+        if len(omit):
+            row[np.isin(now.parts.images_of(row), omit)] = -1
 
 
 def _nearest_parts(now: Snapshot, rows: Ids) -> NDArray[np.intp]:

@@ -79,7 +79,7 @@ class Names:
     ) -> list[Match]:
         """An answer with paths, of rows."""
         known = [None] * len(rows) if similarities is None else similarities.tolist()
-        images, parts = now.parts.images_of(rows), map(now.parts.part_of, rows.tolist())
+        images, parts = now.parts.images_of(rows), now.parts.of_rows(rows)
         return [*map(Match, self.joined(now, images), distances, images.tolist(), known, parts)]
 
     def _numbers(self, image: int | PathLike) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -70,17 +69,16 @@ class Parts:
         found: NDArray[np.bool_] = self.images_of(rows) != rows
         return found
 
+    def of_rows(self, rows: Ids) -> list[Part | None]:
+        """Which part each row is; None for a whole."""
+        return [*map(self.part_of, rows.tolist())] if len(self.ids) else [None] * len(rows)
+
     def part_of(self, row: int) -> Part | None:
         """Which part a row is; None for a whole."""
         slot = int(np.searchsorted(self.ids, row))
         if slot == len(self.ids) or self.ids[slot] != row:
             return None
         return unpacked_part(self._texts.of(self.ids[slot : slot + 1])[0])
-
-    @cached_property
-    def most(self) -> int:
-        """How many parts the image has that has most."""
-        return int(np.unique(self._images, return_counts=True)[1].max(initial=0))
 
 
 def packed_part(part: Part) -> bytes:

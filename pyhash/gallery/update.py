@@ -34,6 +34,7 @@ from .encoders import (
 from .folders import Folders, Place, folder_of
 from .kinship import Kinship
 from .loading import drop
+from .part_tables import lacks
 from .recognising import (
     LOOK_AGAIN,
     Files,
@@ -52,7 +53,7 @@ from .records import Embedding, Identity, Known, PartRecord, Record, Wishes
 from .snapshot import Snapshots
 from .store import GalleryFile
 from .walking import Seen, look
-from .wished_parts import boxes_of, check_boxes, lacks, lost_boxes, note_parts, records_of, views_of
+from .wished_parts import boxes_of, check_boxes, lost_boxes, note_parts, records_of, views_of
 
 _COMMIT_ROWS = 64
 _COMMIT_SECONDS = 2.0

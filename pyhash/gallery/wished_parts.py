@@ -14,7 +14,7 @@ from ..errors import ImageError
 from ..images import Views, size_of
 from .boxes import Boxed, by_image, check_inside
 from .folders import Folders
-from .part_tables import BOX, lacks
+from .part_tables import BOX
 from .recognising import Files
 from .records import Embedding, Known, PartRecord, Wishes
 from .store import GalleryFile
@@ -117,6 +117,3 @@ def records_of(
 def lost_boxes(views: Views, records: Sequence[PartRecord]) -> int:
     """How many boxes do not lie in their image, which has become another."""
     return len(views.boxes) - sum(record.group == BOX for record in records)
-
-
-__all__ = ["boxes_of", "check_boxes", "lacks", "lost_boxes", "note_parts", "records_of", "views_of"]

@@ -132,8 +132,7 @@ class AgainstDict(RuleBasedStateMachine):
         if self.files:
             given = data.draw(st.none() | st.dictionaries(st.sampled_from(sorted(self.files)), BOXES, max_size=2))
         self.note(turned, tiles, given)
-        self.galleries[which].close()
-        self.galleries[which] = Gallery(self.folder, ReadingEncoder(), turned=turned, tiles=tiles)
+        self.open(which, turned=turned, tiles=tiles)
 
         def interrupt(done: int, total: int) -> None:
             if done == stop:
@@ -143,7 +142,12 @@ class AgainstDict(RuleBasedStateMachine):
             self.galleries[which].update(prune=True, boxes=given, progress=interrupt)
         except KeyboardInterrupt:
             self.galleries[1 - which].update(prune=True)  # it goes on, and knows what was wished and given
+        self.open(which)  # it says once what it wishes
         assert self.galleries[which].update(prune=True).unchanged == len(self.files)
+
+    def open(self, which: int, **wishes: Any) -> None:
+        self.galleries[which].close()
+        self.galleries[which] = Gallery(self.folder, ReadingEncoder(), **wishes)
 
     def note(self, turned: bool | None, tiles: Any, given: dict[str, list[Box]] | None) -> None:
         """Do to the model what an update does."""
@@ -160,8 +164,7 @@ class AgainstDict(RuleBasedStateMachine):
 
     @rule(which=GALLERIES)
     def rebuild(self, which: int) -> None:
-        self.galleries[which].close()
-        self.galleries[which] = Gallery(self.folder, ReadingEncoder(), rebuild=True)
+        self.open(which, rebuild=True)
         self.note(None, None, None)
         self.galleries[which].update(prune=True)
 
