@@ -124,7 +124,7 @@ def _change(
     """Compute a change of the newest state without a lock, and write it, unless another was first: then once more."""
     while True:
         with contextlib.suppress(_OvertakenError):
-            now, made = snapshots.ask(lambda now: (now, change(now)))
+            now, made = snapshots.ask(lambda now: (now, change(now)), newest=True)
             if made is None:
                 return None
             with file.writing(None):
@@ -133,6 +133,7 @@ def _change(
                 _write(file, made)
                 if wished:
                     file.wish(file.wishes()._replace(**wished))
+            snapshots.wait()
             if not len(made.ids):
                 return None
             return Adapted(len(np.unique(now.parts.images_of(made.ids))), made.head is not None)

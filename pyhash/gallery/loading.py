@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codes import Levels
-from ..errors import CorruptIndexError, GalleryError
+from ..errors import CorruptIndexError, GalleryError, PyhashError
 from ..heads import CollectionHead
 from ..index import Index
 from . import mapped
@@ -90,6 +91,7 @@ class Loader:
         self._file = file
         self._doubted: set[str] = set()  # sets of files that were damaged
         self._to_note: Noted | None = None
+        self._begun: tuple[object, threading.Thread] | None = None  # in place of what mapped files are written
 
     @property
     def folder(self) -> Path:
@@ -117,6 +119,24 @@ class Loader:
         index = _load(self._file, identity, stored, head, loaded)
         _log.info("loaded the gallery %s: %d codes", self._file.path, len(index))
         return loaded.state(self._file.revision(), index, head)
+
+    def begin(self, identity: Identity, stored: StoredHead) -> bool:
+        """Begin to write mapped files of many rows in a thread; whether they are being written.
+
+        When the database notes them, its version is another. Where they cannot be written, it is not tried again.
+        """
+        if not (is_writable(self._file.path) and _are_many(self._file)) or _usable(self._file, identity, stored):
+            return False
+        wanted = stored.id, self._file.mapped()
+        if self._begun is None or self._begun[0] != wanted:
+            thread = threading.Thread(target=keep, args=(self._file.path,), daemon=True)
+            thread.start()
+            self._begun = wanted, thread
+        return self.is_writing()
+
+    def is_writing(self) -> bool:
+        """Whether mapped files are being written in a thread."""
+        return self._begun is not None and self._begun[1].is_alive()
 
     def note(self) -> None:
         """After the transaction: have the database note the mapped files that were written in it."""
@@ -196,7 +216,7 @@ def keep(path: Path) -> None:
                 note(file, mapped_folder(path), wanted)
             elif few:
                 drop(file)
-    except (OSError, GalleryError, MappedFileError) as error:
+    except (OSError, ValueError, PyhashError, MappedFileError) as error:
         _log.warning("mapped files beside the gallery %s could not be written: %s", path, error)
 
 

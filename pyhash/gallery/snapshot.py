@@ -47,6 +47,10 @@ class Snapshot:
     """Embeddings of all rows; None where any has none, or where codes know more: those of a head fitted with labels."""
     state: State
     """What it was made of."""
+    identity: Identity | None = None
+    """Of the encoder."""
+    is_old: bool = False
+    """Whether the file holds a later state, which is loaded meanwhile."""
 
     @cached_property
     def images(self) -> NDArray[np.int64]:
@@ -62,20 +66,30 @@ class Snapshots:
         self._empty = empty  # makes the index of a gallery into which nothing was ever stored
         self._loader = Loader(file)
         self._now: Snapshot | None = None
+        self._waits = False  # whether the next one has to be the newest
         self._is_whole = False  # whether the index that `_now` is a snapshot of is as it was then
         self._lock = threading.RLock()
 
-    def now(self) -> Snapshot:
-        """The state of the file as it is now; no lock is taken unless it has changed."""
+    def now(self, *, newest: bool = False) -> Snapshot:
+        """The state of the file as it is now; no lock is taken unless it has changed.
+
+        Where another process has coded all of many images anew, it may be the state before that, until all are loaded,
+        unless it has to be the `newest`.
+        """
         now = self._now
-        if now is None or now.version != self._file.version():
-            now = locked(self._lock, self._renew)
+        is_late = now is None or now.version != self._file.version()
+        if now is None or is_late or (now.is_old and (newest or self._waits or not self._loader.is_writing())):
+            now = locked(self._lock, lambda: self._renew(newest or self._waits))
         return now
 
-    def ask(self, question: Callable[[Snapshot], T]) -> T:
+    def wait(self) -> None:
+        """Have the next one be the newest, because this process has made it."""
+        self._waits = True
+
+    def ask(self, question: Callable[[Snapshot], T], *, newest: bool = False) -> T:
         """Answer from the state as it is now; from one that is loaded anew where a mapped file is damaged."""
         while True:
-            now = self.now()
+            now = self.now(newest=newest)
             try:
                 return question(now)
             except MappedFileError as error:
@@ -93,24 +107,25 @@ class Snapshots:
 
         locked(self._lock, forget)
 
-    def _renew(self) -> Snapshot:
+    def _renew(self, newest: bool) -> Snapshot:
         while True:
             version = self._file.version()  # before anything is read: if that is newer, it is looked at once more
             now = self._now
-            if now is not None and now.version == version:
+            if now is not None and now.version == version and not now.is_old:
                 return now  # another thread was first
             whole, self._is_whole = self._is_whole, False  # an interrupt leaves an index that is half changed
             try:
-                made = self._made(version, now if whole else None)
+                made = self._made(version, now if whole else None, newest)
             except MappedFileError as error:
                 assert now is not None
                 self._doubt(now, error)
                 continue
             self._now, self._is_whole = made, True
+            self._waits = self._waits and made.is_old
             self._loader.note()
             return made
 
-    def _made(self, version: int, now: Snapshot | None) -> Snapshot:
+    def _made(self, version: int, now: Snapshot | None, newest: bool) -> Snapshot:
         with self._file.reading():
             revision, identity = self._file.revision(), self._file.identity()
             try:
@@ -124,6 +139,8 @@ class Snapshots:
                 if now is not None and now.stored_head == stored:
                     head, state = now.head, now.state
                     difference = self._difference(state, identity, stored, n_bytes)
+                if difference is None and now is not None and not newest and self._goes_on(now, identity, stored):
+                    return replace(now, version=version, is_old=True)
                 if difference is None:
                     state = self._loader.state(identity, stored)
                     head = head_of(stored, identity)
@@ -138,12 +155,21 @@ class Snapshots:
         if collection is not None and not len(collection) == len(state.index) > 0:
             collection = None  # there are none, or some wait for their embeddings: no answer can be ordered by them
         index = state.index.snapshot()
-        return Snapshot(version, revision, index, state.paths, state.parts, stored, head, collection, state)
+        return Snapshot(version, revision, index, state.paths, state.parts, stored, head, collection, state, identity)
+
+    def _goes_on(self, now: Snapshot, identity: Identity, stored: StoredHead) -> bool:
+        """Whether a state goes on to answer while all is loaded anew: one of the same embeddings under another head."""
+        if now.identity is None or now.stored_head is None or now.stored_head.id == stored.id:
+            return False
+        same = now.identity._replace(levels={}) == identity._replace(levels={})
+        return same and self._loader.begin(identity, stored)
 
     def _difference(self, state: State, identity: Identity, stored: StoredHead, n_bytes: int) -> Difference | None:
         """What became of the rows since a state; None where all have to be loaded anew."""
         changed = self._file.changed_since(state.revision)
-        if changed is None or too_many(state.n_changed + changed, len(state.index)):
+        if changed is None:
+            return None
+        if too_many(state.n_changed + changed, len(state.index)) and not self._loader.begin(identity, stored):
             return None
         if state.collection is None and can_collect(self._file, stored, identity):
             return None

@@ -8,6 +8,8 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,7 @@ class AgainstDatabase(RuleBasedStateMachine):
     def start(self, **tuned: int) -> None:
         self.patch = pytest.MonkeyPatch()
         tune(self.patch, **tuned)
+        self.patch.setattr(loading.Loader, "begin", lambda *_: False)  # that is tried below
         self.folder = Path(tempfile.mkdtemp())
         self.path = self.folder / "gallery.sqlite"
         self.copies: list[Path] = []
@@ -206,11 +209,11 @@ class AgainstDatabase(RuleBasedStateMachine):
             self.patch.undo()
 
     def some(self, data: st.DataObject) -> list[int]:
-        return data.draw(st.lists(st.sampled_from(self.writer.ids()), min_size=1, max_size=4, unique=True))
+        return data.draw(st.lists(st.sampled_from(self.writer.ids()), min_size=1, max_size=3, unique=True))
 
-    @rule(n=st.integers(1, 12), seed=st.integers(0, 99))
-    def put(self, n: int, seed: int) -> None:
-        self.writer.put([f"{seed}-{number}" for number in range(n)], seed)
+    @rule(n=st.integers(1, 6), seed=st.integers(0, 99), first=st.integers(0, 20))
+    def put(self, n: int, seed: int, first: int = 0) -> None:
+        self.writer.put([f"{number}.jpg" for number in range(first, first + n)], seed)
 
     @precondition(lambda self: self.writer.ids())
     @rule(data=st.data())
@@ -246,10 +249,16 @@ class AgainstDatabase(RuleBasedStateMachine):
     def delete_files(self) -> None:
         shutil.rmtree(mapped_folder(self.path), ignore_errors=True)
 
-    @rule()
-    def forget_embeddings(self) -> None:
+    @rule(seed=st.integers(0, 99))
+    def do_without_embeddings_for_a_while(self, seed: int) -> None:
         with self.writer.file.writing(None):
             self.writer.file.forget_embeddings()
+        self.look(stays=True)
+        keep(self.path)
+        with self.writer.file.reading():
+            paths = [*self.writer.file.known()]
+        for start in range(0, len(paths), 7):
+            self.writer.put(paths[start : start + 7], seed)
 
     @rule()
     def back_up(self) -> None:
@@ -288,6 +297,117 @@ class AgainstDatabase(RuleBasedStateMachine):
 
 AgainstDatabase.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=25)
 TestAgainstDatabase = AgainstDatabase.TestCase
+
+
+def test_who_searches_does_not_wait_for_a_refit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = filled(path)
+    keep(path)
+    snapshots, other = snapshots_of(path), snapshots_of(path)
+    before, goes_on = content(snapshots.now()), threading.Event()
+    other.now()
+    write = loading.write
+
+    def slowly(*arguments: Any) -> Noted:
+        goes_on.wait(60)
+        return write(*arguments)
+
+    monkeypatch.setattr(loading, "write", slowly)
+    writer.fit(3)
+    for _ in range(3):
+        assert snapshots.now().is_old
+        assert snapshots.ask(content) == before
+    writer.put(["after.jpg"], 4)
+    assert snapshots.ask(content) == before
+    goes_on.set()
+    assert other.ask(content, newest=True) == of_database(path)
+    end = time.monotonic() + 60
+    while snapshots.now().is_old and time.monotonic() < end:
+        time.sleep(0.01)
+    assert snapshots.ask(content) == of_database(path)
+
+
+def test_who_searches_does_not_wait_where_much_was_added(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = filled(path)
+    snapshots, goes_on = snapshots_of(path), threading.Event()
+    token = snapshots.now().state.token
+    write = loading.write
+
+    def slowly(*arguments: Any) -> Noted:
+        goes_on.wait(60)
+        return write(*arguments)
+
+    monkeypatch.setattr(loading, "write", slowly)
+    for number in range(3):
+        writer.put([f"{number}-{one}.jpg" for one in range(60)], number)
+        assert snapshots.ask(content) == of_database(path)
+        assert snapshots.now().state.token == token
+    goes_on.set()
+    end = time.monotonic() + 60
+    while snapshots.now().state.token == token and time.monotonic() < end:
+        time.sleep(0.01)
+    assert snapshots.now().state.token == noted(path).token  # type: ignore[union-attr]
+    assert snapshots.ask(content) == of_database(path)
+
+
+def test_who_refits_sees_it_at_once_and_a_full_disk_is_no_reason_to_stay_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = filled(path)
+    snapshots = snapshots_of(path)
+    snapshots.now()
+
+    def full(*_: Any) -> Noted:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(loading, "write", full)
+    writer.fit(3)
+    snapshots.wait()
+    assert snapshots.ask(content) == of_database(path)
+    writer.fit(4)
+    end = time.monotonic() + 60
+    while snapshots.now().is_old and time.monotonic() < end:
+        time.sleep(0.01)
+    assert snapshots.ask(content) == of_database(path)
+
+
+def test_another_network_is_not_waited_for(path: Path) -> None:
+    """What a query is encoded with has to be what rows were encoded with."""
+    writer = filled(path)
+    snapshots = snapshots_of(path)
+    snapshots.now()
+    with writer.file.writing(IDENTITY._replace(fingerprint="1" * 32), rebuild=True):
+        pass
+    assert len(snapshots.now().index) == 0
+
+
+def test_a_change_reaches_the_neighbourhoods_of_those_around(path: Path) -> None:
+    """In two rounds: of those that name the row, and of those that name these; whether they are mapped or not."""
+    writer = Writer(path)
+    writer.put([f"{number}.jpg" for number in range(100)], 1)
+    writer.fit(2)
+    chain = writer.ids()[:4]  # each names the next, and nobody else names anybody
+    rows = np.array([row for (row,) in writer.file._db.execute("SELECT row FROM codes ORDER BY row")])
+
+    def name(some: list[int]) -> None:
+        near = np.full((len(some), NEIGHBOURS), -1, np.int64)
+        near[:, 0] = [chain[chain.index(row) + 1] if row in chain[:3] else -1 for row in some]
+        with writer.file.writing(None):
+            writer.file.vectors.put_neighbours(Lists(np.array(some), near, (near >= 0).astype(np.float32)))
+            writer.file.note(some)
+
+    name(rows.tolist())
+    keep(path)
+    snapshots = snapshots_of(path)
+    for seed, places in enumerate(([3], [3, 1], [2]), 3):
+        before = snapshots.ask(content)
+        writer.put([f"{place}.jpg" for place in places], seed)
+        name([chain[place] for place in places])
+        now = snapshots.ask(content)
+        assert now == of_database(path)
+        slots = [np.searchsorted(now["ids"], row) for row in chain]
+        then = [np.searchsorted(before["ids"], row) for row in chain]
+        reached = {place for place in range(4) if now["around"][slots[place]] != before["around"][then[place]]}
+        assert reached == {place for place in range(4) if any(0 <= one - place <= 2 for one in places)}
 
 
 # Damage
@@ -406,7 +526,8 @@ def test_rows_of_before_something_was_forgotten_are_refused(path: Path) -> None:
     assert files_of(path) == []
 
 
-def test_nothing_that_was_forgotten_remains_in_them(path: Path) -> None:
+def test_nothing_that_was_forgotten_remains_in_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune(monkeypatch, small_difference=10**6, large_difference=10**6)  # nothing else is a reason to write them anew
     writer = filled(path)
     keep(path)
     ((vector,),) = writer.file._db.execute("SELECT vector FROM embeddings WHERE row = 77").fetchall()
