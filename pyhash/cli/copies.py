@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..copies import Copy, Duplicates, Group, path_as_json
+from ..copies import Copy, Duplicates, Group
 from ..support import many, printable, size
 from .output import print_table, warn
 
@@ -48,7 +48,7 @@ def groups_as_json(found: Duplicates) -> dict[str, Any]:
         "images": found.images,
         "waiting": found.waiting,
         "away": found.away,
-        "uncompared": [{**path_as_json(one.path), "reason": one.reason} for one in found.uncompared],
+        "uncompared": [{"path": one.path, "reason": one.reason} for one in found.uncompared],
     }
 
 
@@ -57,8 +57,7 @@ def _copy_as_json(copy: Copy, reason: str) -> dict[str, Any]:
     fields["bytes"] = fields.pop("n_bytes")
     fields["digest"] = None if copy.digest is None else copy.digest.hex()
     fields["differs"] = [*copy.differs]
-    fields.pop("path")
-    return {**path_as_json(copy.path), **fields, "reason": reason}
+    return fields | {"reason": reason}
 
 
 def print_groups(found: Duplicates) -> None:

@@ -16,7 +16,6 @@ from ..copies import (
     Relation,
     beyond_one_folder,
     choices,
-    path_as_json,
     plan_as_json,
     told_apart,
 )
@@ -151,7 +150,7 @@ def dedupe_command(
     outcome = act(wanted.plan(found.groups, folders), wanted) if wanted.acts else None
     if as_json:
         shown = groups_as_json(found)
-        shown["not_duplicates"] = [[*map(path_as_json, pair)] for pair in apart]
+        shown["not_duplicates"] = [{"one": one, "other": other} for one, other in apart]
         if outcome is not None:
             shown["plan"] = plan_as_json(outcome.plan)
             shown |= outcome_as_json(outcome, wanted)
@@ -208,7 +207,8 @@ def _judge(
                 verdict = "may be duplicates again" if undo else "are no duplicates: remembered"
                 click.echo(f"{printable(one)} and {printable(other)} {verdict}")
     if as_json:
-        print_json({"not_duplicates": [[*map(path_as_json, pair)] for pair in gallery.told_apart()]})
+        told = [{"one": one, "other": other} for one, other in gallery.told_apart()]
+        print_json({"not_duplicates": told})
     return Exit.DONE
 
 

@@ -22,7 +22,6 @@ from ..copies import (
     Plan,
     carry_out,
     make_plan,
-    path_as_json,
     read_plan,
     undo,
     write_plan,
@@ -240,9 +239,9 @@ def undo_all(path: str, *, as_json: bool) -> Exit:
     if as_json:
         print_json(
             {
-                "restored": [*map(path_as_json, undone.restored)],
+                "restored": [*undone.restored],
                 "already": undone.already,
-                "left": [{**path_as_json(left.path), "reason": left.reason} for left in undone.left],
+                "left": [{"path": left.path, "reason": left.reason} for left in undone.left],
                 "unreadable_lines": [*undone.unreadable],
             }
         )
@@ -297,14 +296,14 @@ def outcome_as_json(outcome: Outcome, wanted: Wanted) -> dict[str, Any]:
         "done": [
             {
                 "action": done.step.action,
-                **path_as_json(done.step.file.path),
-                "to": None if done.to is None else path_as_json(done.to),
-                "kept": path_as_json(done.step.kept.path),
+                "path": done.step.file.path,
+                "to": done.to,
+                "kept": done.step.kept.path,
                 "why": done.step.why,
             }
             for done in outcome.carried.done
         ],
-        "left": [{**path_as_json(left.path), "reason": left.reason} for left in outcome.left],
+        "left": [{"path": left.path, "reason": left.reason} for left in outcome.left],
         "other_bytes": outcome.other_bytes,
         "undo_file": outcome.carried.undo_file,
         "stopped": outcome.carried.stopped,

@@ -10,7 +10,7 @@ from .apart import told_apart
 from .carrying import Carried, Done, carry_out
 from .choices import Choice, Option, choices, inside_of, is_proved
 from .keeping import By, Keep, beyond_one_folder
-from .plan_file import path_as_json, plan_as_json, read_plan, seen_as_json, write_plan
+from .plan_file import plan_as_json, read_plan, seen_as_json, write_plan
 from .plans import Action, Left, Plan, Step, make_plan
 from .script import write_script
 from .seen import Seen
@@ -42,7 +42,6 @@ __all__ = [
     "inside_of",
     "is_proved",
     "make_plan",
-    "path_as_json",
     "plan_as_json",
     "read_plan",
     "seen_as_json",

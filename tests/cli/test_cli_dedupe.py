@@ -53,8 +53,8 @@ class TestFound:
         run("dedupe", folder, "--fail-if-found")
         shown = json.loads(run("dedupe", folder, "--json").stdout)
         assert shown["groups"] == []
-        assert [[image["path"] for image in pair] for pair in shown["not_duplicates"]] == [
-            [os.fspath(folder / "a.png"), os.fspath(folder / "copy.png")]
+        assert shown["not_duplicates"] == [
+            {"one": os.fspath(folder / "a.png"), "other": os.fspath(folder / "copy.png")}
         ]
         back = run("dedupe", folder, "--maybe-duplicates", *pair, "--json").stdout
         assert json.loads(back) == {"not_duplicates": []}

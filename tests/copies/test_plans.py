@@ -22,13 +22,13 @@ from pyhash.copies import (
     Plan,
     carry_out,
     make_plan,
-    path_as_json,
     plan_as_json,
     read_plan,
     undo,
     write_plan,
     write_script,
 )
+from pyhash.copies.plan_file import path_as_json
 from pyhash.errors import ForeignFileError, PatternError, PlanError
 
 if sys.platform == "win32":
