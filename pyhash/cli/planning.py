@@ -88,7 +88,7 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--keep-in",
         multiple=True,
         metavar="FOLDER",
-        type=click.Path(),
+        type=click.Path(exists=True, file_okay=False),
         help="Rather keep what lies in this folder; of several the first counts most.",
     )
     @click.option(
@@ -101,7 +101,7 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--reference",
         multiple=True,
         metavar="FOLDER",
-        type=click.Path(),
+        type=click.Path(exists=True, file_okay=False),
         help="Touch nothing in this folder; what lies there is kept.",
     )
     @click.option(

@@ -13,7 +13,7 @@ from .choices import real_path
 from .journal import Entry, Journal
 from .moving import link_over, metadata_of, move, temporary_for
 from .plans import Left, Plan, Step, places
-from .seen import Refusal, Seen, check, is_under, refusing
+from .seen import Folders, Refusal, Seen, check, is_under, refusing
 from .trash import put_in_trash
 
 __all__ = ["Carried", "Done", "Progress", "carry_out"]
@@ -89,12 +89,12 @@ def carry_out(
     done: list[Done] = []
     left: list[Left] = []
     act = _Rehearsal() if dry_run else _Acting(journal)
-    acted_on = {step.file.path for step in plan.steps}
+    acted_on, never = {step.file.path for step in plan.steps}, Folders(plan.reference)
     try:
         for number, (step, target) in enumerate(places(plan), 1):
             try:
                 with refusing():
-                    _allowed(step, plan, acted_on)
+                    _allowed(step, plan, acted_on, never)
                     done.append(Done(step, act.take(step, target)))
             except Refusal as refusal:
                 left.append(Left(step.file.path, str(refusal)))
@@ -107,12 +107,12 @@ def carry_out(
     return Carried(tuple(done), tuple(left), journal.path if journal.begun else None, stopped)
 
 
-def _allowed(step: Step, plan: Plan, acted_on: Collection[str]) -> None:
+def _allowed(step: Step, plan: Plan, acted_on: Collection[str], never: Folders) -> None:
     """Refusal where a step may not be done."""
     file, kept = step.file, step.kept
     if not any(is_under(file.path, folder) for folder in plan.folders):
         raise Refusal("it lies in none of the plan's folders")
-    if any(is_under(file.path, folder) for folder in plan.reference):
+    if never.hold(file.path):
         raise Refusal("it lies in a folder in which nothing is touched")
     if real_path(file.path) != file.path:
         raise Refusal("it is reached through a link")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from .keeping import Keep, choose
-from .seen import Refusal, Seen, digest_of, is_under, status_of
+from .seen import Folders, Refusal, Seen, digest_of, is_under, status_of
 from .values import Copy, Group
 
 __all__ = ["Choice", "Option", "choices", "inside_of", "is_proved", "real_path"]
@@ -43,10 +43,14 @@ def choices(
 ) -> Iterator[Choice]:
     """Yield of each group which image is kept, and what can be done with it and the others; see `make_plan`."""
     given = [os.fspath(folder) for folder in folders]
-    real_reference = [os.path.realpath(folder) for folder in reference]
+    keep = keep or Keep()
+    for name, folder in (*(("reference", one) for one in reference), *(("within", one) for one in keep.within)):
+        if not os.path.isdir(folder):
+            raise ValueError(f"{name} must be folders that are there, and {os.fspath(folder)} is none")
+    never, wanted = Folders(reference), [Folders([folder]) for folder in keep.within]
     for group in groups:
-        group = group._replace(images=tuple(_marked(copy, real_reference) for copy in group.images))
-        kept = choose(group, keep or Keep(), lambda path: inside_of(path, given)[1])
+        group = group._replace(images=tuple(_marked(copy, never) for copy in group.images))
+        kept = choose(group, keep, wanted, lambda path: inside_of(path, given)[1])
         options = tuple(_option(copy, given) for copy in group.images)
         place = None if kept is None else next(n for n, copy in enumerate(group.images) if copy is kept.copy)
         yield Choice(group, options, place, "" if kept is None else kept.why)
@@ -91,10 +95,8 @@ def _option(copy: Copy, folders: Sequence[str]) -> Option:
     return Option(copy, seen, locked)
 
 
-def _marked(copy: Copy, reference: Sequence[str]) -> Copy:
-    if copy.reference or not any(is_under(real_path(copy.path), folder) for folder in reference):
-        return copy
-    return copy._replace(reference=True)
+def _marked(copy: Copy, never: Folders) -> Copy:
+    return copy._replace(reference=True) if not copy.reference and never.hold(real_path(copy.path)) else copy
 
 
 def _seen(copy: Copy, real: str) -> Seen:

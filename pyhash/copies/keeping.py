@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from ..errors import PatternError
 from ..images import as_regex
-from .seen import is_under
+from .seen import Folders
 from .values import Copy, Group
 
 __all__ = ["By", "Keep", "Kept", "beyond_one_folder", "choose"]
@@ -52,7 +52,7 @@ class Kept(NamedTuple):
     why: str
 
 
-def choose(group: Group, keep: Keep, inside: Callable[[str], str]) -> Kept | None:
+def choose(group: Group, keep: Keep, within: Sequence[Folders], inside: Callable[[str], str]) -> Kept | None:
     """Choose the image of a group that is kept; None where none of them is there.
 
     What belongs to the other side, which is never touched, goes before all else.
@@ -61,11 +61,13 @@ def choose(group: Group, keep: Keep, inside: Callable[[str], str]) -> Kept | Non
     ----------
     group : Group
     keep : Keep
+    within : sequence of Folders
+        Its folders, one each.
     inside : callable
         Gives of a path what is inside the folder that was searched.
     """
     there = [copy for copy in group.images if not copy.away]
-    for chosen, why in _preferred(there, keep, inside):
+    for chosen, why in _preferred(there, keep, within, inside):
         if chosen:
             return Kept(*_by(chosen, keep.by, group, why))
     return None
@@ -76,11 +78,12 @@ def beyond_one_folder(groups: Iterable[Group]) -> list[Group]:
     return [group for group in groups if len({os.path.dirname(copy.path) for copy in group.images}) > 1]
 
 
-def _preferred(copies: list[Copy], keep: Keep, inside: Callable[[str], str]) -> Iterable[tuple[list[Copy], str]]:
+def _preferred(
+    copies: list[Copy], keep: Keep, within: Sequence[Folders], inside: Callable[[str], str]
+) -> Iterable[tuple[list[Copy], str]]:
     yield [copy for copy in copies if copy.reference], "on the side that is never touched"
-    for folder in keep.within:
-        real = os.path.realpath(folder)
-        yield [copy for copy in copies if is_under(_real(copy.path), real)], f"in {folder}"
+    for folder, its in zip(keep.within, within, strict=True):
+        yield [copy for copy in copies if its.hold(os.path.realpath(copy.path))], f"in {folder}"
     for pattern in keep.matching:
         matches = _compiled(pattern)
         yield [copy for copy in copies if _is_named(inside(copy.path), matches)], f"matches {pattern}"
@@ -112,7 +115,3 @@ def _is_named(inside: str, pattern: re.Pattern[str]) -> bool:
     """Whether a pattern names a path, or a folder around it."""
     parts = inside.replace(os.sep, "/").split("/")
     return any(pattern.fullmatch("/".join(parts[:count])) for count in range(1, len(parts) + 1))
-
-
-def _real(path: str) -> str:
-    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))

@@ -6,11 +6,11 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from typing import NamedTuple
 
-__all__ = ["Refusal", "Seen", "check", "digest_of", "is_under", "look_at", "refusing", "status_of"]
+__all__ = ["Folders", "Refusal", "Seen", "check", "digest_of", "is_under", "look_at", "refusing", "status_of"]
 
 _DIGEST_BYTES = 16
 
@@ -89,6 +89,40 @@ def refusing() -> Iterator[None]:
         yield
     except OSError as error:
         raise Refusal(_why(error)) from error
+
+
+class Folders:
+    """Folders, of which it is asked whether files lie in them: by names, and whatever their folders are called.
+
+    File systems that do not tell large letters from small ones, and folders mounted twice, have several names of one.
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        self._paths = [os.path.realpath(path) for path in paths]
+        self._same = {status for path in self._paths if (status := _folder_status(path)) is not None}
+        self._known: dict[str, bool] = {}
+
+    def hold(self, path: str) -> bool:
+        """Whether a file lies in one of them."""
+        return self._is_inside(os.path.dirname(path))
+
+    def _is_inside(self, folder: str) -> bool:
+        if folder not in self._known:
+            above = os.path.dirname(folder)
+            self._known[folder] = (
+                folder in self._paths
+                or _folder_status(folder) in self._same
+                or (above != folder and self._is_inside(above))
+            )
+        return self._known[folder]
+
+
+def _folder_status(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def is_under(path: str, folder: str) -> bool:

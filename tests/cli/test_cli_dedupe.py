@@ -340,6 +340,8 @@ class TestDone:
         assert "is no undo file" in run("dedupe", "--undo", tmp_path / "there", code=2).stderr
         assert "needs neither FOLDER" in scene.dedupe("--undo", tmp_path / "there", code=2).stderr
         assert "needs neither FOLDER" in scene.dedupe("--apply", tmp_path / "there", code=2).stderr
+        assert "does not exist" in scene.dedupe("--reference", tmp_path / "gone", code=2).stderr
+        assert "does not exist" in scene.dedupe("--keep-in", tmp_path / "gone", code=2).stderr
         assert "the pattern '[a' is wrong" in scene.dedupe("--keep-matching", "[a", code=2).stderr
 
     def test_without_the_package_for_the_trash(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -98,7 +99,8 @@ class TestWhichIsKept:
         monkeypatch.chdir(photos.parent)
         plan = make_plan([whole(photos)], [photos], keep=Keep(within=["photos/b"]))
         assert kept(plan) == {("large.jpg", "in photos/b, best of those")}
-        several = Keep(within=["nowhere", "photos/b", "photos/a"], by="newest")
+        (photos / "bb").mkdir()
+        several = Keep(within=["photos/bb", "photos/b", "photos/a"], by="newest")
         assert kept(make_plan([whole(photos)], [photos], keep=several)) == {("new.jpg", "in photos/b, newest")}
         assert kept(make_plan([whole(photos)], [photos], keep=Keep(within=["photos/bb"]))) == {
             ("best.png", "most pixels")
@@ -117,6 +119,27 @@ class TestWhichIsKept:
         other = group_of(photos / "a/best.png", photos / "a/old.jpg")
         marked = other._replace(images=(other.images[0], other.images[1]._replace(reference=True)))
         assert kept(make_plan([marked], [photos])) == {("old.jpg", "on the side that is never touched")}
+
+    def test_folders_by_any_of_their_names(self, photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """As where small letters are not told from large ones, or a folder is mounted twice."""
+        (tmp_path / "PHOTOS").symlink_to(photos)
+        real = os.path.realpath
+        monkeypatch.setattr(os.path, "realpath", lambda path: real(path) if "PHOTOS" not in str(path) else str(path))
+        plan = make_plan([whole(photos)], [photos], reference=[tmp_path / "PHOTOS" / "b"])
+        assert [os.path.basename(step.file.path) for step in plan.steps] == ["best.png", "old.jpg"]
+        plan = make_plan([whole(photos)], [photos], keep=Keep(within=[os.fspath(tmp_path / "PHOTOS" / "b")]))
+        assert {os.path.basename(step.kept.path) for step in plan.steps} == {"large.jpg"}
+        plan = make_plan([whole(photos)], [photos]).decided("move", tmp_path / "out")
+        carried = carry_out(
+            dataclasses.replace(plan, reference=(os.fspath(tmp_path / "PHOTOS" / "b"),)), tmp_path / "u"
+        )
+        assert [os.path.basename(done.step.file.path) for done in carried.done] == ["old.jpg"]
+
+    def test_folders_that_are_not_there(self, photos: Path) -> None:
+        with pytest.raises(ValueError, match="reference must be folders that are there, and gone is none"):
+            make_plan([], [photos], reference=["gone"])
+        with pytest.raises(ValueError, match="within must be folders that are there, and gone is none"):
+            make_plan([], [photos], keep=Keep(within=["gone"]))
 
     def test_what_is_away(self, photos: Path) -> None:
         group = whole(photos)
@@ -439,9 +462,10 @@ def test_names_of_one_file_may_move_on_their_disk(tmp_path: Path, other_disk: Pa
 
 
 def test_a_plan_stays_what_it_is_in_its_file(tmp_path: Path) -> None:
-    folder = tmp_path / os.fsdecode(b"photos\xfe")
+    folder, ref = tmp_path / os.fsdecode(b"photos\xfe"), tmp_path / "ref"
+    ref.mkdir()
     files = [write(folder / name, b"x%d" % number, number) for number, name in enumerate(ODD)]
-    plan = make_plan([group_of(*files)], [folder], reference=[tmp_path / "ref"]).decided("move", tmp_path / "out")
+    plan = make_plan([group_of(*files)], [folder], reference=[ref]).decided("move", tmp_path / "out")
     assert len(plan.steps) == len(ODD) - 1
     write_plan(plan, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == plan
