@@ -288,7 +288,8 @@ def test_what_counts_as_a_picture(folder: Path, tmp_path: Path) -> None:
         picture(folder / name)
     for name in ["1.JPG", "2.Tiff", "3.gif", "4.bmp", "5.jfif", "6.tif"]:
         picture(folder / name)
-    picture(folder / "no-suffix")
+    picture(folder / "no-suffix")  # it is what it holds
+    (folder / "no-image").write_text("a note")
     picture(tmp_path / "elsewhere" / "far.png", 5)
     (folder / "link.png").symlink_to(tmp_path / "elsewhere" / "far.png")
     (folder / "loop").symlink_to(folder, target_is_directory=True)
@@ -297,14 +298,15 @@ def test_what_counts_as_a_picture(folder: Path, tmp_path: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     with Gallery.open(folder, encoder) as pictures:
         changes = pictures.update()
-        assert changes.added == 6 + 6 + 1 + 1
+        assert changes.added == 6 + 6 + 1 + 1 + 1
         assert changes.failed == [
             (os.fspath(folder / "dangling.png"), "a link to a file that does not exist"),
             (os.fspath(folder / "pipe.png"), "not a regular file"),
         ]
         relative = [Path(p).relative_to(folder).as_posix() for p in encoder.seen]
         assert relative == [
-            *["1.JPG", "2.Tiff", "3.gif", "4.bmp", "5.jfif", "6.tif", "a.png", "b.PNG", "link.png", "z.webp"],
+            *["1.JPG", "2.Tiff", "3.gif", "4.bmp", "5.jfif", "6.tif", "a.png", "b.PNG", "link.png"],
+            *["no-suffix", "z.webp"],
             *["picture.jpg/inside.png", "sub/c.png", "sub/e.jpeg", "sub/deep/d.png"],
         ]
 
