@@ -211,6 +211,8 @@ def act(plan: Plan, wanted: Wanted) -> Outcome:
         write_plan(plan, wanted.plan_file, overwrite=wanted.overwrite)
     if wanted.script is None and wanted.plan_file is None:
         undo_file = wanted.undo_file or ("" if wanted.dry_run else _new_undo_file())
+        if plan.steps and not wanted.dry_run:  # said before, for it may be killed
+            warn(f"what is done is written to {printable(undo_file)}")
         with progress_bar("looking at files", "looking at files" if wanted.dry_run else "acting") as progress:
             carried = carry_out(plan, undo_file, dry_run=wanted.dry_run, progress=progress)
     return Outcome(carried, plan, others)

@@ -10,6 +10,7 @@ from .apart import told_apart
 from .carrying import Carried, Done, carry_out
 from .choices import Choice, Option, choices, inside_of, is_proved
 from .keeping import By, Keep, beyond_one_folder
+from .overlap import Overlap, Share, overlap
 from .plan_file import plan_as_json, read_plan, seen_as_json, write_plan
 from .plans import Action, Left, Plan, Step, make_plan
 from .script import write_script
@@ -30,9 +31,11 @@ __all__ = [
     "Left",
     "Level",
     "Option",
+    "Overlap",
     "Plan",
     "Relation",
     "Seen",
+    "Share",
     "Step",
     "Uncompared",
     "Undone",
@@ -42,6 +45,7 @@ __all__ = [
     "inside_of",
     "is_proved",
     "make_plan",
+    "overlap",
     "plan_as_json",
     "read_plan",
     "seen_as_json",

@@ -10,17 +10,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
-from commands import run
+from commands import run, start
 from copied import group_of, own_home, tree, write
 from galleries import picture
 
 from pyhash.cli import deduping
-from pyhash.copies import Duplicates, Group, Uncompared
+from pyhash.copies import Duplicates, Group, Uncompared, make_plan, write_plan
 
 
 @pytest.mark.usefixtures("fake")
@@ -244,7 +245,9 @@ class TestDone:
         assert dry.endswith("3 images, 24 bytes; nothing was done, as --dry-run says\n")
         assert tree(scene.folder) == before
         assert not undo_file.exists()
-        done = scene.dedupe(*arguments).stdout
+        result = scene.dedupe(*arguments)
+        done = result.stdout
+        assert result.stderr == f"pyhash: what is done is written to {undo_file}\n"
         assert f"moved {scene.folder}/a/2.png -> {tmp_path}/out/a/2.png\n" in done
         assert done.endswith(f"3 images, 24 bytes\nundo: pyhash dedupe --undo {undo_file}\n")
         assert {*tree(tmp_path / "out")} == {"a/2.png", "b/1.png", "b/4.png"}
@@ -361,3 +364,24 @@ class TestDone:
         result = scene.dedupe("--move-to", tmp_path / "out", "--undo-file", tmp_path / "file" / "undo", code=2)
         assert "stopped: the undo file" in result.stderr
         assert tree(scene.folder) == before
+
+
+def test_killed_and_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is killed while it moves images; another brings back what it moved."""
+    own_home(monkeypatch, tmp_path / "home")
+    folder = tmp_path / "photos"
+    groups = [group_of(*(write(folder / f"{n}{name}.png", b"%d" % n, n) for name in "ab")) for n in range(300)]
+    write_plan(make_plan(groups, [folder]), tmp_path / "plan.json")
+    before = tree(folder)
+    child = start("dedupe", "--apply", tmp_path / "plan.json", "--move-to", tmp_path / "out")
+    assert child.stderr is not None
+    undo_file = child.stderr.readline().removeprefix("pyhash: what is done is written to ").strip()
+    while len(tree(tmp_path / "out")) < 20:
+        time.sleep(0.01)
+    child.kill()
+    child.communicate()
+    moved = len(tree(tmp_path / "out"))
+    assert 20 <= moved < 300
+    assert run("dedupe", "--undo", undo_file).stdout.splitlines()[-1].startswith(f"{moved} images brought back")
+    assert tree(folder) == before
+    assert not (tmp_path / "out").exists()
