@@ -149,7 +149,8 @@ def child(mode: str, path: Path) -> dict[str, float]:
 def bound(path: Path, folder: Path) -> tuple[float, int]:
     """Seconds in which NumPy reads the same arrays into memory, and their bytes."""
     files = []
-    for number, file in enumerate(sorted(loading.mapped_folder(path).iterdir())):
+    token = Searcher(path).snapshots.now().state.token
+    for number, file in enumerate(sorted(loading.mapped_folder(path).glob(f"{token}.*"))):
         np.save(folder / f"{number}.npy", np.fromfile(file, np.uint8))
         files.append(folder / f"{number}.npy")
     best = min(_read(files) for _ in range(3))
@@ -176,7 +177,9 @@ def seen(path: Path) -> list[float]:
             before = searcher.snapshots.now()
             assert before.head is not None
             made = records(
-                before.head, [f"new/{number}-{i}.jpg" for i in range(ADDED)], embeddings(number * 100, ADDED)
+                before.head,
+                [f"new/{os.getpid()}/{number}-{i}.jpg" for i in range(ADDED)],
+                embeddings(number * 100, ADDED),
             )
             with file.writing(IDENTITY):
                 file.put(made)
@@ -197,7 +200,7 @@ def index_on(path: str, stop: Event) -> None:
         head, number = CollectionHead.from_bytes(stored.matrix), 0
         while not stop.is_set():
             number += 1
-            made = records(head, [f"on/{number}-{i}.jpg" for i in range(64)], embeddings(number * 64, 64))
+            made = records(head, [f"on/{os.getpid()}/{number}-{i}.jpg" for i in range(64)], embeddings(number * 64, 64))
             with file.writing(IDENTITY):
                 file.put(made)
             stop.wait(0.25)
