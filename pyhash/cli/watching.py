@@ -12,25 +12,44 @@ _SETTLE_MS = 1600  # a camera's files come one after another: they are waited fo
 
 
 def changes_under(folders: Iterable[str], gallery: Path) -> Iterator[None]:
-    """Yield once when the watch has begun, and then after changes under those folders that are there, until Ctrl-C.
+    """Yield once when the watch has begun, and then after changes under the folders, until Ctrl-C.
 
-    Names that begin with a dot and the gallery's own files do not count.
+    That a folder goes or comes, as with a disk that is taken away or put back, is a change. Names that begin with a dot
+    and the gallery's own files do not count.
     """
     watchfiles = require("watchfiles", "watch")
-    roots, own = [*map(os.path.realpath, filter(os.path.isdir, folders))], os.path.realpath(gallery)
+    roots, own = [*map(os.path.realpath, folders)], os.path.realpath(gallery)
 
     def counts(_: object, path: str) -> bool:
         root = next((root for root in roots if path.startswith(os.path.join(root, ""))), os.sep)
         parts = os.path.relpath(path, root).split(os.sep)
         return not path.startswith(own) and not any(part.startswith(".") for part in parts)
 
-    begun = False
+    begun = other = False
     try:
-        for changes in watchfiles.watch(
-            *roots, watch_filter=counts, debounce=_SETTLE_MS, rust_timeout=500, yield_on_timeout=True
-        ):
-            if changes or not begun:  # what came before the watch began is not told
-                begun = True
-                yield
+        while not begun or other:
+            other, seen = False, [*map(_identity, roots)]
+            for changes in watchfiles.watch(
+                *filter(os.path.isdir, roots),
+                watch_filter=counts,
+                debounce=_SETTLE_MS,
+                rust_timeout=500,
+                yield_on_timeout=True,
+            ):
+                other = [*map(_identity, roots)] != seen
+                if changes or other or not begun:  # what came before the watch began is not told
+                    begun = True
+                    yield
+                if other:  # what was watched is not there any more
+                    break
     except KeyboardInterrupt:
         return
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    """What tells a folder from one that takes its place: None where there is none."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -13,6 +13,7 @@ import pytest
 from commands import run
 from galleries import picture
 
+from pyhash.cli.watching import changes_under
 from pyhash.gallery import Gallery
 
 DEADLINE = 60.0
@@ -104,6 +105,26 @@ def test_what_cannot_be_read_or_seen_is_said_once(folder: Path, monkeypatch: pyt
     assert result.stderr.count("skipped " + str(folder / "damaged.png")) == 2  # it stands when something else is said
     assert result.stderr.count("and none dropped as they are so many") == 1
     assert len([line for line in result.stdout.splitlines() if "can be searched" in line]) == 3
+
+
+def test_a_folder_that_goes_or_comes_is_a_change_and_is_watched_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watchfiles = pytest.importorskip("watchfiles")
+    here, disk = tmp_path / "here", tmp_path / "disk"
+    here.mkdir()
+    watched: list[list[str]] = []
+
+    def watch(*paths: str, **_: object) -> Iterator[Any]:
+        watched.append([Path(path).name for path in paths])
+        for _ in range(2 if len(watched) < 3 else 1):
+            yield set()  # nothing but time goes by
+            disk.rmdir() if disk.is_dir() else disk.mkdir()
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    told = len(list(changes_under([str(here), str(disk)], tmp_path / "gallery.sqlite")))
+    assert watched == [["here"], ["here", "disk"], ["here"]]
+    assert told == 3  # that it has begun, that the disk came, that it went
 
 
 @pytest.mark.usefixtures("fake")
