@@ -169,7 +169,7 @@ class _Batch(Generic[T]):
 
     def _flush(self) -> None:
         if self._n:
-            self._values += self._compute(self._pixels[: self._n], self._threads)
+            self._values.extend(self._compute(self._pixels[: self._n], self._threads))  # may be an array
         self._n = 0
 
 
