@@ -25,9 +25,9 @@ def changes_under(folders: Iterable[str], gallery: Path) -> Iterator[None]:
         parts = os.path.relpath(path, root).split(os.sep)
         return not path.startswith(own) and not any(part.startswith(".") for part in parts)
 
-    begun = other = False
+    begun, other = False, True
     try:
-        while not begun or other:
+        while other:
             other, seen = False, [*map(_identity, roots)]
             for changes in watchfiles.watch(
                 *filter(os.path.isdir, roots),
