@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from commands import run
 from galleries import picture
 
+from pyhash.cli import watching
 from pyhash.cli.watching import changes_under
 from pyhash.gallery import Gallery
 
@@ -78,6 +80,28 @@ def test_an_interrupt_is_how_it_ends(folder: Path, monkeypatch: pytest.MonkeyPat
         yield set()
         picture(folder / "new.png", 20)
         yield {("added", "new.png")}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    lines = [line for line in run("index", folder, "--watch").stdout.splitlines() if "can be searched" in line]
+    assert [line.split(" (")[0] for line in lines] == ["5 images can be searched", "6 images can be searched"]
+
+
+@pytest.mark.usefixtures("fake")
+def test_what_was_not_told_is_found_a_little_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watchfiles = pytest.importorskip("watchfiles")
+    now = 0.0
+    monkeypatch.setattr(watching, "time", types.SimpleNamespace(monotonic=lambda: now))
+
+    def watch(*_: object, **__: object) -> Iterator[Any]:
+        nonlocal now
+        yield set()
+        picture(folder / "new.png", 20)
+        yield set()
+        with Gallery(folder, create=False) as gallery:
+            assert len(gallery) == 5
+        now = 30.0
+        yield set()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(watchfiles, "watch", watch)
