@@ -18,7 +18,7 @@ from tuning import tune
 
 from pyhash import Gallery
 
-TUNED = {"few_images": 24, "commit_images": 5, "logged_revisions": 30}
+TUNED = {"few_images": 24, "commit_images": 5, "logged_revisions": 30, "mapped_from": 20, "small_difference": 4}
 """For `do_to_gallery`: much happens with few images."""
 
 _SUPPORT = Path(__file__).parent
