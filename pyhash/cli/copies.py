@@ -34,6 +34,9 @@ _COLUMNS = (
     "reason",
 )
 
+_SURE = 0.95
+"""Above it nothing is said of how sure a copy is."""
+
 
 def groups_as_json(found: Duplicates) -> dict[str, Any]:
     """Return groups as JSON shows them: copies, and apart from them what is only similar."""
@@ -130,6 +133,8 @@ def _cells(copy: Copy) -> list[str]:
     what = [copy.relation, *copy.differs]
     if copy.joined_by is not None:
         what.append(f"joined by {os.path.basename(copy.joined_by)}")
+    if copy.certainty < _SURE:
+        what.append(f"{copy.certainty:.0%} sure")
     if copy.away:
         what.append("away")
     if copy.reference:

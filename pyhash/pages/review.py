@@ -24,6 +24,8 @@ __all__ = ["write_review"]
 
 _A_PAGE = 20
 """So many groups are shown at once."""
+_SURE = 0.95
+"""Above it nothing is said of how sure a copy is."""
 _SAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
@@ -145,6 +147,8 @@ def _image(
     copy = option.copy
     where, name = os.path.split(inside_of(copy.path, folders)[1])
     notes = [copy.relation, *copy.differs] if copy.relation != "best" else []
+    if copy.certainty < _SURE:
+        notes.append(f"{copy.certainty:.0%} sure")
     if copy.joined_by is not None:
         notes.append(f"joined by {printable(os.path.basename(copy.joined_by))} alone")
     return {

@@ -167,7 +167,9 @@ def test_what_a_plan_needs_is_there_to_the_last_bit(scene: Scene, tmp_path: Path
 
 def test_what_may_not_go(scene: Scene) -> None:
     a, b, c = scene.groups[0].images
-    scene.groups[0] = scene.groups[0]._replace(images=(a._replace(reference=True), b, c._replace(joined_by=b.path)))
+    scene.groups[0] = scene.groups[0]._replace(
+        images=(a._replace(reference=True), b, c._replace(joined_by=b.path, certainty=0.8))
+    )
     a, b, c = scene.groups[1].images
     Path(b.path).write_bytes(b"changed")
     scene.groups[1] = scene.groups[1]._replace(images=(a, b, c._replace(away=True)))
@@ -180,7 +182,7 @@ def test_what_may_not_go(scene: Scene) -> None:
         "it has changed since it was compared",
         "it is away",
     ]
-    assert groups[0]["images"][2]["notes"] == ["changed", "joined by 0-b.png alone"]
+    assert groups[0]["images"][2]["notes"] == ["changed", "80% sure", "joined by 0-b.png alone"]
 
 
 def test_what_is_kept_is_ticked(scene: Scene) -> None:
