@@ -13,14 +13,14 @@ from ..copies import (
     Copy,
     Duplicates,
     Group,
-    Relation,
     beyond_one_folder,
     choices,
     plan_as_json,
     told_apart,
 )
-from ..errors import PyhashError
+from ..errors import ImageError, PyhashError
 from ..gallery import Gallery, Match
+from ..images import size_of
 from ..pages import check_target, write_review
 from ..support import printable
 from .copies import groups_as_json, of_level, print_csv, print_group_paths, print_groups, print_uncompared
@@ -221,17 +221,25 @@ def _find(gallery: Gallery, radius: int | None, codes_only: bool) -> Duplicates:
 
 
 def _group(matches: Sequence[Match]) -> Group:
-    return Group(tuple(_copy(match, first=place == 0) for place, match in enumerate(matches)), "first")
+    """A group, the best first: most pixels, then most bytes, then the oldest."""
+    copies = sorted(map(_copy, matches), key=lambda copy: (copy.away, *(-part for part in _worth(copy)), copy.path))
+    best, second = copies[:2]
+    reasons = ("most pixels", "least compressed", "oldest")
+    worth = zip(reasons, _worth(best), _worth(second), strict=True)
+    reason = next((reason for reason, one, other in worth if one != other), "first by its path")
+    return Group((best._replace(relation="best"), *copies[1:]), reason)
 
 
-def _copy(match: Match, *, first: bool) -> Copy:
+def _worth(copy: Copy) -> tuple[int, int, int]:
+    return (copy.width or 0) * (copy.height or 0), copy.n_bytes, -copy.mtime_ns
+
+
+def _copy(match: Match) -> Copy:
     try:
-        status = os.stat(match.path)
-        away, n_bytes, mtime_ns = False, status.st_size, status.st_mtime_ns
-    except OSError:
-        away, n_bytes, mtime_ns = True, 0, 0
-    relation: Relation = "best" if first else "changed"
-    return Copy(match.path, match.id, None, None, n_bytes, mtime_ns, None, None, None, relation, away=away)
+        status, (width, height) = os.stat(match.path), size_of(match.path)
+    except (OSError, ImageError):
+        return Copy(match.path, match.id, None, None, 0, 0, None, None, None, "changed", away=True)
+    return Copy(match.path, match.id, width, height, status.st_size, status.st_mtime_ns, None, None, None, "changed")
 
 
 def _write_review(html: str, gallery: Gallery, found: Duplicates, wanted: Wanted) -> None:

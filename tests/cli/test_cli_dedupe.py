@@ -45,6 +45,21 @@ class TestFound:
         assert result.stdout == "no duplicates among 4 images\n"
         run("dedupe", folder, "--fail-if-found")
 
+    def test_the_best_is_first(self, folder: Path) -> None:
+        """Most pixels, then most bytes, then the oldest."""
+        os.utime(folder / "copy.png", ns=(10**18, 10**18))
+        run("index", folder)
+        (group,) = json.loads(run("dedupe", folder, "--json").stdout)["groups"]
+        assert [(Path(image["path"]).name, image["reason"]) for image in group] == [
+            ("copy.png", "oldest"),
+            ("a.png", ""),
+        ]
+        picture(folder / "a.png", 0, (64, 48))
+        run("index", folder)
+        (group,) = json.loads(run("dedupe", folder, "--json").stdout)["groups"]
+        assert (Path(group[0]["path"]).name, group[0]["reason"]) == ("a.png", "most pixels")
+        assert (group[0]["width"], group[0]["height"], group[0]["relation"]) == (64, 48, "best")
+
     def test_not_duplicates(self, folder: Path) -> None:
         run("index", folder)
         pair = [folder / "copy.png", folder / "a.png"]
