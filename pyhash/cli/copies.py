@@ -131,7 +131,7 @@ def of_level(groups: Iterable[Group], level: str) -> list[Group]:
 
 def _cells(copy: Copy) -> list[str]:
     what = [copy.relation, *copy.differs]
-    if copy.joined_by is not None:
+    if copy.joined_by:
         what.append(f"joined by {os.path.basename(copy.joined_by)}")
     if copy.certainty < _SURE:
         what.append(f"{copy.certainty:.0%} sure")

@@ -129,7 +129,9 @@ def make_plan(
             if option.seen is None or kept.seen is None or reason:
                 left.append(Left(option.copy.path, reason or ""))
             elif not is_proved(option, kept):
-                left.append(Left(option.copy.path, "only a chain of others joins it to the one kept: look yourself"))
+                left.append(
+                    Left(option.copy.path, "it was not proved to be a copy of the one kept: look yourself (--html)")
+                )
             else:
                 steps.append(Step(None, option.seen, kept.seen, choice.why))
     real, real_reference = (tuple(os.path.realpath(folder) for folder in some) for some in (folders, reference))

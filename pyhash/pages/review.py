@@ -149,7 +149,7 @@ def _image(
     notes = [copy.relation, *copy.differs] if copy.relation != "best" else []
     if copy.certainty < _SURE:
         notes.append(f"{copy.certainty:.0%} sure")
-    if copy.joined_by is not None:
+    if copy.joined_by:
         notes.append(f"joined by {printable(os.path.basename(copy.joined_by))} alone")
     return {
         "name": printable(name),

@@ -60,6 +60,14 @@ class TestFound:
         assert (Path(group[0]["path"]).name, group[0]["reason"]) == ("a.png", "most pixels")
         assert (group[0]["width"], group[0]["height"], group[0]["relation"]) == (64, 48, "best")
 
+    def test_what_only_looks_alike_is_left(self, folder: Path, tmp_path: Path) -> None:
+        picture(folder / "copy.png", 0, (64, 48))
+        run("index", folder)
+        result = run("dedupe", folder, "--move-to", tmp_path / "out", code=1)
+        assert "0 images" in result.stdout
+        assert "it was not proved to be a copy" in result.stderr
+        assert not (tmp_path / "out").exists()
+
     def test_not_duplicates(self, folder: Path) -> None:
         run("index", folder)
         pair = [folder / "copy.png", folder / "a.png"]

@@ -163,7 +163,7 @@ class TestWhichIsKept:
         plan = make_plan([group._replace(images=(best, large, old, new), chained=True)], [photos])
         assert len(plan.steps) == 2
         assert [left.path for left in plan.left] == [new.path]
-        assert plan.left[0].reason.startswith("only a chain of others joins it")
+        assert plan.left[0].reason.startswith("it was not proved to be a copy of the one kept")
         kept_is_chained = make_plan([group._replace(images=(best, large, old, new))], [photos], keep=Keep(by="newest"))
         assert [os.path.basename(step.file.path) for step in kept_is_chained.steps] == ["old.jpg"]  # that joins it
         same = new._replace(digest=best.digest)
