@@ -398,7 +398,8 @@ def test_killed_and_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     before = tree(folder)
     child = start("dedupe", "--apply", tmp_path / "plan.json", "--move-to", tmp_path / "out")
     assert child.stderr is not None
-    undo_file = child.stderr.readline().removeprefix("pyhash: what is done is written to ").strip()
+    said = "pyhash: what is done is written to "  # perhaps after a warning
+    undo_file = next(line for line in child.stderr if line.startswith(said)).removeprefix(said).strip()
     while len(tree(tmp_path / "out")) < 20:
         time.sleep(0.01)
     child.kill()
