@@ -9,7 +9,8 @@ Three things, each of use alone:
 And functions: `pack` and `unpack` make codes of features and bits of codes, `hamming` measures two small sets,
 `neighbourhoods` averages embeddings with their nearest, `rescore` and `rescore_codes` put candidates in order, `build`
 makes an encoder of a network and a folder of images, `evaluate` judges codes by labels and `evaluate_folder` an encoder
-by folders of labelled images; `kernels`, `kernel` and `use` tell and choose what searches run on. All errors are
+by folders of labelled images; `duplicates` finds copies among image files; `kernels`, `kernel` and `use` tell and
+choose what searches run on. All errors are
 `PyhashError`; the packages hold the rest, such as `pyhash.heads`.
 
 Names are imported when first used, so that ``import pyhash`` costs little more than NumPy.
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     )
     from .backend import hamming, kernel, kernels, use
     from .codes import Levels, pack, unpack
+    from .copies import duplicates
     from .encoder import Encoder, build, evaluate_folder
     from .errors import CorruptIndexError, EncoderError, GalleryError, GalleryMismatchError, ImageError, PyhashError
     from .evaluation import evaluate
@@ -60,6 +62,7 @@ _HOME = {
     "Levels": "codes",
     "PyhashError": "errors",
     "build": "encoder",
+    "duplicates": "copies",
     "evaluate": "evaluation",
     "evaluate_folder": "encoder",
     "hamming": "backend",
@@ -105,6 +108,7 @@ __all__ = [
     "build",
     "codes",
     "copies",
+    "duplicates",
     "encoder",
     "errors",
     "evaluate",

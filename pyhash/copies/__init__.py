@@ -9,6 +9,7 @@ from __future__ import annotations
 from .apart import told_apart
 from .carrying import Carried, Done, carry_out
 from .choices import Choice, Option, choices, inside_of, is_proved
+from .finding import duplicates
 from .keeping import By, Keep, beyond_one_folder
 from .overlap import Overlap, Share, overlap
 from .plan_file import plan_as_json, read_plan, seen_as_json, write_plan
@@ -42,6 +43,7 @@ __all__ = [
     "beyond_one_folder",
     "carry_out",
     "choices",
+    "duplicates",
     "inside_of",
     "is_proved",
     "make_plan",

@@ -6,6 +6,7 @@ from .beside import raws_beside
 from .budget import MAX_PIXELS, PixelBudget
 from .decode import Source, crop_of, load, name_of, opened, size_of
 from .decoded import RESIZES, THUMBNAIL_SIDE, Decoded, Resize, as_shape
+from .described import Described, described
 from .exclude import check_patterns
 from .folder import SUFFIXES, FoundImage, Walk, check_min_size, is_empty, walk
 from .geometry import CROPS, Crop, check_fill, check_fraction, inner
@@ -27,6 +28,7 @@ __all__ = [
     "Box",
     "Crop",
     "Decoded",
+    "Described",
     "FoundImage",
     "Look",
     "Part",
@@ -44,6 +46,7 @@ __all__ = [
     "check_patterns",
     "crop_of",
     "decoder_identity",
+    "described",
     "inner",
     "is_empty",
     "load",

@@ -105,6 +105,11 @@ class File:
         """Whether it is a JPEG, which can be decoded at a half, a quarter or an eighth."""
         return self._jpeg is not None
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether it is camera RAW, of which a preview or the sensor's data are shown."""
+        return self._raw is not None
+
     def lies(self, image: Image.Image) -> int:
         """Return how an image that `open` returned lies, as `orientation` does."""
         return self._raw.lies(image) if self._raw is not None and self.is_jpeg else orientation(image)

@@ -1,0 +1,248 @@
+"""How well two images agree where both lie on one another: in every window, not on the whole.
+
+Two images in one frame, or with one background, agree on the whole. So what counts is the windows in which there is
+something to see, and of these the worst: a copy agrees in all of them, up to what compression, sharpening and a change
+of brightness leave, or in all but those that a mark was laid over.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .local import BLOCK, Floats, blocks, grown, windows
+
+__all__ = ["Agreement", "agreement"]
+
+Mask = NDArray[np.bool_]
+
+_SEEN = 5.0**2
+"""Variance of a window from which on there is something to see in it, in grey levels."""
+_CLEAR = 10.0**2
+"""From here on it is seen clearly."""
+_FAINT = 1.5**2
+"""From here on windows say something together, though none does alone."""
+_ALIKE = 0.6
+"""Correlation of a window below which it is another one, if what is left is as large as `_SEEN`."""
+_REST = 8.0**2
+"""Variance that is left in a clear window that contradicts: seen by anyone who looks."""
+_LOST = 0.1
+"""Share of its variance that is left of a window that a change of brightness has made even."""
+_BINS = 32
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_CELLS = 4
+
+
+class Agreement(NamedTuple):
+    """What was measured of two images that lie on one another."""
+
+    seen: float
+    """Share of windows in which there is something to see."""
+    agreeing: float
+    """Share of windows in which there is something to see, and both images show the same."""
+    spread: float
+    """Share of the 4 x 4 cells of the image in which some windows agree."""
+    contradicting: int
+    """Number of clear windows that contradict."""
+    different: float
+    """Share of the seen windows that are different."""
+    lower: float
+    """Lower quartile of the correlations of the seen windows that are not different."""
+    faint: float
+    """Correlation of the faint windows together; 1 where there are few."""
+    lost: float
+    """Share of windows that a change of brightness has made even in one image."""
+    area: float
+    """Share of the image that different windows cover."""
+    changed: float
+    """Share of its pixels that differ."""
+    persisting: float
+    """Correlation of the different windows together: something shines through a mark, or shows between its lines."""
+    strange: tuple[float, float]
+    """How much more structure each image has where they differ than beside it: about 1 where a mark was laid over the
+    other image, more where the image shows something of its own there."""
+    brightness: float
+    """Mean brightness of the second less that of the first, in grey levels."""
+    contrast: float
+    """Contrast of the second by that of the first."""
+    where: Mask
+    """Which pixels lie in different windows."""
+
+
+def agreement(a: Floats, b: Floats) -> Agreement:
+    """Compare two grey images of equal size, at least a window high and wide, that lie on one another.
+
+    One may be a brighter or darker version of the other, by any curve that ascends: the direction is taken in which
+    more is explained, as what is white or black in one may have been anything in the other. Images in colour may have
+    such a curve for each channel.
+
+    Parameters
+    ----------
+    a, b : float32 arrays, shape (h, w) or (h, w, 3)
+    """
+    height, width = (side // BLOCK * BLOCK for side in a.shape[:2])
+    a, b = a[:height, :width], b[:height, :width]
+    found, turned = _explained(a, b), False
+    if found.different.any() or found.lost.any():
+        back = _explained(b, a)
+        if turned := back.unexplained < found.unexplained:
+            found = back
+    a, b = _grey(a), _grey(b)
+    clean = found.seen & ~found.different
+    area = _pixels(found.different, a.shape)
+    changed, strange = _strangeness(found, area)
+    persisting = _correlation(found, found.different) if found.different.any() else 0.0
+    cells = [part for rows in np.array_split(clean, _CELLS) for part in np.array_split(rows, _CELLS, axis=1)]
+    filled = [part.mean() > 0.08 for part in cells if part.size]
+    return Agreement(
+        float(found.seen.mean()),
+        float(clean.mean()),
+        float(np.mean(filled)),
+        int(found.contradicting.sum()),
+        float(found.different.sum() / max(1, found.seen.sum())),
+        float(np.percentile(found.correlation[clean], 25)) if clean.any() else 0.0,
+        _together(found),
+        float(found.lost.mean()),
+        float(area.mean()),
+        changed,
+        persisting,
+        strange[::-1] if turned else strange,
+        float(b.mean() - a.mean()),
+        float((b.std() + 1) / (a.std() + 1)),
+        area,
+    )
+
+
+class _Explained(NamedTuple):
+    """One image explained by the other, window by window."""
+
+    model: Floats
+    """The other, made as bright as this."""
+    image: Floats
+    rest: Floats
+    noise: float
+    variance: Floats
+    """The larger of both."""
+    covariance: Floats
+    product: Floats
+    """Of both variances."""
+    correlation: Floats
+    seen: Mask
+    different: Mask
+    contradicting: Mask
+    lost: Mask
+
+    @property
+    def unexplained(self) -> tuple[int, int]:
+        return int(self.different.sum()), int(self.lost.sum())
+
+
+def _explained(x: Floats, y: Floats) -> _Explained:
+    weight: Floats = np.ones(x.shape[:2], np.float32)
+    image = _grey(y)
+    for _ in range(3):
+        if x.ndim == 2:
+            model = _curve(x, y, weight)
+        else:
+            model = _grey(np.stack([_curve(x[..., k], y[..., k], weight) for k in range(3)], axis=2))
+        rest = image - model
+        noise = 1.48 * float(np.median(np.abs(rest - np.median(rest)))) + 1.5
+        weight = (1 / (1 + (rest / (2.5 * noise)) ** 2) ** 2).astype(np.float32)
+    low, high = _clipped(_grey(x), model)
+    model, image = model.clip(low, high), image.clip(low, high)
+    rest = image - model
+    of_x, of_model, of_y, of_rest = (_variances(values) for values in (_grey(x), model, image, rest))
+    covariance = (of_model + of_y - of_rest) * np.float32(0.5)
+    product = of_model * of_y
+    correlation = np.clip(covariance / np.sqrt(product + 1), -1, 1).astype(np.float32)
+    variance = np.maximum(of_model, of_y)
+    seen = variance > _SEEN
+    different = seen & (correlation < _ALIKE) & (of_rest > _SEEN)
+    contradicting = (variance > _CLEAR) & (correlation < _ALIKE) & (of_rest > _REST)
+    lost = (of_x > _REST) & (of_model < _LOST * of_x)
+    return _Explained(
+        model, image, rest, noise, variance, covariance, product, correlation, seen, different, contradicting, lost
+    )
+
+
+def _clipped(x: Floats, model: Floats) -> tuple[float, float]:
+    """Return the grey levels between which a change of brightness leaves what was there: it may have cut off what was
+    dark or bright, pixel by pixel and before the image was reduced.
+    """
+    dark, bright = model[x <= 15], model[x >= 240]
+    return 30.0 if len(dark) and dark.max() <= 4 else 0.0, 225.0 if len(bright) and bright.min() >= 250 else 255.0
+
+
+def _grey(values: Floats) -> Floats:
+    return values if values.ndim == 2 else values @ _LUMA
+
+
+def _variances(values: Floats) -> Floats:
+    means = windows(blocks(values))
+    found: Floats = np.maximum(windows(blocks(values * values)) - means * means, 0)
+    return found
+
+
+def _curve(x: Floats, y: Floats, weight: Floats) -> Floats:
+    """Return x as bright as y: by the curve that ascends and fits best, pixels weighted."""
+    bins = np.minimum(x * (_BINS / 256), _BINS - 1).astype(np.intp).ravel()
+    weights = weight.ravel()
+    count = np.bincount(bins, weights, _BINS).astype(np.float64)
+    there = count > 0
+    at = np.bincount(bins, weights * x.ravel(), _BINS)[there] / count[there]
+    value = np.bincount(bins, weights * y.ravel(), _BINS)[there] / count[there]
+    return np.interp(x, at, _ascending(value, count[there])).astype(np.float32)
+
+
+def _ascending(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the nearest values that do not descend: neighbours that do are pooled."""
+    pools: list[tuple[float, float, int]] = []
+    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        pool = (value, weight, 1)
+        while pools and pools[-1][0] > pool[0]:
+            before = pools.pop()
+            total = before[1] + pool[1]
+            pool = ((before[0] * before[1] + pool[0] * pool[1]) / total, total, before[2] + pool[2])
+        pools.append(pool)
+    return np.repeat([value for value, _, _ in pools], [count for _, _, count in pools])
+
+
+def _together(found: _Explained) -> float:
+    """Return the correlation of the windows in which one can see little, all together; 1 where they are few."""
+    faint = (found.variance > _FAINT) & ~found.seen
+    if faint.sum() < max(12, 0.04 * faint.size):
+        return 1.0
+    return _correlation(found, faint)
+
+
+def _correlation(found: _Explained, some: Mask) -> float:
+    """Return the correlation of some windows together."""
+    return min(1.0, float(found.covariance[some].sum() / (np.sqrt(found.product[some]).sum() + 1)))
+
+
+def _pixels(found: Mask, shape: tuple[int, ...]) -> Mask:
+    """Return which pixels lie in one of some windows."""
+    covered = np.zeros((found.shape[0] + 1, found.shape[1] + 1), np.bool_)
+    for down in (0, 1):
+        for across in (0, 1):
+            covered[down : down + found.shape[0], across : across + found.shape[1]] |= found
+    return np.repeat(np.repeat(covered, BLOCK, axis=0), BLOCK, axis=1)[: shape[0], : shape[1]]
+
+
+def _strangeness(found: _Explained, area: Mask) -> tuple[float, tuple[float, float]]:
+    """Return the share of pixels that differ, and how strange the model and the image look there."""
+    if not area.any():
+        return 0.0, (0.0, 0.0)
+    differ = grown(area, BLOCK) & (np.abs(found.rest) > max(8.0, 4 * found.noise))
+    core = grown(differ, 1)
+    around = [ring for ring in (grown(core, 4) & ~core, grown(area, 12) & ~grown(area, 3)) if ring.any()]
+    if not differ.any() or not around:
+        return float(differ.mean()), (np.inf, np.inf)
+
+    def strange(values: Floats) -> float:
+        slope = np.minimum(np.hypot(*np.gradient(values)), 40)
+        return max(float((slope[core].mean() + 1) / (slope[ring].mean() + 1)) for ring in around)
+
+    return float(differ.mean()), (strange(found.model), strange(found.image))

@@ -1,0 +1,105 @@
+"""Pairs of images that may be copies: by their looks, and those that are like one another anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...images import look_codes, turned
+from ...index import Index
+from .stock import Stock
+
+__all__ = ["Candidates", "by_looks", "by_neighbours"]
+
+Places = NDArray[np.int64]
+
+RADIUS = 12
+"""Bits of 64 in which looks of copies differ at most: of 200 photographs changed in 18 ways that leave them upright and
+whole, all but some of those with marks; of 5.5 million different pairs 268 differ in as few."""
+_TURNS = range(1, 7)
+"""Ways to mirror and turn one of two images: the seventh is the fifth of the other one."""
+_ROWS = 1 << 15
+_FLAT = 32
+"""Grey levels of a look, all frequencies together: what has less is blank, and looks like all that is blank."""
+
+
+class Candidates(NamedTuple):
+    """Pairs, those first that are the most alike."""
+
+    one: Places
+    other: Places
+    turn: NDArray[np.int8]
+    """How the one is turned to be compared: a way of `images.turned`, -1 where none is known."""
+
+
+def by_looks(stock: Stock, places: Places, *, turns: bool) -> Iterator[Candidates]:
+    """Yield the pairs of images whose looks are near one another, many at a time.
+
+    Both looks of an image, that of the whole and that without its border, are compared with both of another.
+    """
+    blocks = stock.blocks[places]
+    flat = np.sqrt((blocks.astype(np.float32) ** 2).sum(axis=(2, 3)) - blocks[..., 0, 0].astype(np.float32) ** 2)
+    seen: NDArray[np.bool_] = flat > 4 * _FLAT
+    at = np.concatenate([np.flatnonzero(seen[:, 0]), len(places) + np.flatnonzero(seen[:, 1])])
+    if not len(at):
+        return
+    index = _index(blocks, at)
+    for found in index.pairs(RADIUS, blocks=True):
+        yield from _candidates(stock, places, found.i, found.j, found.distances, 0)
+    for turn in _TURNS if turns else ():
+        parts = [turned(blocks[k : k + _ROWS])[:, :, turn] for k in range(0, len(blocks), _ROWS)]
+        other = _index(np.concatenate(parts), at)
+        for found in other.pairs(RADIUS, other=index, blocks=True):
+            yield from _candidates(stock, places, found.i, found.j, found.distances, turn)
+
+
+def by_neighbours(stock: Stock, places: Places) -> Candidates:
+    """Return the pairs of images that are listed as like one another."""
+    if stock.near is None or not len(places):
+        return _as_candidates(np.empty((0, 2), np.int64), -1)
+    known = np.zeros(len(stock) + 1, np.bool_)
+    known[places] = True
+    near = stock.near[places]
+    pairs = np.stack([np.repeat(places, near.shape[1]), near.ravel()], axis=1)
+    pairs = pairs[(pairs[:, 1] >= 0) & known[pairs[:, 1]] & (pairs[:, 0] != pairs[:, 1])]
+    pairs = np.unique(np.sort(pairs, axis=1), axis=0)
+    return _as_candidates(pairs[_wanted(stock, pairs)], -1)
+
+
+def _index(blocks: NDArray[np.int16], at: Places) -> Index:
+    """The looks of whole images under their places, those without borders n farther on."""
+    n = len(blocks)
+    index = Index(bits=64)
+    index.add(look_codes(blocks[at % n, at // n]), ids=at)
+    return index
+
+
+def _candidates(
+    stock: Stock, places: Places, i: Places, j: Places, distances: NDArray[np.int32], turn: int
+) -> Iterator[Candidates]:
+    n = len(places)
+    pairs = np.stack([places[i % n], places[j % n]], axis=1)
+    order = np.argsort(distances, kind="stable")
+    pairs = pairs[order]
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    pairs = np.sort(pairs, axis=1) if turn == 0 else pairs
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    pairs = pairs[np.sort(first)]
+    pairs = pairs[_wanted(stock, pairs)]
+    if len(pairs):
+        yield _as_candidates(pairs, turn)
+
+
+def _as_candidates(pairs: Places, turn: int) -> Candidates:
+    return Candidates(pairs[:, 0], pairs[:, 1], np.full(len(pairs), turn, np.int8))
+
+
+def _wanted(stock: Stock, pairs: Places) -> NDArray[np.bool_]:
+    """Which pairs are not of two images that are there to be searched against."""
+    if stock.reference is None:
+        return np.ones(len(pairs), np.bool_)
+    wanted: NDArray[np.bool_] = ~(stock.reference[pairs[:, 0]] & stock.reference[pairs[:, 1]])
+    return wanted

@@ -1,0 +1,267 @@
+"""Proof that two images are copies of one another: placed on one another, and compared wherever both overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from ...support import require
+from .agreement import Agreement, agreement
+from .hues import hues
+from .local import BLOCK, Floats, blocks, smoothed
+from .placement import WHOLE, Placement, fits, pixels_of, refined, working_size
+from .points import Found, Points, points_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["CLOSER", "SMALL", "Proof", "View", "confirmed", "proved"]
+
+SMALL = 160
+"""The longest side at which images are compared first."""
+CLOSER = 480
+"""The longest side at which those that agree are compared once more, where they are so large."""
+_LEAST = 16  # pixels of the shorter side at which two images are compared
+
+_SAME_EDGES = 0.87
+"""Share of each side that both images show, from which on one is not cropped: 5 % off each edge leave .9."""
+_COMPLETE = 0.96
+"""Share of each side from which on an image is complete in another."""
+_FRAMED = 0.15
+"""Share of the area of a screenshot that the image in it has, at least: a sign on a slide is no copy of the slide."""
+_CROPPED = 0.2
+"""Share of an image that a part cut out of it has, at least."""
+_PLAIN = 4.0
+"""Standard deviation of a block up to which it is plain."""
+
+_HOPELESS = 0.6
+"""Share of the seen windows that are different, from which on colours are not looked at any more."""
+
+Extent = Literal["whole", "framed", "cropped"]
+"""Both show the same from edge to edge or nearly, one has something plain around the other, or shows only a part."""
+
+
+class View:
+    """A small image in memory, as it is compared."""
+
+    def __init__(self, colour: Image.Image) -> None:
+        self.colour = colour
+        """Of mode RGB."""
+        self.grey = colour.convert("L")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.colour.size
+
+    @cached_property
+    def points(self) -> Points:
+        """Its points."""
+        return points_of(self.grey)
+
+    def turned(self, turn: int) -> View:
+        """Return it turned in one of the eight ways of `images.turned`."""
+        ways = require("PIL.Image", "encoder").Transpose
+        way = (
+            None,
+            ways.FLIP_LEFT_RIGHT,
+            ways.ROTATE_180,
+            ways.FLIP_TOP_BOTTOM,
+            ways.TRANSPOSE,
+            ways.ROTATE_270,
+            ways.TRANSVERSE,
+            ways.ROTATE_90,
+        )[turn]
+        return self if way is None else View(self.colour.transpose(way))
+
+
+class Proof(NamedTuple):
+    """That one image is a copy of another."""
+
+    placement: Placement
+    """Where the one, turned, lies in the other."""
+    turn: int
+    """How the one was turned: one of the eight ways of `images.turned`."""
+    extent: Extent
+    agreement: Agreement
+    certainty: float
+    """From 0 to 1: how well they agree where there is something to see, less where a mark was laid over one or where
+    they are not whole."""
+    marked: int
+    """Which of them a mark was laid over: 0 for the one, 1 for the other, -1 for none."""
+    colour: float
+    """Strength of the colours of the other, by those of the one."""
+
+
+def proved(
+    one: View, other: View, found: Iterable[Found | None], *, turn: int = 0, cropped: bool = False
+) -> Proof | None:
+    """Return the first proof that one image is a copy of another.
+
+    Parameters
+    ----------
+    one : View
+        Turned already.
+    other : View
+    found : iterable of Found or None
+        Where the one may lie in the other, roughly, most probable first; None for exactly edge to edge.
+    turn : int
+        How the one was turned; to be noted.
+    cropped : bool
+        Whether a part cut out of an image is its copy.
+    """
+    for guess in found:
+        placement: Placement | None = WHOLE
+        if guess is not None:
+            placement = refined(one.grey, other.grey, guess.placement)
+        elif not fits(one.grey, other.grey, WHOLE):
+            placement = None
+        if placement is not None:
+            proof = _judged(one, other, placement, turn, SMALL, cropped=cropped, fitted=guess is not None)
+            if proof is not None:
+                return proof
+    return None
+
+
+def confirmed(one: View, other: View, proof: Proof, *, cropped: bool = False) -> Proof | None:
+    """Return a proof that holds for larger views, too; None where it does not."""
+    placement: Placement | None = proof.placement
+    for exact in (False, True):
+        if exact:
+            placement = refined(one.grey, other.grey, proof.placement)
+        if placement is not None:
+            fitted = proof.placement != WHOLE
+            judged = _judged(one, other, placement, proof.turn, CLOSER, cropped=cropped, fitted=fitted)
+            if judged is not None:
+                return judged
+    return None
+
+
+def _judged(
+    one: View, other: View, placement: Placement, turn: int, longest: int, *, cropped: bool, fitted: bool
+) -> Proof | None:
+    extent = _extent(one, other, placement, cropped=cropped)
+    if extent is None:
+        return None
+    size = working_size(one.grey, other.grey, placement.frames(), longest)
+    if min(size) < _LEAST:
+        return None
+    measured = agreement(*(_pixels(view, frame, size, "L") for view, frame in _both(one, other, placement)))
+    colours: tuple[Floats, Floats] | None = None
+    if not _is_plain(measured) and measured.different <= _HOPELESS:
+        # Brightness may have been cut off in one channel alone.
+        colours = _in_colour(one, other, placement, size)
+        by_channel = agreement(*colours)
+        if by_channel.different < measured.different:
+            measured = by_channel
+    closer = longest > SMALL
+    if not _is_evidence(measured, fitted=fitted, closer=closer):
+        return None
+    plain = _is_plain(measured)
+    if not plain and not _is_mark(measured, closer=closer):
+        return None
+    if colours is None:
+        colours = _in_colour(one, other, placement, size)
+    coloured = hues(*colours, measured.where)
+    if not coloured.same:
+        return None
+    certainty = measured.lower * min(1.0, 0.9 + measured.agreeing) * (1.0 if extent == "whole" else 0.97)
+    marked = -1
+    if not plain:
+        marked = int(measured.strange[0] <= measured.strange[1])
+        certainty *= 1 - min(0.4, measured.area)
+    certainty = round(max(0.0, min(1.0, certainty)), 3)
+    return Proof(placement, turn, extent, measured, certainty, marked, coloured.strength)
+
+
+def _both(one: View, other: View, placement: Placement) -> Iterable[tuple[View, tuple[float, float, float, float]]]:
+    return zip((one, other), placement.frames(), strict=True)
+
+
+def _in_colour(one: View, other: View, placement: Placement, size: tuple[int, int]) -> tuple[Floats, Floats]:
+    a, b = (_pixels(view, frame, size, "RGB") for view, frame in _both(one, other, placement))
+    return a, b
+
+
+def _pixels(view: View, frame: tuple[float, float, float, float], size: tuple[int, int], mode: str) -> Floats:
+    """Return what a view shows in a frame, without the edge, where one of them may show what lies beside."""
+    edge = 2 if min(size) >= 64 else 1
+    image = view.grey if mode == "L" else view.colour
+    return smoothed(pixels_of(image, frame, size))[edge:-edge, edge:-edge]
+
+
+def _is_evidence(measured: Agreement, *, fitted: bool, closer: bool) -> bool:
+    """Whether enough agrees to prove anything; more is asked where the placement was chosen so that much agrees, less
+    of a closer look, in which there is less to see in a window.
+    """
+    least, spread = (0.04, 0.2) if closer else (0.12, 0.3) if fitted else (0.05, 0.2)
+    return (
+        measured.agreeing >= least
+        and measured.spread >= spread
+        and measured.lower >= 0.8
+        and measured.faint >= 0.3
+        and measured.lost <= 0.5
+    )
+
+
+def _is_plain(measured: Agreement) -> bool:
+    """Whether nothing contradicts."""
+    return measured.contradicting == 0 and measured.different <= 0.015
+
+
+def _is_mark(measured: Agreement, *, closer: bool) -> bool:
+    """Whether what differs is a mark laid over one image: a limited area, where the other shows no more than beside.
+
+    More is asked where nothing shines through it, unless it is small and nearly all else agrees, and of the closer look
+    that decides.
+    """
+    most = 1.3 + 2 * min(0.25, max(0.0, measured.persisting))
+    if measured.area <= 0.06 and measured.agreeing >= 0.3 and measured.lower >= 0.98:
+        most = max(most, 2.0)
+    if not closer:
+        most += 0.4
+    return (
+        measured.area <= 0.3
+        and measured.changed <= 0.13
+        and measured.different <= 0.4
+        and measured.agreeing >= 0.12
+        and measured.spread >= 0.25
+        and measured.lower >= (0.9 if closer else 0.86)
+        and min(measured.strange) <= most
+    )
+
+
+def _extent(one: View, other: View, placement: Placement, *, cropped: bool) -> Extent | None:
+    """Return how much of one another two images show; None where that makes no copies."""
+    frames = placement.frames()
+    sides = [(frame[2] - frame[0], frame[3] - frame[1]) for frame in frames]
+    if all(min(side) >= _SAME_EDGES for side in sides):
+        return "whole"
+    inner = 0 if min(sides[0]) >= min(sides[1]) else 1
+    outer, share = 1 - inner, sides[1 - inner][0] * sides[1 - inner][1]
+    if min(sides[inner]) >= _COMPLETE and share >= _FRAMED:
+        if _is_plain_around((one, other)[outer], frames[outer]):
+            return "framed"
+        if cropped and share >= _CROPPED:
+            return "cropped"
+    elif cropped and min(wide * tall for wide, tall in sides) >= _CROPPED:
+        return "cropped"
+    return None
+
+
+def _is_plain_around(view: View, frame: tuple[float, float, float, float]) -> bool:
+    """Whether what lies around a frame is plain for the most part, or parted from it by its edges."""
+    grey = np.asarray(view.grey, np.float32)
+    height, width = (side // BLOCK for side in grey.shape)
+    grey = grey[: height * BLOCK, : width * BLOCK]
+    means = blocks(grey)
+    rough = np.sqrt(np.maximum(blocks(grey * grey) - means * means, 0)) > _PLAIN
+    down, across = np.arange(height) + 0.5, np.arange(width) + 0.5
+    inside = np.outer(
+        (down > frame[1] * height - 1) & (down < frame[3] * height + 1),
+        (across > frame[0] * width - 1) & (across < frame[2] * width + 1),
+    )
+    return bool((~inside).sum() == 0 or rough[~inside].mean() <= 0.5)
