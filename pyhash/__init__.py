@@ -9,9 +9,8 @@ Three things, each of use alone:
 And functions: `pack` and `unpack` make codes of features and bits of codes, `hamming` measures two small sets,
 `neighbourhoods` averages embeddings with their nearest, `rescore` and `rescore_codes` put candidates in order, `build`
 makes an encoder of a network and a folder of images, `evaluate` judges codes by labels and `evaluate_folder` an encoder
-by folders of labelled images; `duplicates` finds copies among image files; `kernels`, `kernel` and `use` tell and
-choose what searches run on. All errors are
-`PyhashError`; the packages hold the rest, such as `pyhash.heads`.
+by folders of labelled images; `duplicates` finds copies among files; `kernels`, `kernel` and `use` tell and choose what
+searches run on. All errors are `PyhashError`; the packages hold the rest, such as `pyhash.heads`.
 
 Names are imported when first used, so that ``import pyhash`` costs little more than NumPy.
 """

@@ -4,23 +4,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import click
 
 from ..copies import (
-    Copy,
     Duplicates,
-    Group,
     beyond_one_folder,
     choices,
     plan_as_json,
-    told_apart,
 )
-from ..errors import ImageError, PyhashError
-from ..gallery import Gallery, Match
-from ..images import size_of
+from ..errors import PyhashError
+from ..gallery import Gallery
 from ..pages import check_target, write_review
 from ..support import printable
 from .copies import groups_as_json, of_level, print_csv, print_group_paths, print_groups, print_uncompared
@@ -42,12 +37,9 @@ from .planning import (
 
 @click.command("dedupe", short_help="Find copies of images in FOLDER, and do with them what you say.")
 @click.argument("folder", required=False, type=FolderType())
-@click.option(
-    "--radius",
-    type=click.IntRange(min=0),
-    help="Bits in which two codes may differ.  [default: a tenth of a code's bits]",
-)
-@click.option("--codes-only", is_flag=True, help="Do not compare the images themselves; lists more, faster.")
+@click.option("--turned", is_flag=True, help="Find those that were mirrored or turned, too.")
+@click.option("--cropped", is_flag=True, help="Find parts cut out of an image, too, of a fifth of it or more.")
+@click.option("--similar", is_flag=True, help="Add groups of images that are alike, and no copies.")
 @click.option(
     "--not-duplicates",
     nargs=2,
@@ -86,8 +78,9 @@ from .planning import (
 @json_option
 def dedupe_command(
     folder: str | None,
-    radius: int | None,
-    codes_only: bool,
+    turned: bool,
+    cropped: bool,
+    similar: bool,
     not_duplicates: tuple[tuple[str, str], ...],
     maybe_duplicates: tuple[tuple[str, str], ...],
     across_folders: bool,
@@ -133,8 +126,6 @@ def dedupe_command(
         return apply_plan(plan_to_apply, wanted, as_json=as_json)
     if folder is None:
         raise click.UsageError("Missing argument 'FOLDER'.")
-    if codes_only and wanted.acts:
-        raise click.UsageError("--codes-only groups different images too: nothing is done with those")
     if html is not None:
         check_target(html, overwrite=overwrite)
     with Gallery(folder, file=file, create=False) as gallery:
@@ -142,7 +133,7 @@ def dedupe_command(
         if not_duplicates or maybe_duplicates:
             return _judge(gallery, not_duplicates, maybe_duplicates, as_json=as_json)
         wanted.check(folders)
-        found = _find(gallery, radius, codes_only)
+        found = _find(gallery, turned=turned, cropped=cropped, similar=similar)
         apart = gallery.told_apart()
         if across_folders:
             found = found._replace(groups=tuple(beyond_one_folder(found.groups)))
@@ -213,36 +204,9 @@ def _judge(
     return Exit.DONE
 
 
-def _find(gallery: Gallery, radius: int | None, codes_only: bool) -> Duplicates:
-    with progress_bar("comparing codes", "comparing images") as progress:
-        matches = gallery.duplicates(radius, check=not codes_only, progress=progress)
-    stats = gallery.stats()
-    groups = told_apart(map(_group, matches), gallery.told_apart())
-    return Duplicates(tuple(groups), images=stats.images, waiting=stats.waiting)
-
-
-def _group(matches: Sequence[Match]) -> Group:
-    """A group, the best first: most pixels, then most bytes, then the oldest."""
-    copies = sorted(map(_copy, matches), key=lambda copy: (copy.away, *(-part for part in _worth(copy)), copy.path))
-    best, second = copies[:2]
-    reasons = ("most pixels", "least compressed", "oldest")
-    worth = zip(reasons, _worth(best), _worth(second), strict=True)
-    reason = next((reason for reason, one, other in worth if one != other), "first by its path")
-    # What looks alike at 16 x 16 pixels is not proved: of other bytes nothing is done, unless a person says so.
-    others = (copy._replace(joined_by="") for copy in copies[1:])
-    return Group((best._replace(relation="best"), *others), reason, chained=True)
-
-
-def _worth(copy: Copy) -> tuple[int, int, int]:
-    return (copy.width or 0) * (copy.height or 0), copy.n_bytes, -copy.mtime_ns
-
-
-def _copy(match: Match) -> Copy:
-    try:
-        status, (width, height) = os.stat(match.path), size_of(match.path)
-    except (OSError, ImageError):
-        return Copy(match.path, match.id, None, None, 0, 0, None, None, None, "changed", away=True)
-    return Copy(match.path, match.id, width, height, status.st_size, status.st_mtime_ns, None, None, None, "changed")
+def _find(gallery: Gallery, *, turned: bool, cropped: bool, similar: bool) -> Duplicates:
+    with progress_bar("looking for candidates", "comparing images") as progress:
+        return gallery.duplicates(turned=turned, cropped=cropped, similar=similar, progress=progress)
 
 
 def _write_review(html: str, gallery: Gallery, found: Duplicates, wanted: Wanted) -> None:

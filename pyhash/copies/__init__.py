@@ -9,7 +9,7 @@ from __future__ import annotations
 from .apart import told_apart
 from .carrying import Carried, Done, carry_out
 from .choices import Choice, Option, choices, inside_of, is_proved
-from .finding import duplicates
+from .finding import Stock, copies_of, duplicates, find
 from .keeping import By, Keep, beyond_one_folder
 from .overlap import Overlap, Share, overlap
 from .plan_file import plan_as_json, read_plan, seen_as_json, write_plan
@@ -38,12 +38,15 @@ __all__ = [
     "Seen",
     "Share",
     "Step",
+    "Stock",
     "Uncompared",
     "Undone",
     "beyond_one_folder",
     "carry_out",
     "choices",
+    "copies_of",
     "duplicates",
+    "find",
     "inside_of",
     "is_proved",
     "make_plan",

@@ -1,4 +1,4 @@
-"""What a gallery is asked: images like others, and those that are nearly the same."""
+"""What a gallery is asked: images like others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ..errors import GalleryError, ImageError
 from ..images import Box, crop_of
-from .adapt import own_level
 from .asking import (
     Examples,
     Measure,
@@ -24,14 +23,12 @@ from .asking import (
     measure,
     sources_of,
 )
-from .duplicates import default_radius, near_codes, same_looks
 from .holder import Encoders
 from .names import Names
 from .place import Places
 from .results import Match, OnError, PathLike, SearchOptions
 from .snapshot import Snapshot, Snapshots
 from .store import GalleryFile
-from .update import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -272,51 +269,6 @@ class Answering:
         with self._file.reading():
             return self._file.thumbnail(number)
 
-    @property
-    def default_radius(self) -> int:
-        """In how many bits duplicates may differ unless `duplicates` is told: a tenth of those that it compares."""
-        return _default_radius(self._snapshots.now())
-
-    def duplicates(
-        self, radius: int | None = None, *, check: bool = True, progress: Progress | None = None
-    ) -> list[list[Match]]:
-        """Group the images that are nearly the same.
-
-        Two images whose codes differ in at most `radius` bits are in one group, and so are those that a
-        chain of such pairs joins (single linkage). What is made of neighbourhoods is not compared: only the level made
-        of the images alone, such as ``fine``. As codes tell what is in an image, a group may also hold
-        different images of alike things; the check keeps together only what looks the same.
-
-        Parameters
-        ----------
-        radius : int, optional
-            Bits in which two codes may differ, at least 0; `default_radius` unless given.
-        check : bool
-            Also compare the images themselves, at 16 x 16 pixels. That keeps copies that were recompressed,
-            resized or made brighter, and drops those that were cropped much or turned, and images that can no
-            longer be read.
-        progress : callable, optional
-            Called with (images compared, images to compare).
-
-        Returns
-        -------
-        list of list of Match
-            Groups of two or more, by their smallest id. Each begins with that image; the others follow by
-            their distance to it (which exceeds the radius where only a chain joins them), then by id.
-        """
-
-        def answer(now: Snapshot) -> list[list[Match]]:
-            self._refuse_empty(now)
-            level = own_level(now)
-            groups = near_codes(now.index, now.images, _default_radius(now) if radius is None else radius, level)
-            if check:
-                ids = np.array([number for group in groups for number in group.ids.tolist()], np.int64)
-                paths = dict(zip(ids.tolist(), self._names.joined(now, ids), strict=True))
-                groups = same_looks(now.index, groups, paths, level, progress)
-            return [self._names.matches(now, group.ids, group.distances.tolist(), None) for group in groups]
-
-        return self._snapshots.ask(answer)
-
     def _refuse_empty(self, now: Snapshot) -> None:
         """Raise GalleryError where the gallery holds nothing because it was never filled."""
         if not len(now.index):
@@ -326,11 +278,6 @@ class Answering:
                 raise GalleryError(
                     f"the gallery {self.file} has no codes yet: fill it with update() (`pyhash index {self.folder}`)"
                 )
-
-
-def _default_radius(now: Snapshot) -> int:
-    level = own_level(now)
-    return default_radius(now.index.bits if level is None else now.index.levels[level])
 
 
 def _cropped(sources: list[Any], crop: Box, on_error: OnError) -> tuple[list[Any], list[int]]:

@@ -17,6 +17,7 @@ from ..errors import GalleryError, GalleryMismatchError
 from ..support import held, locked, release
 from .forgotten import Forgotten
 from .kinship import Kinship, kinship
+from .looks import Looks
 from .opening import damaged, explained, explanation, open_file
 from .part_tables import PartTables
 from .records import Identity, Wishes
@@ -39,6 +40,7 @@ class Database:
         self.parts = PartTables(self._db, path)
         self.forgotten = Forgotten(self._db)
         self.verdicts = Verdicts(self._db)
+        self.looks = Looks(self._db, path)
         self._lock = threading.RLock()
 
     def close(self) -> None:

@@ -1,150 +1,180 @@
-"""Near-duplicates: groups of codes that are near one another, and of images that look the same."""
+"""Copies among the images of a gallery, and those of one image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import hamming
-from ..errors import ImageError
-from ..images import PixelBudget, load
+from ..copies import Copy, Duplicates, Stock, copies_of, find
+from ..images import THUMBNAIL_SIDE, Source, look_codes, opened
+from ..images import turned as turned_looks
 from ..index import Index
-from ..support import machine
+from .adapt import own_level
+from .answering import Answering
+from .asking import digest_of
+from .collection import slots_of
+from .records import NEIGHBOURS
+from .results import PathLike
+from .snapshot import Snapshot
+from .stocking import Stocking, together
 from .update import Progress
 
-_Slots = NDArray[np.intp]
-_Pairs = Iterator[tuple[_Slots, _Slots]]
-_Near = Callable[[_Slots], _Pairs]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-_SIDE = 16
-_NOISE = 3.0  # levels of brightness: contrast below it says nothing
-# Of 3,068 photographs of clothes, copies recompressed at JPEG quality 20 to 70, reduced to a third, or made 0.7 to 1.2
-# times as bright correlate with the original by 0.968 or more; of 4.7 million pairs of different ones, 11 reach 0.97.
-_SAME = 0.97
-_ROWS = 1024
+Ids = NDArray[np.int64]
+
+_RADIUS = 12
+_NEAREST = 64  # looks that are taken to be near, at most
 
 
-class Group(NamedTuple):
-    """Near-duplicates: the smallest id, then the others by their distance to it and id."""
+class Comparing(Answering):
+    """The searches of a gallery for copies. `pyhash.Gallery` has them."""
 
-    ids: NDArray[np.int64]
-    distances: NDArray[np.int32]
-    """To the code of the first."""
+    _looks: tuple[int, Index] | None = None  # of which revision, under the ids of images, twice
 
+    def duplicates(
+        self,
+        *,
+        turned: bool = False,
+        cropped: bool = False,
+        similar: bool = False,
+        against: Comparing | PathLike | Iterable[PathLike] | None = None,
+        where: Iterable[PathLike] | ArrayLike | None = None,
+        progress: Progress | None = None,
+    ) -> Duplicates:
+        """Find the images that are copies of one another: recompressed, resized, brighter or darker, grey, marked, with
+        a border, cropped by up to 5 % of each edge, or within a screenshot.
 
-def default_radius(bits: int) -> int:
-    """Return in how many bits the codes of near-duplicates may differ, unless the user says: a tenth of all."""
-    return bits // 10
+        Candidates are images whose looks are near one another, and the neighbours that the gallery keeps. Each pair is
+        then proved on the images themselves: placed on one another, and compared wherever both overlap, first at the
+        size of thumbnails, then at 480 pixels. Nothing is taken for a copy because both are blank, or share a frame.
+        Groups hang together by such proofs; the best of each comes first, and with each of the others is said what it
+        is to the best. An image with several names is one image; what `not_duplicates` told apart is in no group.
 
+        Parameters
+        ----------
+        turned : bool
+            Find those that were mirrored, or turned by 90, 180 or 270 degrees, too.
+        cropped : bool
+            Find parts cut out of an image, of a fifth of it or more, too.
+        similar : bool
+            Add groups of images that are alike, and were not proved to be copies; their `Group.level` is ``"similar"``.
+        against : Gallery, path, or sequence of paths, optional
+            Reference images, of which the others may be copies, and which are not compared with one another: those of
+            another gallery, or of this one images, or folders of them.
+        where : sequence of paths (of images, or of folders of them) or ids, or bool mask, optional
+            Compare only these images of the gallery, as in `search`.
+        progress : callable, optional
+            Called with (pairs compared, pairs), several times.
 
-def codes_of(index: Index, ids: NDArray[np.int64], level: str | None) -> NDArray[np.uint8]:
-    """Return the codes of ids, or what they are at a level."""
-    codes = index.codes(ids)
-    return codes if level is None else np.ascontiguousarray(codes[:, index.levels.byte_range(level)])
+        Returns
+        -------
+        Duplicates
+            Groups, and what could not be compared. An image whose file is out of sight is compared by what the gallery
+            keeps of it, and said to be `away`.
 
+        Raises
+        ------
+        GalleryError
+            When the gallery was never filled, or its file is damaged.
+        """
 
-def near_codes(index: Index, ids: NDArray[np.int64], radius: int, level: str | None) -> list[Group]:
-    """Group the codes of ascending ids: any two that differ in at most `radius` bits, at a level, are in one group.
+        def answer(now: Snapshot) -> Duplicates:
+            self._refuse_empty(now)
+            stocking = Stocking(self._file, self._names, now)
+            stocking.note_failed()
+            mine = now.images if where is None else self._chosen(now, where)
+            if isinstance(against, Comparing):
+                stock = self._beside(stocking, mine, against)
+            else:
+                listed = [against] if isinstance(against, (str, os.PathLike)) else [*(against or ())]
+                theirs = self._chosen(now, listed) if listed else mine[:0]
+                stock = stocking.of(np.union1d(mine, theirs), theirs.tolist())
+            with self._file.reading():
+                waiting = self._file.counts().waiting
+            found = find(stock, turned=turned, cropped=cropped, similar=similar, progress=progress)
+            uncompared = tuple(sorted([*found.uncompared, *stocking.failed]))
+            return found._replace(uncompared=uncompared, waiting=waiting)
 
-    Returns the groups of two or more, by their smallest ids.
-    """
-    codes, whole = codes_of(index, ids, level), index.codes(ids)
+        return self._snapshots.ask(answer)
 
-    def near(first: _Slots) -> _Pairs:
-        where = None if len(first) == len(index) else ids[first]
-        # Not `Index.pairs`: codes of alike things can be so alike that all the pairs do not fit in memory at once.
-        for start in range(0, len(first), _ROWS):
-            offsets, _, found = index.range_search(
-                whole[first[start : start + _ROWS]], radius, where=where, level=level
-            )
-            rows = np.repeat(np.arange(start, start + len(offsets) - 1), np.diff(offsets))
-            yield rows, np.searchsorted(first, np.searchsorted(ids, found))
+    def duplicates_of(self, image: Source, *, turned: bool = False, cropped: bool = False) -> list[Copy]:
+        """Find the images of the gallery that are copies of one image, in a fraction of a second.
 
-    return [_by_distance(ids[slots], codes[slots]) for slots in _groups(codes, near)]
+        Parameters
+        ----------
+        image : path, bytes, PIL image or array
+            An image of the gallery is no copy of itself.
+        turned, cropped : bool
+            As in `duplicates`.
 
+        Returns
+        -------
+        list of Copy
+            What each is to the image, the surest first.
 
-def same_looks(
-    index: Index, groups: list[Group], paths: dict[int, str], level: str | None, progress: Progress | None
-) -> list[Group]:
-    """Part groups by what the images look like; `paths` are those of all ids. What cannot be read is in no group.
+        Raises
+        ------
+        ImageError
+            When the image cannot be read.
+        GalleryError
+            When the gallery was never filled, or its file is damaged.
+        """
+        digest = digest_of(image)
+        with opened(image, at_least=THUMBNAIL_SIDE) as seen:
+            look, thumbnail = seen.look(), seen.thumbnail()
+        itself = self._names.id_of(image) if isinstance(image, (str, os.PathLike)) else None
 
-    Two look the same when their pixels correlate: brightness and contrast do not matter, position does.
-    """
-    looks: dict[int, NDArray[np.uint8]] = {}
-    for done, (number, look) in enumerate(zip(paths, _thumbnails(list(paths.values())), strict=True), 1):
-        if look is not None:
-            looks[number] = look
-        if progress is not None:
-            progress(done, len(paths))
-    parts = []
-    for group in groups:
-        ids = np.array(sorted(looks.keys() & set(group.ids.tolist())), np.int64)
-        if len(ids) > 1:
-            pixels = np.stack([looks[number] for number in ids.tolist()])
-            parts += [
-                _by_distance(ids[slots], codes_of(index, ids[slots], level))
-                for slots in _groups(pixels, _correlated(pixels))
-            ]
-    return sorted(parts, key=lambda part: int(part.ids[0]))
+        def answer(now: Snapshot) -> list[Copy]:
+            self._refuse_empty(now)
+            blocks = look.blocks[None]
+            if turned:
+                blocks = turned_looks(look.blocks).swapaxes(0, 1)
+            codes = look_codes(blocks).reshape(-1, 8)
+            found = self._index_of_looks(now).range_search(codes, _RADIUS).ids // 2
+            matches = self.search([image], NEIGHBOURS, level=own_level(now))[0]
+            ids = np.union1d(found[:_NEAREST], np.array([match.id for match in matches], np.int64))
+            with self._file.reading():
+                same = None if digest is None else self._file.looks.of_digest(digest)
+            ids = np.union1d(ids, np.array(same or [], np.int64))
+            ids = ids[ids != itself]
+            stock = Stocking(self._file, self._names, now).of(ids)
+            return copies_of(image, thumbnail, digest, stock, turned=turned, cropped=cropped)
 
+        return self._snapshots.ask(answer)
 
-def _correlated(pixels: NDArray[np.uint8]) -> _Near:
-    def near(first: _Slots) -> _Pairs:
-        values = pixels[first].astype(np.float32)
-        values -= values.mean(axis=1, keepdims=True)
-        values /= np.sqrt((values**2).sum(axis=1, keepdims=True) + _NOISE**2 * values.shape[1])
-        for start in range(0, len(values), _ROWS):
-            i, j = np.nonzero(values[start : start + _ROWS] @ values.T >= _SAME)
-            yield i + start, j
+    def _chosen(self, now: Snapshot, where: Iterable[PathLike] | ArrayLike) -> Ids:
+        """The images that are meant, by ascending id."""
+        chosen = np.asarray(self._names.allowed(now, where))
+        rows = now.index.ids[chosen] if chosen.dtype == np.bool_ else chosen.astype(np.int64)
+        return np.intersect1d(now.parts.images_of(rows), now.images)
 
-    return near
+    def _beside(self, stocking: Stocking, mine: Ids, against: Comparing) -> Stock:
+        """The images of this gallery, and those of another to be searched against."""
 
+        def answer(now: Snapshot) -> Stock:
+            against._refuse_empty(now)
+            others = Stocking(against._file, against._names, now)
+            own, theirs = stocking.of(mine), others.of(now.images)
+            assert theirs.ids is not None
+            stocking.failed += others.failed
+            return together(own, theirs, slots_of(theirs.ids, stocking.near_in(others, mine)))
 
-def _thumbnails(paths: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
-    """Yield each image at 16 x 16 pixels, uint8 `(768,)`, or None where it cannot be read."""
-    budget = PixelBudget()
+        return against._snapshots.ask(answer)
 
-    def small(path: str) -> NDArray[np.uint8] | None:
-        try:
-            return load(path, size=_SIDE, resize="box", fast_jpeg=True, budget=budget).reshape(-1)
-        except ImageError:
-            return None
-
-    with ThreadPoolExecutor(machine.cpus()) as pool:
-        yield from pool.map(small, paths)
-
-
-def _by_distance(ids: NDArray[np.int64], codes: NDArray[np.uint8]) -> Group:
-    """Make a group of ascending ids and their codes."""
-    distances = hamming(codes[0], codes)
-    order = [0, *(np.argsort(distances[1:], kind="stable") + 1).tolist()]
-    return Group(ids[order], distances[order])
-
-
-def _groups(rows: NDArray[np.uint8], near: _Near) -> list[_Slots]:
-    """Group rows: equal ones, and those that `near` pairs, given the slots of distinct rows and counting in them."""
-    # Equal rows are joined first: n of them would be n * (n - 1) / 2 pairs.
-    values = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel()
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    slots = np.sort(first)
-    component = _components(len(slots), near(slots))[np.searchsorted(slots, first)[inverse]]
-    shared = np.flatnonzero(np.bincount(component)[component] > 1)
-    order = shared[np.argsort(component[shared], kind="stable")]
-    groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1) if len(order) else []
-    return sorted(groups, key=lambda slots: int(slots[0]))
-
-
-def _components(n: int, pairs: _Pairs) -> NDArray[np.intp]:
-    """The smallest member of each node's connected component."""
-    root = np.arange(n)
-    for i, j in pairs:
-        while (apart := root[i] != root[j]).any():
-            i, j = i[apart], j[apart]
-            np.minimum.at(root, np.maximum(root[i], root[j]), np.minimum(root[i], root[j]))
-            while (further := root[root] != root).any():
-                root[further] = root[root[further]]
-    return root
+    def _index_of_looks(self, now: Snapshot) -> Index:
+        """The looks of all images, that of the whole under twice the image's id, that without its border after it."""
+        known = self._looks
+        if known is None or known[0] != now.revision:
+            with self._file.reading():
+                kept = self._file.looks.kept(now.images)
+            codes, ids = look_codes(kept.blocks[kept.looked_at]), kept.ids[kept.looked_at]
+            index = Index(bits=64)
+            index.add(codes.reshape(-1, 8), ids=(2 * ids[:, None] + [0, 1]).ravel())
+            self._looks = known = now.revision, index
+        return known[1]

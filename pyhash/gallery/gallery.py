@@ -18,10 +18,10 @@ from ..index import Index
 from ..labels import Labels
 from ..support import files
 from .adapt import Adapted, Plan, refit
-from .answering import Answering
 from .backing import back_up
 from .boxes import BoxesLike, read_boxes
 from .checking import Checked
+from .duplicates import Comparing
 from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
 from .folders import FIRST
 from .forgetting import Forgot, forget, take_back
@@ -41,7 +41,7 @@ from .whereabouts import default_file, leave_mark
 from .wishing import checked_wishes
 
 
-class Gallery(Answering, Judging):
+class Gallery(Comparing, Judging):
     """The images of a folder, or of several, with their codes.
 
     One object may be used from many threads: searches run at the same time as one another and as `update`, each on the

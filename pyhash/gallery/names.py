@@ -64,6 +64,10 @@ class Names:
         """The paths of images, joined with their folders."""
         return [*map(self._places.now().join, map(os.fsdecode, now.paths.of(ids)))]
 
+    def shown(self, key: str) -> str:
+        """The path of an image by its key, joined with its folder."""
+        return self._places.now().join(key)
+
     def path(self, now: Snapshot, row: int) -> str:
         """The path of the image of a row; KeyError when there is no such row."""
         if row not in now.index:

@@ -215,6 +215,11 @@ class GalleryFile(Database):
         ).fetchone()
         return bool(row == (len(record.parts), record.code is not None, record.embedding is not None))
 
+    def failed(self) -> list[tuple[str, str]]:
+        """The keys of the images that could not be read, and why."""
+        found = self._db.execute(f"SELECT {KEY}, error FROM images WHERE error IS NOT NULL ORDER BY images.id")
+        return [(os.fsdecode(self._inside(key)), error) for key, error in found]
+
     def thumbnail(self, image: int) -> bytes | None:
         """The small JPEG that is kept of an image."""
         row = self._db.execute("SELECT thumbnail, checksum FROM thumbnails WHERE image = ?", (image,)).fetchone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import IO, Any, NamedTuple
 
@@ -26,8 +27,8 @@ class Described(NamedTuple):
     """Whether its format loses nothing, as far as that can be told."""
 
 
-def described(path: str | os.PathLike[str]) -> Described:
-    """Return what an image file says of itself, told by what it holds.
+def described(source: str | os.PathLike[str] | bytes) -> Described:
+    """Return what an image file, or its bytes, says of itself, told by what it holds.
 
     Raises
     ------
@@ -35,10 +36,11 @@ def described(path: str | os.PathLike[str]) -> Described:
         When the file cannot be read.
     """
     try:
-        with open(path, "rb") as stream:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
             return _described(stream)
     except Exception as error:
-        raise ImageError(str(os.fspath(path)), str(error) or type(error).__name__) from error
+        name = "<bytes>" if isinstance(source, bytes) else str(os.fspath(source))
+        raise ImageError(name, str(error) or type(error).__name__) from error
 
 
 def _described(stream: IO[bytes]) -> Described:

@@ -26,6 +26,20 @@ from pyhash.copies import Duplicates, Group, Uncompared, make_plan, write_plan
 
 @pytest.mark.usefixtures("fake")
 class TestFound:
+    @pytest.fixture
+    def folder(self, folder: Path) -> Path:
+        """Without the file that is no image."""
+        (folder / "bad.jpg").unlink()
+        return folder
+
+    def test_what_could_not_be_read_is_named(self, folder: Path) -> None:
+        (folder / "bad.png").write_text("no image")
+        run("index", folder)
+        result = run("dedupe", folder, "--json", code=1)
+        (named,) = json.loads(result.stdout)["uncompared"]
+        assert named["path"] == os.fspath(folder / "bad.png")
+        assert f"not compared: {folder / 'bad.png'}: " in result.stderr
+
     def test_groups(self, folder: Path) -> None:
         run("index", folder)
         answer = json.loads(run("dedupe", folder, "--json").stdout)
@@ -60,13 +74,18 @@ class TestFound:
         assert (Path(group[0]["path"]).name, group[0]["reason"]) == ("a.png", "most pixels")
         assert (group[0]["width"], group[0]["height"], group[0]["relation"]) == (64, 48, "best")
 
-    def test_what_only_looks_alike_is_left(self, folder: Path, tmp_path: Path) -> None:
+    def test_a_changed_copy(self, folder: Path, tmp_path: Path) -> None:
         picture(folder / "copy.png", 0, (64, 48))
+        picture(folder / "a.png", 0, (32, 24))
         run("index", folder)
-        result = run("dedupe", folder, "--move-to", tmp_path / "out", code=1)
-        assert "0 images" in result.stdout
-        assert "it was not proved to be a copy" in result.stderr
-        assert not (tmp_path / "out").exists()
+        (group,) = json.loads(run("dedupe", folder, "--json").stdout)["groups"]
+        assert [(Path(image["path"]).name, image["relation"]) for image in group] == [
+            ("copy.png", "best"),
+            ("a.png", "changed"),
+        ]
+        assert group[1]["differs"] == ["32 x 24 pixels instead of 64 x 48"]
+        run("dedupe", folder, "--move-to", tmp_path / "out")
+        assert {*tree(tmp_path / "out")} == {"a.png"}
 
     def test_not_duplicates(self, folder: Path) -> None:
         run("index", folder)
@@ -135,7 +154,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: object) -> Scen
     run("index", folder)
     (folder / "other.png").unlink()
     scene = Scene(folder)
-    monkeypatch.setattr(deduping, "_find", lambda *_: scene.found)
+    monkeypatch.setattr(deduping, "_find", lambda *_, **__: scene.found)
     own_home(monkeypatch, tmp_path / "home")
     return scene
 

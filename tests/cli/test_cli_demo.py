@@ -50,7 +50,7 @@ def test_demo_and_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     shutil.copy(images / "hat" / "hat-03.jpg", images / "hat" / "twin.jpg")
     assert run("index", images, "--gallery", file).stdout.startswith("121 images")
-    twins = json.loads(run("dedupe", images, "--radius", "0", "--gallery", file, "--json").stdout)
+    twins = json.loads(run("dedupe", images, "--gallery", file, "--json").stdout)
     assert ["hat-03.jpg", "twin.jpg"] in [[Path(m["path"]).name for m in group] for group in twins["groups"]]
 
     facts = json.loads(run("info", images, "--gallery", file, "--json").stdout)

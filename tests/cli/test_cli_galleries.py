@@ -240,7 +240,7 @@ class TestIndex:
         assert not (folder / ".pyhash").exists()
         run("search", folder, folder / "a.png", code=3)
         run("search", folder, folder / "a.png", "--gallery", file)
-        run("dedupe", folder, "--gallery", file)
+        run("dedupe", folder, "--gallery", file, code=1)  # one file is no image
         run("info", folder, "--gallery", file)
         file.write_text("rubbish " * 100)
         assert "not a pyhash gallery" in run("search", folder, folder / "a.png", "--gallery", file, code=3).stderr
@@ -494,6 +494,7 @@ class TestInfo:
 
 @pytest.mark.usefixtures("fake")
 def test_what_pyhash_did_not_write_is_not_written_over(folder: Path) -> None:
+    (folder / "bad.jpg").unlink()
     run("index", folder)
     mine = folder / "a.png"
     before = mine.read_bytes()

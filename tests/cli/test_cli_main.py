@@ -117,7 +117,7 @@ def test_starts_without_what_it_does_not_need(folder: Path) -> None:
     """Each of these takes longer to import than a search takes."""
     code = (
         "import sys; from click.testing import CliRunner; from pyhash import cli; "
-        f"cli.cli.main(['dedupe', {os.fspath(folder)!r}, '--codes-only'], standalone_mode=False); "
+        f"cli.cli.main(['dedupe', {os.fspath(folder)!r}], standalone_mode=False); "
         "unwanted = {'rich', 'jinja2', 'onnxruntime', 'matplotlib', 'numba', 'pyhash.evaluation'}; "
         "print(sorted(unwanted & {*sys.modules}))"
     )

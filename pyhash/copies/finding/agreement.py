@@ -33,6 +33,8 @@ _LOST = 0.1
 _BINS = 32
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _CELLS = 4
+_STEEP = 40.0
+"""Grey levels from a pixel to the next, beyond which an edge counts no more."""
 
 
 class Agreement(NamedTuple):
@@ -242,7 +244,8 @@ def _strangeness(found: _Explained, area: Mask) -> tuple[float, tuple[float, flo
         return float(differ.mean()), (np.inf, np.inf)
 
     def strange(values: Floats) -> float:
-        slope = np.minimum(np.hypot(*np.gradient(values)), 40)
-        return max(float((slope[core].mean() + 1) / (slope[ring].mean() + 1)) for ring in around)
+        steep = np.minimum(sum(np.square(slope) for slope in np.gradient(values)), _STEEP**2)
+        inside = float(np.sqrt(steep[core].mean())) + 1
+        return max(inside / (float(np.sqrt(steep[ring].mean())) + 1) for ring in around)
 
     return float(differ.mean()), (strange(found.model), strange(found.image))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from ...images import look_codes, turned
 from ...index import Index
 from .stock import Stock
 
-__all__ = ["Candidates", "by_looks", "by_neighbours"]
+__all__ = ["Candidates", "blank", "by_looks", "by_neighbours"]
 
 Places = NDArray[np.int64]
 
@@ -22,6 +23,7 @@ whole, all but some of those with marks; of 5.5 million different pairs 268 diff
 _TURNS = range(1, 7)
 """Ways to mirror and turn one of two images: the seventh is the fifth of the other one."""
 _ROWS = 1 << 15
+_FEW = 500
 _FLAT = 32
 """Grey levels of a look, all frequencies together: what has less is blank, and looks like all that is blank."""
 
@@ -41,8 +43,7 @@ def by_looks(stock: Stock, places: Places, *, turns: bool) -> Iterator[Candidate
     Both looks of an image, that of the whole and that without its border, are compared with both of another.
     """
     blocks = stock.blocks[places]
-    flat = np.sqrt((blocks.astype(np.float32) ** 2).sum(axis=(2, 3)) - blocks[..., 0, 0].astype(np.float32) ** 2)
-    seen: NDArray[np.bool_] = flat > 4 * _FLAT
+    seen = _seen(blocks)
     at = np.concatenate([np.flatnonzero(seen[:, 0]), len(places) + np.flatnonzero(seen[:, 1])])
     if not len(at):
         return
@@ -56,9 +57,30 @@ def by_looks(stock: Stock, places: Places, *, turns: bool) -> Iterator[Candidate
             yield from _candidates(stock, places, found.i, found.j, found.distances, turn)
 
 
+def blank(stock: Stock, places: Places) -> list[list[int]]:
+    """Return the images in which nothing is to be seen, those together that may have the same pixels."""
+    flat = places[~_seen(stock.blocks[places]).any(axis=1)]
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for place in flat.tolist():
+        alike[stock.blocks[place].tobytes()].append(place)
+    return [some for some in alike.values() if len(some) > 1]
+
+
+def _seen(blocks: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Whether there is something to see: of the whole images, and of them without borders."""
+    squares = blocks.astype(np.float32) ** 2
+    varying = np.sqrt(squares.sum(axis=(2, 3)) - squares[..., 0, 0])
+    seen: NDArray[np.bool_] = varying > 4 * _FLAT
+    return seen
+
+
 def by_neighbours(stock: Stock, places: Places) -> Candidates:
-    """Return the pairs of images that are listed as like one another."""
-    if stock.near is None or not len(places):
+    """Return the pairs of images that are listed as like one another; all pairs of few, where nothing is listed."""
+    if stock.near is None and len(places) <= _FEW:
+        pairs = np.stack(np.triu_indices(len(places), 1), axis=1)
+        pairs = places[pairs]
+        return _as_candidates(pairs[_wanted(stock, pairs)], -1)
+    if stock.near is None:
         return _as_candidates(np.empty((0, 2), np.int64), -1)
     known = np.zeros(len(stock) + 1, np.bool_)
     known[places] = True

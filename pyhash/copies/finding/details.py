@@ -36,28 +36,25 @@ class Detail(NamedTuple):
 
 
 def detail_of(stock: Stock, place: int, budget: PixelBudget) -> Detail:
-    """Look at an image's file once more."""
-    path = stock.path(place)
+    """Look at an image once more."""
+    source = stock.source(place)
+    if place not in stock.given:
+        try:
+            now = os.stat(stock.path(place))
+        except OSError:
+            return _AWAY
+        if (now.st_size, now.st_mtime_ns) != (int(stock.n_bytes[place]), int(stock.mtime_ns[place])):
+            return _AWAY._replace(changed=True)
     try:
-        now = os.stat(path)
-    except OSError:
-        return Detail(False, False)
-    if (now.st_size, now.st_mtime_ns) != (int(stock.n_bytes[place]), int(stock.mtime_ns[place])):
-        return Detail(True, True)
-    try:
-        told = described(path)
-        with opened(path, budget=budget) as image:
+        with opened(source, budget=budget) as image:
             width, height = image.size
-            return Detail(
-                True,
-                False,
-                width,
-                height,
-                told.format,
-                told.quality,
-                told.lossless,
-                image.sharpness(),
-                image.content(),
-            )
+            seen = Detail(True, False, width, height, sharpness=image.sharpness(), content=image.content())
+        if isinstance(source, (str, os.PathLike, bytes)):
+            told = described(source)
+            return seen._replace(format=told.format, quality=told.quality, lossless=told.lossless)
     except ImageError:
-        return Detail(False, False)
+        return _AWAY
+    return seen
+
+
+_AWAY = Detail(False, False)

@@ -10,12 +10,14 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from ...images import PixelBudget
 from ...support import machine, one_blas_thread
 from ..values import Duplicates, Uncompared
-from .candidates import Candidates, by_looks, by_neighbours
+from .candidates import Candidates, blank, by_looks, by_neighbours
+from .details import detail_of
 from .groups import Grouping
-from .proof import Proof
-from .prover import Outcome, Prover
+from .proof import Compared, Proof
+from .prover import Prover
 from .sets import Sets
 from .stock import Stock
 
@@ -26,8 +28,6 @@ Progress = Callable[[int, int], None]
 
 Places = NDArray[np.int64]
 
-_ALIKE = 8
-"""Points that agree about how one image lies in another, from which on they are similar."""
 _BATCH = 32
 """Images that a thread compares others with, before it takes more."""
 
@@ -75,6 +75,7 @@ class _Search:
 
     def run(self) -> None:
         places = self._without_equals()
+        self._join_blank(places)
         for candidates in chain(
             by_looks(self._stock, places, turns=self._turned), [by_neighbours(self._stock, places)]
         ):
@@ -91,6 +92,16 @@ class _Search:
             else:
                 self.proofs[before, place] = None
         return np.array(alone, np.int64)
+
+    def _join_blank(self, places: Places) -> None:
+        """Join images in which nothing is to be seen where all their pixels are equal: nothing else proves a thing."""
+        budget = PixelBudget()
+        for some in blank(self._stock, places):
+            first: dict[bytes, int] = {}
+            for place in some:
+                content = detail_of(self._stock, place, budget).content
+                if content is not None and self.sets.join(first.setdefault(content, place), place):
+                    self.proofs[first[content], place] = None
 
     def _all_of(self, candidates: Candidates) -> None:
         """Prove pairs in rounds: of each two sets the first pair, until there are none that are not joined."""
@@ -116,9 +127,9 @@ class _Search:
         of_one: dict[int, list[int]] = defaultdict(list)
         for k, place in enumerate(one.tolist()):
             of_one[place].append(k)
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, Compared] = {}
 
-        def prove(item: tuple[int, list[int]]) -> tuple[list[int], dict[int, Outcome]]:
+        def prove(item: tuple[int, list[int]]) -> tuple[list[int], dict[int, Compared]]:
             place, pairs = item
             found = self._prover.prove(place, other[pairs].tolist(), turn[pairs].tolist())
             of_pair = dict(zip(other[pairs].tolist(), pairs, strict=True))
@@ -131,11 +142,10 @@ class _Search:
                     outcomes |= found
                     self.looked_at += len(pairs)
                     yield from (None for _ in pairs)
-        for k, (proof, votes) in sorted(outcomes.items()):
+        for k, (proof, _) in sorted(outcomes.items()):
             pair = int(one[k]), int(other[k])
             if proof is None:
-                if votes >= _ALIKE:
-                    self.alike.append(pair)
+                self.alike.append(pair)
             elif self.sets.join(*pair):
                 self.proofs[pair] = proof
 

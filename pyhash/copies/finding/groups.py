@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -29,14 +29,16 @@ class _Seen(NamedTuple):
 
     pixels: float
     """Of what both show, as many as it has there; 0 where that is not known."""
-    marked: bool
+    marked: bool = False
     """Whether a mark was laid over it."""
+    framed: bool = False
+    """Whether there is something around it."""
 
 
 class Grouping:
     """Makes groups of sets of images that were proved to hang together."""
 
-    def __init__(self, stock: Stock, prover: Prover, proofs: dict[tuple[int, int], Proof | None]) -> None:
+    def __init__(self, stock: Stock, prover: Prover, proofs: Mapping[tuple[int, int], Proof | None]) -> None:
         self._stock = stock
         self._prover = prover
         self._proofs = {pair: proof for pair, proof in proofs.items() if proof is not None}
@@ -54,7 +56,7 @@ class Grouping:
         """Return the groups of copies, by the path of the best."""
         groups = []
         for members in sets.sets():
-            members = self._looked_at(members)
+            members = self.looked_at(members)
             if len(members) > 1 and not all(map(self._stock.is_reference, members)):
                 groups.append(self._group(members))
         return iter(sorted(groups, key=lambda group: group.images[0].path))
@@ -73,13 +75,13 @@ class Grouping:
             if place in taken or not members:
                 continue
             taken |= {place, *members}
-            looked_at = self._looked_at([place, *members])
+            looked_at = self.looked_at([place, *members])
             if len(looked_at) > 1 and place in looked_at:
                 copies = [self._copy(looked_at[0], "best"), *(self._copy(other, "similar") for other in looked_at[1:])]
                 groups.append(Group(tuple(copies), "most are similar to it", "similar"))
         return iter(sorted(groups, key=lambda group: group.images[0].path))
 
-    def _looked_at(self, members: Iterable[int]) -> list[int]:
+    def looked_at(self, members: Iterable[int]) -> list[int]:
         """Look at files; return those whose are what they were, or are out of sight."""
         new = [place for place in members if place not in self._details]
         with ThreadPoolExecutor(machine.cpus()) as pool:
@@ -93,20 +95,20 @@ class Grouping:
 
     def _group(self, members: list[int]) -> Group:
         best, reason = self._best(members)
-        copies = [self._copy(best, "best")]
-        chained = []
-        for place in members:
-            if place == best:
-                continue
-            relation, proof = self._relation(best, place)
-            if relation is None:
-                chained.append(place)
-            else:
-                copies.append(self._copy(place, relation, best, proof))
-        copies.sort(key=lambda copy: (copy.relation != "best", -copy.certainty, copy.path))
-        joined = [self._by_chain(place) for place in chained]
-        copies += sorted(joined, key=lambda copy: copy.path)
-        return Group(tuple(copies), reason, "duplicates", bool(joined))
+        copies = self.beside(best, members)
+        found = {best, *(place for place, _ in copies)}
+        joined = [self._by_chain(place) for place in members if place not in found]
+        images = [self._copy(best, "best"), *(copy for _, copy in copies)]
+        return Group((*images, *sorted(joined, key=lambda copy: copy.path)), reason, "duplicates", bool(joined))
+
+    def beside(self, one: int, others: Iterable[int]) -> list[tuple[int, Copy]]:
+        """Return what others are to an image, the surest first; those that are not proved to be copies are left out."""
+        found = []
+        for place in others:
+            relation, proof = (None, None) if place == one else self._relation(one, place)
+            if relation is not None:
+                found.append((place, self._copy(place, relation, one, proof)))
+        return sorted(found, key=lambda item: (-item[1].certainty, item[1].path))
 
     def _relation(self, best: int, place: int) -> tuple[Relation | None, Proof | None]:
         """What an image is to the best, by comparing both; None where it is not proved to be a copy."""
@@ -142,13 +144,27 @@ class Grouping:
     # The best
 
     def _best(self, members: list[int]) -> tuple[int, str]:
-        """Return the best of copies, and why: not marked, most pixels, least compressed, oldest."""
-        seen = self._side_by_side(members)
+        """Return the best of copies, and why.
+
+        A border, or what a screenshot shows beside an image, is no gain: all are compared with the one that seems to be
+        the best, until it is.
+        """
+        seen = {place: _Seen(self._details[place].pixels) for place in members}
+        compared: set[int] = set()
+        best, reason = self._best_of(members, seen)
+        while best not in compared:
+            compared.add(best)
+            self._look_beside(best, members, seen)
+            best, reason = self._best_of(members, seen)
+        return best, reason
+
+    def _best_of(self, members: list[int], seen: dict[int, _Seen]) -> tuple[int, str]:
         most = max(seen[place].pixels for place in members)
         left, reasons = members, []
         for reason, worth in (
             ("most pixels", lambda place: seen[place].pixels >= most * (1 - _TIE)),
             ("no mark on it", lambda place: not seen[place].marked),
+            ("nothing around it", lambda place: not seen[place].framed),
             ("least compressed", self._kept_of_it),
             ("oldest", lambda place: -int(self._stock.mtime_ns[place])),
         ):
@@ -170,22 +186,20 @@ class Grouping:
             return float(detail.quality)
         return min(99.0, 50 * int(self._stock.n_bytes[place]) / max(1, detail.pixels))
 
-    def _side_by_side(self, members: list[int]) -> dict[int, _Seen]:
-        """Compare all with the one of the most pixels: a border, or what a screenshot shows beside, is no gain."""
-        widest = max(members, key=lambda place: (self._details[place].pixels, -place))
-        found = {place: _Seen(self._details[place].pixels, False) for place in members}
+    def _look_beside(self, one: int, members: list[int], seen: dict[int, _Seen]) -> None:
+        """Note what is seen when images are compared with one of them."""
         for place in members:
-            relation, proof = (None, None) if place == widest else self._relation(widest, place)
+            relation, proof = (None, None) if place == one else self._relation(one, place)
             if relation != "changed" or proof is None:
                 continue
-            own, there = (_area(frame) for frame in proof.placement.frames())
-            marked = [found[widest].marked or proof.marked == 0, proof.marked == 1]
-            pixels = [found[widest].pixels, found[place].pixels]
+            if proof.marked >= 0:
+                marked = (one, place)[proof.marked]
+                seen[marked] = seen[marked]._replace(marked=True)
             if proof.extent == "framed":
-                outer = 0 if own < there else 1
-                pixels[outer] = min(pixels[outer], self._details[(widest, place)[outer]].pixels * min(own, there))
-            found[widest], found[place] = _Seen(pixels[0], marked[0]), _Seen(pixels[1], marked[1])
-        return found
+                shares = [_area(frame) for frame in proof.placement.frames()]
+                framed = one if shares[0] < shares[1] else place
+                pixels = min(seen[framed].pixels, self._details[framed].pixels * min(shares))
+                seen[framed] = seen[framed]._replace(pixels=pixels, framed=True)
 
     def _copy(self, place: int, relation: Relation, best: int | None = None, proof: Proof | None = None) -> Copy:
         detail, stock = self._details[place], self._stock

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .local import Floats, blocks
+from .local import BLOCK, Floats, blocks, windows
 
 __all__ = ["Hues", "hues"]
 
@@ -15,9 +15,10 @@ _GREY = 6.0
 """Root mean square of colour up to which an image is grey."""
 _TURN = 0.6
 """Radians by which hues may be turned as a whole."""
-_APART = 25.0
-"""Levels of colour by which a block differs clearly."""
-_FEW = 0.03
+_APART = 35.0
+"""Levels of colour by which a window differs clearly."""
+_FEW = 0.04
+"""Share of windows that may."""
 _CUT = 235.0
 
 
@@ -40,21 +41,21 @@ def hues(a: Floats, b: Floats, without: NDArray[np.bool_]) -> Hues:
     without : bool array
         Pixels that do not count.
     """
-    height, width = (side // 4 * 4 for side in without.shape)
-    counts = blocks(without[:height, :width].astype(np.float32)) == 0
-    for image in (a, b):
-        # Where a channel is cut off, colours are others.
-        counts &= np.stack([blocks(np.ascontiguousarray(image[:height, :width, k])) for k in range(3)]).max(0) < _CUT
+    height, width = (side // BLOCK * BLOCK for side in without.shape)
+    counts = windows(blocks(without[:height, :width].astype(np.float32))) == 0
+    channels = [_channels(image[:height, :width]) for image in (a, b)]
+    for of_image in channels:
+        counts &= of_image.max(axis=0) < _CUT  # where a channel is cut off, colours are others
     if counts.sum() < 16:
         return Hues(True, 1.0)
-    one, other = (_colours(image[:height, :width])[counts] for image in (a, b))
+    one, other = (_colours(of_image)[counts] for of_image in channels)
     strengths = _strength(one), _strength(other)
     strength = (strengths[1] + 1) / (strengths[0] + 1) if max(strengths) > _GREY else 1.0
     if strengths[0] < strengths[1]:
-        one, other, a, b = other, one, b, a
+        one, other, channels = other, one, channels[::-1]
     if min(strengths) < _GREY:
         return Hues(True, strength)
-    brightness = blocks(a[:height, :width].mean(axis=2))[counts]
+    brightness = channels[0].mean(axis=0)[counts]
     terms = np.stack([one, np.ones_like(one), brightness.astype(np.complex128)], axis=1)
     weight = np.ones(len(one))
     for _ in range(3):
@@ -69,9 +70,14 @@ def _strength(colours: NDArray[np.complex128]) -> float:
     return float(np.sqrt((np.abs(colours) ** 2).mean()))
 
 
-def _colours(image: Floats) -> NDArray[np.complex128]:
-    """Return red less brightness and blue less brightness as one complex number a block."""
-    red, green, blue = (blocks(np.ascontiguousarray(image[..., k])) for k in range(3))
+def _channels(image: Floats) -> Floats:
+    """Return the means of each channel over windows, shape (3, ...): colours are stored coarser than brightness."""
+    return np.stack([windows(blocks(np.ascontiguousarray(image[..., k]))) for k in range(3)])
+
+
+def _colours(channels: Floats) -> NDArray[np.complex128]:
+    """Return red less brightness and blue less brightness as one complex number a window."""
+    red, green, blue = channels
     brightness = 0.299 * red + 0.587 * green + 0.114 * blue
     colours: NDArray[np.complex128] = (red - brightness) + 1j * (blue - brightness)
     return colours

@@ -6,19 +6,18 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-
 from ...support import require
 from .agreement import Agreement, agreement
+from .frames import has_frame
 from .hues import hues
-from .local import BLOCK, Floats, blocks, smoothed
+from .local import Floats, smoothed
 from .placement import WHOLE, Placement, fits, pixels_of, refined, working_size
 from .points import Found, Points, points_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["CLOSER", "SMALL", "Proof", "View", "confirmed", "proved"]
+__all__ = ["CLOSER", "SMALL", "Compared", "Proof", "View", "compared", "confirmed"]
 
 SMALL = 160
 """The longest side at which images are compared first."""
@@ -34,14 +33,14 @@ _FRAMED = 0.15
 """Share of the area of a screenshot that the image in it has, at least: a sign on a slide is no copy of the slide."""
 _CROPPED = 0.2
 """Share of an image that a part cut out of it has, at least."""
-_PLAIN = 4.0
-"""Standard deviation of a block up to which it is plain."""
 
+_SHARED = 0.3
+"""Share of an image that a similar one shows, too, at least."""
 _HOPELESS = 0.6
 """Share of the seen windows that are different, from which on colours are not looked at any more."""
 
 Extent = Literal["whole", "framed", "cropped"]
-"""Both show the same from edge to edge or nearly, one has something plain around the other, or shows only a part."""
+"""Both show the same from edge to edge or nearly, one has a border or a screen around the other, or is part of it."""
 
 
 class View:
@@ -96,10 +95,18 @@ class Proof(NamedTuple):
     """Strength of the colours of the other, by those of the one."""
 
 
-def proved(
+class Compared(NamedTuple):
+    """What came of comparing two images."""
+
+    proof: Proof | None
+    similar: bool
+    """Whether they are alike in most of what both show, where that is no small part of either."""
+
+
+def compared(
     one: View, other: View, found: Iterable[Found | None], *, turn: int = 0, cropped: bool = False
-) -> Proof | None:
-    """Return the first proof that one image is a copy of another.
+) -> Compared:
+    """Compare two images; the first proof that one is a copy of the other will do.
 
     Parameters
     ----------
@@ -113,6 +120,7 @@ def proved(
     cropped : bool
         Whether a part cut out of an image is its copy.
     """
+    similar = False
     for guess in found:
         placement: Placement | None = WHOLE
         if guess is not None:
@@ -122,8 +130,11 @@ def proved(
         if placement is not None:
             proof = _judged(one, other, placement, turn, SMALL, cropped=cropped, fitted=guess is not None)
             if proof is not None:
-                return proof
-    return None
+                return Compared(proof, True)
+            similar |= (
+                min((right - left) * (bottom - top) for left, top, right, bottom in placement.frames()) >= _SHARED
+            )
+    return Compared(None, similar)
 
 
 def confirmed(one: View, other: View, proof: Proof, *, cropped: bool = False) -> Proof | None:
@@ -215,12 +226,15 @@ def _is_plain(measured: Agreement) -> bool:
 def _is_mark(measured: Agreement, *, closer: bool) -> bool:
     """Whether what differs is a mark laid over one image: a limited area, where the other shows no more than beside.
 
-    More is asked where nothing shines through it, unless it is small and nearly all else agrees, and of the closer look
-    that decides.
+    Of that more is asked where nothing shines through the mark, unless it is small and nearly all else agrees, and less
+    where the other image shows much less than the marked one; and more of the closer look, which decides.
     """
-    most = 1.3 + 2 * min(0.25, max(0.0, measured.persisting))
+    clean, marked = sorted(measured.strange)
+    most = 1.5 + 2 * min(0.25, max(0.0, measured.persisting))
     if measured.area <= 0.06 and measured.agreeing >= 0.3 and measured.lower >= 0.98:
         most = max(most, 2.0)
+    if measured.persisting >= 0.15 and marked >= 1.4 * clean:
+        most = max(most, 2.8)
     if not closer:
         most += 0.4
     return (
@@ -230,7 +244,7 @@ def _is_mark(measured: Agreement, *, closer: bool) -> bool:
         and measured.agreeing >= 0.12
         and measured.spread >= 0.25
         and measured.lower >= (0.9 if closer else 0.86)
-        and min(measured.strange) <= most
+        and clean <= most
     )
 
 
@@ -238,30 +252,12 @@ def _extent(one: View, other: View, placement: Placement, *, cropped: bool) -> E
     """Return how much of one another two images show; None where that makes no copies."""
     frames = placement.frames()
     sides = [(frame[2] - frame[0], frame[3] - frame[1]) for frame in frames]
-    if all(min(side) >= _SAME_EDGES for side in sides):
-        return "whole"
     inner = 0 if min(sides[0]) >= min(sides[1]) else 1
     outer, share = 1 - inner, sides[1 - inner][0] * sides[1 - inner][1]
-    if min(sides[inner]) >= _COMPLETE and share >= _FRAMED:
-        if _is_plain_around((one, other)[outer], frames[outer]):
-            return "framed"
-        if cropped and share >= _CROPPED:
-            return "cropped"
-    elif cropped and min(wide * tall for wide, tall in sides) >= _CROPPED:
+    if min(sides[inner]) >= _COMPLETE and share >= _FRAMED and has_frame((one, other)[outer].grey, frames[outer]):
+        return "framed"
+    if all(min(side) >= _SAME_EDGES for side in sides):
+        return "whole"
+    if cropped and min(wide * tall for wide, tall in sides) >= _CROPPED:
         return "cropped"
     return None
-
-
-def _is_plain_around(view: View, frame: tuple[float, float, float, float]) -> bool:
-    """Whether what lies around a frame is plain for the most part, or parted from it by its edges."""
-    grey = np.asarray(view.grey, np.float32)
-    height, width = (side // BLOCK for side in grey.shape)
-    grey = grey[: height * BLOCK, : width * BLOCK]
-    means = blocks(grey)
-    rough = np.sqrt(np.maximum(blocks(grey * grey) - means * means, 0)) > _PLAIN
-    down, across = np.arange(height) + 0.5, np.arange(width) + 0.5
-    inside = np.outer(
-        (down > frame[1] * height - 1) & (down < frame[3] * height + 1),
-        (across > frame[0] * width - 1) & (across < frame[2] * width + 1),
-    )
-    return bool((~inside).sum() == 0 or rough[~inside].mean() <= 0.5)

@@ -7,19 +7,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 
 from ...errors import ImageError
-from ...images import PixelBudget, load
+from ...images import PixelBudget, Source, load
 from ...support import require
 from .placement import WHOLE
 from .points import Found, Points, matches, points_of, turned_points
-from .proof import CLOSER, SMALL, Proof, View, confirmed, proved
+from .proof import CLOSER, SMALL, Compared, View, compared, confirmed
 from .stock import Stock
 
-__all__ = ["Outcome", "Prover"]
+__all__ = ["Prover"]
 
 T = TypeVar("T")
 
@@ -28,14 +28,6 @@ _IN_MEMORY = 100_000
 """Images whose points are kept in memory, 5 kB each; those of more lie in a temporary file."""
 _AROUND = 0.1  # of its side: a placement so near to edge to edge is tried as that first
 _FEW_POINTS = 12
-
-
-class Outcome(NamedTuple):
-    """What came of comparing two images."""
-
-    proof: Proof | None
-    votes: int
-    """Points that agree about how one lies in the other."""
 
 
 class Prover:
@@ -68,7 +60,7 @@ class Prover:
                 yield self
         self._points = None
 
-    def prove(self, one: int, others: Sequence[int], turns: Sequence[int]) -> dict[int, Outcome]:
+    def prove(self, one: int, others: Sequence[int], turns: Sequence[int]) -> dict[int, Compared]:
         """Compare an image with others; return what came of those that are alike at all.
 
         Parameters
@@ -80,7 +72,7 @@ class Prover:
         if here is None:
             return {}
         there = [(other, turn) for other, turn in zip(others, turns, strict=True) if self._points_of(other) is not None]
-        outcomes: dict[int, Outcome] = {}
+        outcomes: dict[int, Compared] = {}
         for turn in sorted({max(0, turn) for _, turn in there}):
             self._prove(one, turn, [other for other, t in there if max(0, t) == turn], outcomes)
         for turn in range(1, 8) if self._turned else ():
@@ -88,7 +80,7 @@ class Prover:
             self._prove(one, turn, open_, outcomes)
         return outcomes
 
-    def _prove(self, one: int, turn: int, others: list[int], outcomes: dict[int, Outcome]) -> None:
+    def _prove(self, one: int, turn: int, others: list[int], outcomes: dict[int, Compared]) -> None:
         if not others:
             return
         points, size = self._turned_points(one, turn)
@@ -98,24 +90,22 @@ class Prover:
         for other, found in zip(others, matches(points, theirs, size, sizes), strict=True):
             few = min(np.any(points.patch, axis=1).sum(), self._points.patch[other].any(axis=1).sum()) < _FEW_POINTS
             if found or few:
-                proof = self._pair(one, other, turn, found, edge_to_edge=few or _is_whole(found[0]))
-                votes = max((guess.votes for guess in found), default=0)
-                if other in outcomes:
-                    votes = max(votes, outcomes[other].votes)
-                outcomes[other] = Outcome(proof, votes)
+                outcome = self._pair(one, other, turn, found, edge_to_edge=few or _is_whole(found[0]))
+                if outcome.similar:
+                    outcomes[other] = outcome
 
-    def _pair(self, one: int, other: int, turn: int, found: list[Found], *, edge_to_edge: bool) -> Proof | None:
+    def _pair(self, one: int, other: int, turn: int, found: list[Found], *, edge_to_edge: bool) -> Compared:
         a, b = self._views(one), self._views(other)
         if a is None or b is None:
-            return None
+            return Compared(None, False)
         guesses: list[Found | None] = [None, *found] if edge_to_edge else [*found]
-        proof = proved(a.turned(turn), b, guesses, turn=turn, cropped=self._cropped)
-        if proof is None or min(max(view.size) for view in (a, b)) < SMALL:
-            return proof
+        outcome = compared(a.turned(turn), b, guesses, turn=turn, cropped=self._cropped)
+        if outcome.proof is None or min(max(view.size) for view in (a, b)) < SMALL:
+            return outcome
         close, there = self._closer(one), self._closer(other)
         if close is None or there is None or min(max(view.size) for view in (close, there)) <= SMALL:
-            return proof
-        return confirmed(close.turned(turn), there, proof, cropped=self._cropped)
+            return outcome
+        return Compared(confirmed(close.turned(turn), there, outcome.proof, cropped=self._cropped), True)
 
     def _turned_points(self, one: int, turn: int) -> tuple[Points, tuple[int, int]]:
         assert self._points is not None
@@ -151,7 +141,7 @@ class Prover:
 
     def _open_small(self, place: int) -> View | None:
         thumbnail = self._stock.thumbnail(place)
-        source = self._stock.path(place) if thumbnail is None else thumbnail
+        source = self._stock.source(place) if thumbnail is None else thumbnail
         try:
             return _view(source, SMALL, self._budget)
         except ImageError as error:
@@ -160,7 +150,7 @@ class Prover:
 
     def _open_closer(self, place: int) -> View | None:
         try:
-            return _view(self._stock.path(place), CLOSER, self._budget)
+            return _view(self._stock.source(place), CLOSER, self._budget)
         except ImageError:
             return None
 
@@ -186,7 +176,7 @@ class _Kept(Generic[T]):
         return value
 
 
-def _view(source: str | bytes, longest: int, budget: PixelBudget) -> View:
+def _view(source: Source, longest: int, budget: PixelBudget) -> View:
     pixels = load(source, longest=longest, resize="box", budget=budget)
     return View(require("PIL.Image", "encoder").fromarray(pixels))
 

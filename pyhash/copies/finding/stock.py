@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ...images import Source
+
 __all__ = ["Stock"]
 
 
@@ -20,7 +22,7 @@ class Stock:
     """Images by their place, 0 to n - 1."""
 
     path: Callable[[int], str]
-    """Of an image's file."""
+    """Of an image's file, or what it is called."""
     n_bytes: NDArray[np.int64]
     """Of its file, when it was looked at; with `mtime_ns` that tells whether it is the same still."""
     mtime_ns: NDArray[np.int64]
@@ -30,6 +32,8 @@ class Stock:
     """``(n, 2, 8, 8)``: of its look, as `pyhash.images.Look` has them; zeros where there is none."""
     thumbnail: Callable[[int], bytes | None]
     """Its thumbnail as a JPEG file, at most 160 pixels; None where there is none."""
+    given: dict[int, Source] = field(default_factory=dict)
+    """Images that are no files: what they are instead."""
     near: NDArray[np.int64] | None = None
     """``(n, k)``: places of the images that are like it, -1 where there are fewer; None where they are not known."""
     ids: NDArray[np.int64] | None = None
@@ -41,6 +45,10 @@ class Stock:
 
     def __len__(self) -> int:
         return len(self.n_bytes)
+
+    def source(self, place: int) -> Source:
+        """What is decoded of an image."""
+        return self.given[place] if place in self.given else self.path(place)
 
     def is_reference(self, place: int) -> bool:
         """Whether an image is there to be searched against."""

@@ -7,6 +7,8 @@ from .proof import Proof
 
 __all__ = ["differences"]
 
+_BORDER = 0.6
+"""Share of an image from which on what is around it is a border."""
 _TURNED = (
     "",
     "mirrored",
@@ -48,14 +50,14 @@ def _extent(proof: Proof) -> list[str]:
     mine, there = proof.placement.frames()
     in_best, in_copy = ((frame[2] - frame[0]) * (frame[3] - frame[1]) for frame in (mine, there))
     if proof.extent == "framed":
-        return (
-            [f"within a larger image, of which it is {_share(in_copy)}"] if in_copy < in_best else ["without a frame"]
-        )
+        if in_copy > in_best:
+            return ["without the frame"]
+        return ["with a border" if in_copy > _BORDER else f"within a larger image, of which it is {_share(in_copy)}"]
     found = []
     if in_best < 0.98:
         found.append(f"cropped to {_share(in_best)}")
     if in_copy < 0.98:
-        found.append("with a border" if proof.extent == "whole" and in_best >= 0.98 else "shows more at the edges")
+        found.append("shows more at the edges")
     return found
 
 
