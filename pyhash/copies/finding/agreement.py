@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .local import BLOCK, Floats, blocks, grown, windows
+from .local import BLOCK, Floats, around, blocks, grown, windows
 
 __all__ = ["Agreement", "agreement"]
 
@@ -65,6 +65,9 @@ class Agreement(NamedTuple):
     strange: tuple[float, float]
     """How much more structure each image has where they differ than beside it: about 1 where a mark was laid over the
     other image, more where the image shows something of its own there."""
+    outline: tuple[float, float]
+    """How much more brightness changes across the outline of where they differ than along it, in each image: about 1
+    where a mark was laid over the other image."""
     brightness: float
     """Mean brightness of the second less that of the first, in grey levels."""
     contrast: float
@@ -94,7 +97,7 @@ def agreement(a: Floats, b: Floats) -> Agreement:
     a, b = _grey(a), _grey(b)
     clean = found.seen & ~found.different
     area = _pixels(found.different, a.shape)
-    changed, strange = _strangeness(found, area)
+    beside = _strangeness(found, area)
     persisting = _correlation(found, found.different) if found.different.any() else 0.0
     cells = [part for rows in np.array_split(clean, _CELLS) for part in np.array_split(rows, _CELLS, axis=1)]
     filled = [part.mean() > 0.08 for part in cells if part.size]
@@ -108,9 +111,10 @@ def agreement(a: Floats, b: Floats) -> Agreement:
         _together(found),
         float(found.lost.mean()),
         float(area.mean()),
-        changed,
+        beside.changed,
         persisting,
-        strange[::-1] if turned else strange,
+        beside.strange[::-1] if turned else beside.strange,
+        beside.outline[::-1] if turned else beside.outline,
         float(b.mean() - a.mean()),
         float((b.std() + 1) / (a.std() + 1)),
         area,
@@ -233,19 +237,47 @@ def _pixels(found: Mask, shape: tuple[int, ...]) -> Mask:
     return np.repeat(np.repeat(covered, BLOCK, axis=0), BLOCK, axis=1)[: shape[0], : shape[1]]
 
 
-def _strangeness(found: _Explained, area: Mask) -> tuple[float, tuple[float, float]]:
-    """Return the share of pixels that differ, and how strange the model and the image look there."""
+def _outline(values: Floats, differ: Mask) -> float:
+    """Return how much more brightness changes across the outline of where two images differ than along it: about 1
+    where the outline has nothing to do with the image, more where it is that of something the image shows.
+    """
+    soft = around(differ.astype(np.float32), 5)
+    normal = np.gradient(soft)
+    weight = np.hypot(*normal)
+    slope = [np.clip(part, -_STEEP, _STEEP) for part in np.gradient(values)]
+    across = np.abs(slope[0] * normal[0] + slope[1] * normal[1]).sum()
+    along = np.abs(slope[0] * normal[1] - slope[1] * normal[0]).sum()
+    return float((across + weight.sum()) / (along + weight.sum()))
+
+
+class _Strangeness(NamedTuple):
+    """What the model and the image show where they differ."""
+
+    changed: float
+    strange: tuple[float, float]
+    outline: tuple[float, float]
+
+
+def _strangeness(found: _Explained, area: Mask) -> _Strangeness:
     if not area.any():
-        return 0.0, (0.0, 0.0)
+        return _Strangeness(0.0, (0.0, 0.0), (0.0, 0.0))
     differ = grown(area, BLOCK) & (np.abs(found.rest) > max(8.0, 4 * found.noise))
     core = grown(differ, 1)
-    around = [ring for ring in (grown(core, 4) & ~core, grown(area, 12) & ~grown(area, 3)) if ring.any()]
-    if not differ.any() or not around:
-        return float(differ.mean()), (np.inf, np.inf)
+    steep = [
+        np.minimum(sum(np.square(slope) for slope in np.gradient(values)), _STEEP**2)
+        for values in (found.model, found.image)
+    ]
+    rings = [ring for ring in (grown(core, 4) & ~core, grown(area, 12) & ~grown(area, 3)) if ring.any()]
+    if not differ.any() or not rings:
+        return _Strangeness(float(differ.mean()), (1.0, 1.0), (1.0, 1.0))
+    one, other = (max(_ratio(values, core, ring) for ring in rings) for values in steep)
+    return _Strangeness(
+        float(differ.mean()),
+        (one, other),
+        (_outline(found.model, differ), _outline(found.image, differ)),
+    )
 
-    def strange(values: Floats) -> float:
-        steep = np.minimum(sum(np.square(slope) for slope in np.gradient(values)), _STEEP**2)
-        inside = float(np.sqrt(steep[core].mean())) + 1
-        return max(inside / (float(np.sqrt(steep[ring].mean())) + 1) for ring in around)
 
-    return float(differ.mean()), (strange(found.model), strange(found.image))
+def _ratio(steep: Floats, inside: Mask, ring: Mask) -> float:
+    """How much steeper it is inside than on a ring, by root mean squares."""
+    return (float(np.sqrt(steep[inside].mean())) + 1) / (float(np.sqrt(steep[ring].mean())) + 1)

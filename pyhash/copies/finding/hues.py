@@ -51,19 +51,24 @@ def hues(a: Floats, b: Floats, without: NDArray[np.bool_]) -> Hues:
     one, other = (_colours(of_image)[counts] for of_image in channels)
     strengths = _strength(one), _strength(other)
     strength = (strengths[1] + 1) / (strengths[0] + 1) if max(strengths) > _GREY else 1.0
-    if strengths[0] < strengths[1]:
-        one, other, channels = other, one, channels[::-1]
-    if min(strengths) < _GREY:
-        return Hues(True, strength)
-    brightness = channels[0].mean(axis=0)[counts]
+    same = min(strengths) < _GREY or any(
+        _explains(x, y, of_image.mean(axis=0)[counts])
+        for x, y, of_image in ((one, other, channels[0]), (other, one, channels[1]))
+    )
+    return Hues(same, strength)
+
+
+def _explains(one: NDArray[np.complex128], other: NDArray[np.complex128], brightness: Floats) -> bool:
+    """Whether colours become others when they are made weaker or stronger, turned a little and tinted."""
     terms = np.stack([one, np.ones_like(one), brightness.astype(np.complex128)], axis=1)
     weight = np.ones(len(one))
     for _ in range(3):
         fitted = np.linalg.lstsq(terms * weight[:, None], other * weight, rcond=None)[0]
         apart = np.abs(other - terms @ fitted)
         weight = 1 / (1 + (apart / _APART) ** 2)
-    turned = abs(fitted[0]) > 0.15 and abs(np.angle(fitted[0])) > _TURN
-    return Hues(bool(not turned and (apart > _APART).mean() <= _FEW), strength)
+    if abs(fitted[0]) > 0.15 and abs(np.angle(fitted[0])) > _TURN:
+        return False
+    return bool((apart > _APART).mean() <= _FEW)
 
 
 def _strength(colours: NDArray[np.complex128]) -> float:

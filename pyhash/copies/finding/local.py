@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "blocks", "contrasts", "grown", "smoothed", "windows"]
+__all__ = ["Floats", "around", "blocks", "contrasts", "grown", "smoothed", "windows"]
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -17,13 +17,13 @@ BLOCK = 4
 
 def contrasts(grey: Floats, side: int) -> Floats:
     """Return an image without its local brightness and contrast, measured over windows of `side` pixels."""
-    mean = _around(grey, side)
-    spread = np.sqrt(np.maximum(_around(grey * grey, side) - mean * mean, 0))
+    mean = around(grey, side)
+    spread = np.sqrt(np.maximum(around(grey * grey, side) - mean * mean, 0))
     found: Floats = (grey - mean) / (spread + 5)
     return found
 
 
-def _around(values: Floats, side: int) -> Floats:
+def around(values: Floats, side: int) -> Floats:
     """Return the mean of the window of an odd `side` around each pixel; beyond the edges their pixels go on."""
     reach = side // 2
     height, width = values.shape

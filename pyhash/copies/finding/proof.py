@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -34,6 +35,8 @@ _FRAMED = 0.15
 _CROPPED = 0.2
 """Share of an image that a part cut out of it has, at least."""
 
+_MARK = 1.0
+"""Score of a mark: of marked photographs 95 in 100 have more, of things that moved or were replaced 12."""
 _SHARED = 0.3
 """Share of an image that a similar one shows, too, at least."""
 _HOPELESS = 0.6
@@ -219,32 +222,36 @@ def _is_evidence(measured: Agreement, *, fitted: bool, closer: bool) -> bool:
 
 
 def _is_plain(measured: Agreement) -> bool:
-    """Whether nothing contradicts."""
-    return measured.contradicting == 0 and measured.different <= 0.015
+    """Whether nothing contradicts, or only what is finer than the difference that is left everywhere."""
+    return measured.different <= 0.015 and (measured.contradicting == 0 or measured.changed == 0)
 
 
 def _is_mark(measured: Agreement, *, closer: bool) -> bool:
-    """Whether what differs is a mark laid over one image: a limited area, where the other shows no more than beside.
+    """Whether what differs is a mark laid over one image: in a limited area, while all else agrees.
 
-    Of that more is asked where nothing shines through the mark, unless it is small and nearly all else agrees, and less
-    where the other image shows much less than the marked one; and more of the closer look, which decides.
+    A mark leaves traces in one image alone: that has more structure there than beside it, and an outline, while the
+    other goes on as if nothing were, and shines through or between. Of what has moved, or is another thing, both show
+    something. How that is weighed was fitted to 438 photographs with six kinds of marks, and to 872 pairs of images
+    that are equal but for a thing that moved, was replaced, or was written. More is asked of the closer look, which
+    decides.
     """
     clean, marked = sorted(measured.strange)
-    most = 1.5 + 2 * min(0.25, max(0.0, measured.persisting))
-    if measured.area <= 0.06 and measured.agreeing >= 0.3 and measured.lower >= 0.98:
-        most = max(most, 2.0)
-    if measured.persisting >= 0.15 and marked >= 1.4 * clean:
-        most = max(most, 2.8)
-    if not closer:
-        most += 0.4
+    unhurt, outlined = sorted(max(0.1, outline) for outline in measured.outline)
+    score = (
+        5 * math.log(outlined / unhurt)
+        - 6 * math.log(unhurt)
+        + 5 * math.log((marked + 0.1) / (clean + 0.1))
+        - 1.5 * math.log(clean + 0.1)
+        + 6 * measured.persisting
+    )
     return (
-        measured.area <= 0.3
+        score >= (_MARK if closer else _MARK - 3.5)
+        and measured.area <= 0.3
         and measured.changed <= 0.13
         and measured.different <= 0.4
         and measured.agreeing >= 0.12
         and measured.spread >= 0.25
         and measured.lower >= (0.9 if closer else 0.86)
-        and clean <= most
     )
 
 
