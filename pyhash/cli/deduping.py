@@ -100,8 +100,8 @@ def dedupe_command(
 
     Nothing is touched without --move-to, --trash or --hardlink. With one of them one image of each group is kept, as
     --keep and its kin say; the others are looked at again, and left where something has changed since. What was done is
-    written to an undo file before, and --undo brings it back. What only looks alike is
-    left: say on the sheet (--html) what becomes of it, and --apply its plan.
+    written to an undo file before, and --undo brings it back. What is only similar is left: say on the sheet (--html)
+    what becomes of it, and --apply its plan.
 
     \b
     Examples:
