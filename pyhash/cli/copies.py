@@ -43,7 +43,7 @@ def groups_as_json(found: Duplicates) -> dict[str, Any]:
     shown: dict[str, list[Any]] = {"duplicates": [], "similar": []}
     for group in found.groups:
         shown[group.level].append(
-            [_copy_as_json(copy, "" if place else group.reason) for place, copy in enumerate(group.images)]
+            [copy_as_json(copy) | {"reason": "" if place else group.reason} for place, copy in enumerate(group.images)]
         )
     return {
         "groups": shown["duplicates"],
@@ -55,12 +55,13 @@ def groups_as_json(found: Duplicates) -> dict[str, Any]:
     }
 
 
-def _copy_as_json(copy: Copy, reason: str) -> dict[str, Any]:
+def copy_as_json(copy: Copy) -> dict[str, Any]:
+    """Return a copy as JSON shows it."""
     fields = copy._asdict()
     fields["bytes"] = fields.pop("n_bytes")
     fields["digest"] = None if copy.digest is None else copy.digest.hex()
     fields["differs"] = [*copy.differs]
-    return fields | {"reason": reason}
+    return fields
 
 
 def print_groups(found: Duplicates) -> None:
@@ -68,7 +69,7 @@ def print_groups(found: Duplicates) -> None:
     for group in found.groups:
         kind = "similar: " if group.level == "similar" else ""
         click.secho(f"{kind}{many(len(group.images), 'image')}, first the best: {printable(group.reason)}", bold=True)
-        print_table([_cells(copy) for copy in group.images], right=[1, 2])
+        print_copies(group.images)
         click.echo()
     for level, of in (("duplicates", ""), ("similar", " of similar images")):
         groups = of_level(found.groups, level)
@@ -77,6 +78,12 @@ def print_groups(found: Duplicates) -> None:
             click.echo(f"{many(len(groups), 'group')}{of}, {many(extra, 'image')} beyond the first of each")
     if not found.groups:
         click.echo(f"no duplicates among {many(found.images, 'image')}")
+
+
+def print_copies(copies: Sequence[Copy]) -> None:
+    """Print a line for each copy."""
+    if copies:
+        print_table([*map(_cells, copies)], right=[1, 2])
 
 
 def print_uncompared(found: Duplicates) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from ..copies import (
+    Copy,
     Duplicates,
     beyond_one_folder,
     choices,
@@ -18,6 +19,7 @@ from ..errors import PyhashError
 from ..gallery import Gallery
 from ..pages import check_target, write_review
 from ..support import printable
+from .archives import Archive, ask_for, opened_archive, overlaps, overlaps_as_json, print_overlaps
 from .copies import groups_as_json, of_level, print_csv, print_group_paths, print_groups, print_uncompared
 from .errors import Exit
 from .options import FolderType, gallery_option, html_option, json_option, overwrite_option
@@ -37,6 +39,21 @@ from .planning import (
 
 @click.command("dedupe", short_help="Find copies of images in FOLDER, and do with them what you say.")
 @click.argument("folder", required=False, type=FolderType())
+@click.option(
+    "--against",
+    metavar="ARCHIVE",
+    type=FolderType(),
+    help="Find in FOLDER copies of the images of ARCHIVE, and nothing else: another indexed folder, which is never "
+    "touched, or one inside FOLDER.",
+)
+@click.option(
+    "--is",
+    "asked",
+    multiple=True,
+    metavar="IMAGE",
+    type=click.Path(readable=False),
+    help="Say whether FOLDER has copies of this image, and do no more; may be given several times.",
+)
 @click.option("--turned", is_flag=True, help="Find those that were mirrored or turned, too.")
 @click.option("--cropped", is_flag=True, help="Find parts cut out of an image, too, of a fifth of it or more.")
 @click.option("--similar", is_flag=True, help="Add groups of images that are alike, and no copies.")
@@ -78,6 +95,8 @@ from .planning import (
 @json_option
 def dedupe_command(
     folder: str | None,
+    against: str | None,
+    asked: tuple[str, ...],
     turned: bool,
     cropped: bool,
     similar: bool,
@@ -107,6 +126,9 @@ def dedupe_command(
     Examples:
       pyhash dedupe ~/Pictures
       pyhash dedupe ~/Pictures --html duplicates.html
+      pyhash dedupe ~/Pictures --is new.jpg
+      pyhash dedupe ~/Camera --against ~/Pictures --move-to ~/Camera-copies
+      pyhash dedupe train --against test
       pyhash dedupe ~/Pictures --keep-in ~/Pictures/albums --move-to ~/copies --dry-run
       pyhash dedupe ~/Pictures --keep-in ~/Pictures/albums --move-to ~/copies
       pyhash dedupe ~/Pictures --trash --reference ~/Pictures/originals
@@ -133,15 +155,31 @@ def dedupe_command(
         if not_duplicates or maybe_duplicates:
             return _judge(gallery, not_duplicates, maybe_duplicates, as_json=as_json)
         wanted.check(folders)
-        found = _find(gallery, turned=turned, cropped=cropped, similar=similar)
-        apart = gallery.told_apart()
-        if across_folders:
-            found = found._replace(groups=tuple(beyond_one_folder(found.groups)))
-        if html is not None:
-            _write_review(html, gallery, found, wanted)
+        if asked:
+            _check_asked(against, html, wanted, as_csv=as_csv)
+            return ask_for(
+                gallery,
+                asked,
+                turned=turned,
+                cropped=cropped,
+                paths=paths,
+                null=null,
+                as_json=as_json,
+                fail_if_found=fail_if_found,
+            )
+        with opened_archive(against, gallery) as archive:
+            found = _find(gallery, archive, turned=turned, cropped=cropped, similar=similar)
+            apart = gallery.told_apart()
+            if across_folders:
+                found = found._replace(groups=tuple(beyond_one_folder(found.groups)))
+            counted = None if archive is None else overlaps(found, gallery, archive)
+            if html is not None:
+                _write_review(html, gallery, archive, found, wanted)
     outcome = act(wanted.plan(found.groups, folders), wanted) if wanted.acts else None
     if as_json:
         shown = groups_as_json(found)
+        if counted is not None:
+            shown["overlap"] = overlaps_as_json(counted)
         shown["not_duplicates"] = [{"one": one, "other": other} for one, other in apart]
         if outcome is not None:
             shown["plan"] = plan_as_json(outcome.plan)
@@ -155,6 +193,8 @@ def dedupe_command(
         print_outcome(outcome, wanted)
     else:
         print_groups(found)
+        if counted is not None:
+            print_overlaps(counted, folder, str(against))
     if html is not None:
         print_wrote(html)
     print_uncompared(found)
@@ -204,13 +244,33 @@ def _judge(
     return Exit.DONE
 
 
-def _find(gallery: Gallery, *, turned: bool, cropped: bool, similar: bool) -> Duplicates:
+def _check_asked(against: str | None, html: str | None, wanted: Wanted, *, as_csv: bool) -> None:
+    given = {"--against": against is not None, "--html": html is not None, "--csv": as_csv}
+    for option in (name for name, there in given.items() if there):
+        raise click.UsageError(f"--is cannot be given with {option}")
+    if wanted.acts:
+        raise click.UsageError("--is does nothing with images: leave out what would make a plan")
+
+
+def _find(gallery: Gallery, archive: Archive | None, *, turned: bool, cropped: bool, similar: bool) -> Duplicates:
     with progress_bar("looking for candidates", "comparing images") as progress:
-        return gallery.duplicates(turned=turned, cropped=cropped, similar=similar, progress=progress)
+        return gallery.duplicates(
+            turned=turned,
+            cropped=cropped,
+            similar=similar,
+            against=None if archive is None else archive.target,
+            progress=progress,
+        )
 
 
-def _write_review(html: str, gallery: Gallery, found: Duplicates, wanted: Wanted) -> None:
+def _write_review(html: str, gallery: Gallery, archive: Archive | None, found: Duplicates, wanted: Wanted) -> None:
     folders = gallery.folders
+
+    def thumbnail(copy: Copy) -> bytes | None:
+        if copy.id is None:
+            return None if archive is None else archive.thumbnail(copy)
+        return gallery.thumbnail(copy.id)
+
     extra = sum(len(group.images) - 1 for group in of_level(found.groups, "duplicates"))
     write_review(
         html,
@@ -223,6 +283,6 @@ def _write_review(html: str, gallery: Gallery, found: Duplicates, wanted: Wanted
             "Beyond the first of each group": f"{extra:,}",
         }
         | ({"Not compared": f"{len(found.uncompared):,}"} if found.uncompared else {}),
-        thumbnails=lambda copy: None if copy.id is None else gallery.thumbnail(copy.id),
+        thumbnails=thumbnail,
         overwrite=wanted.overwrite,
     )

@@ -65,8 +65,9 @@ class Comparing(Answering):
         similar : bool
             Add groups of images that are alike, and were not proved to be copies; their `Group.level` is ``"similar"``.
         against : Gallery, path, or sequence of paths, optional
-            Reference images, of which the others may be copies, and which are not compared with one another: those of
-            another gallery, or of this one images, or folders of them.
+            Find copies of these images, and nothing else: those of another gallery, or of this one images, or folders
+            of them. Each group holds images of both sides. Where the other gallery was made with another encoder, only
+            looks bring candidates.
         where : sequence of paths (of images, or of folders of them) or ids, or bool mask, optional
             Compare only these images of the gallery, as in `search`.
         progress : callable, optional
@@ -92,13 +93,13 @@ class Comparing(Answering):
             if isinstance(against, Comparing):
                 stock = self._beside(stocking, mine, against)
             else:
-                listed = [against] if isinstance(against, (str, os.PathLike)) else [*(against or ())]
-                theirs = self._chosen(now, listed) if listed else mine[:0]
-                stock = stocking.of(np.union1d(mine, theirs), theirs.tolist())
+                listed = [against] if isinstance(against, (str, os.PathLike)) else against
+                theirs = None if listed is None else self._chosen(now, listed)
+                stock = stocking.of(mine if theirs is None else np.union1d(mine, theirs), theirs)
             with self._file.reading():
                 waiting = self._file.counts().waiting
             found = find(stock, turned=turned, cropped=cropped, similar=similar, progress=progress)
-            uncompared = tuple(sorted([*found.uncompared, *stocking.failed]))
+            uncompared = tuple(sorted({one.path: one for one in (*found.uncompared, *stocking.failed)}.values()))
             return found._replace(uncompared=uncompared, waiting=waiting)
 
         return self._snapshots.ask(answer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -35,8 +34,8 @@ class Stocking:
         self.failed: list[Uncompared] = []
         """What cannot be compared, and why."""
 
-    def of(self, ids: Ids, references: Iterable[int] = ()) -> Stock:
-        """Return the stock of some images, by ascending id; some of them are there to be searched against."""
+    def of(self, ids: Ids, references: Ids | None = None) -> Stock:
+        """Return the stock of some images, by ascending id; some of them may be there to be searched against."""
         with self._file.reading():
             kept = self._file.looks.kept(ids)
             apart = self._file.verdicts.different()
@@ -50,7 +49,7 @@ class Stocking:
             thumbnail=lambda place: self._thumbnail(int(kept.ids[place])),
             near=self._near(kept.ids),
             ids=kept.ids,
-            reference=np.isin(kept.ids, np.fromiter(references, np.int64)),
+            reference=None if references is None else np.isin(kept.ids, references),
             apart=places[(places >= 0).all(axis=1)],
         )
         return self._looked_at(stock, np.flatnonzero(~kept.looked_at))

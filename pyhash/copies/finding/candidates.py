@@ -120,8 +120,8 @@ def _as_candidates(pairs: Places, turn: int) -> Candidates:
 
 
 def _wanted(stock: Stock, pairs: Places) -> NDArray[np.bool_]:
-    """Which pairs are not of two images that are there to be searched against."""
+    """Which pairs are to be compared: where some are there to be searched against, one of these and one other."""
     if stock.reference is None:
         return np.ones(len(pairs), np.bool_)
-    wanted: NDArray[np.bool_] = ~(stock.reference[pairs[:, 0]] & stock.reference[pairs[:, 1]])
+    wanted: NDArray[np.bool_] = stock.reference[pairs[:, 0]] != stock.reference[pairs[:, 1]]
     return wanted

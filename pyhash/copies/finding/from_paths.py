@@ -36,7 +36,7 @@ def duplicates(
     turned: bool = False,
     cropped: bool = False,
     similar: bool = False,
-    against: PathLike | Iterable[PathLike] = (),
+    against: PathLike | Iterable[PathLike] | None = None,
     embeddings: ArrayLike | None = None,
     progress: Progress | None = None,
 ) -> Duplicates:
@@ -61,8 +61,8 @@ def duplicates(
         Find parts cut out of an image, of a fifth of it or more, too.
     similar : bool
         Add groups of images that are alike, and were not proved to be copies; their `Group.level` is ``"similar"``.
-    against : path or sequence of paths
-        Reference images, of which those of `paths` may be copies; not compared with one another.
+    against : path or sequence of paths, optional
+        Find copies of these images among `paths`, and nothing else; each of their groups holds images of both sides.
     embeddings : array-like, shape (n, dim), optional
         Embeddings of the images of `paths`, then of those of `against`, where all are files (`Encoder.embed` makes
         them): the ten nearest of each image become candidates, too.
@@ -85,7 +85,7 @@ def duplicates(
     >>> [[copy.path for copy in group.images] for group in found.groups]                # doctest: +SKIP
     """
     mine, failed = _files(paths)
-    theirs, more = _files(against)
+    theirs, more = _files(() if against is None else against)
     listed = mine + theirs
     vectors = None if embeddings is None else np.asarray(embeddings, np.float32)
     if vectors is not None and (vectors.ndim != 2 or len(vectors) != len(listed)):
@@ -116,7 +116,7 @@ def duplicates(
             blocks=np.stack([one.blocks for one in read]) if read else np.empty((0, 2, 8, 8), np.int16),
             thumbnail=kept.of,
             near=None if vectors is None else _nearest(vectors[places]),
-            reference=np.array(places, np.int64) >= len(mine),
+            reference=None if against is None else np.array(places, np.int64) >= len(mine),
         )
         found = find(stock, turned=turned, cropped=cropped, similar=similar, progress=progress)
     return found._replace(uncompared=tuple(sorted([*failed, *more, *found.uncompared])))

@@ -57,7 +57,7 @@ class Grouping:
         groups = []
         for members in sets.sets():
             members = self.looked_at(members)
-            if len(members) > 1 and not all(map(self._stock.is_reference, members)):
+            if len(members) > 1 and self._is_asked_for(members):
                 groups.append(self._group(members))
         return iter(sorted(groups, key=lambda group: group.images[0].path))
 
@@ -76,7 +76,7 @@ class Grouping:
                 continue
             taken |= {place, *members}
             looked_at = self.looked_at([place, *members])
-            if len(looked_at) > 1 and place in looked_at:
+            if len(looked_at) > 1 and place in looked_at and self._is_asked_for(looked_at):
                 copies = [self._copy(looked_at[0], "best"), *(self._copy(other, "similar") for other in looked_at[1:])]
                 groups.append(Group(tuple(copies), "most are similar to it", "similar"))
         return iter(sorted(groups, key=lambda group: group.images[0].path))
@@ -92,6 +92,10 @@ class Grouping:
                 self.uncompared.append(Uncompared(self._stock.path(place), _CHANGED))
             self.away += not self._details[place].there
         return [place for place in members if not self._details[place].changed]
+
+    def _is_asked_for(self, members: Sequence[int]) -> bool:
+        """Whether images of both sides are among them, where there are two."""
+        return self._stock.reference is None or len({*map(self._stock.is_reference, members)}) == 2
 
     def _group(self, members: list[int]) -> Group:
         best, reason = self._best(members)
@@ -205,7 +209,7 @@ class Grouping:
         detail, stock = self._details[place], self._stock
         return Copy(
             stock.path(place),
-            None if stock.ids is None else int(stock.ids[place]),
+            None if stock.ids is None or stock.ids[place] < 0 else int(stock.ids[place]),
             detail.width,
             detail.height,
             int(stock.n_bytes[place]),

@@ -39,7 +39,8 @@ class Stock:
     ids: NDArray[np.int64] | None = None
     """In a gallery."""
     reference: NDArray[np.bool_] | None = None
-    """Which are there to be searched against: not compared with one another, and never touched."""
+    """Which are there to be searched against, and never touched: each of the others is compared with these alone. None
+    where all are compared with one another."""
     apart: NDArray[np.int64] = field(default_factory=_none)
     """``(m, 2)``: places of images of which a person said that they are no duplicates."""
 

@@ -1,0 +1,175 @@
+"""Copies among the images of a gallery, against another, and those of one image."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from galleries import EmbeddingEncoder, PartsEncoder, execute
+from PIL import Image
+from scenes import cropped, on_a_screen, recompressed, scaled, scene
+
+from pyhash import Gallery
+from pyhash.copies import Duplicates
+from pyhash.encoder import Encoded
+from pyhash.images import Views, opened
+
+
+class SightedEncoder(PartsEncoder):
+    """A `PartsEncoder` that gives looks and thumbnails, too."""
+
+    def stream(
+        self,
+        sources: Iterable[Any],
+        batch_size: int = 8,
+        embeddings: bool = False,
+        views: Iterable[Views] | None = None,
+        looks: bool = False,
+    ) -> Iterator[Encoded]:
+        for encoded in super().stream(sources, batch_size, embeddings, views):
+            if encoded.error is None and looks:
+                with opened(encoded.source) as image:
+                    encoded = dataclasses.replace(encoded, look=image.look(), thumbnail=image.thumbnail())
+            yield encoded
+
+
+def put(folder: Path, **images: Image.Image) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, image in images.items():
+        image.save(folder / f"{name}.png")
+    return folder
+
+
+def filled(folder: Path, fingerprint: str = "s" * 16) -> Gallery:
+    gallery = Gallery(folder, SightedEncoder(fingerprint))
+    gallery.update()
+    return gallery
+
+
+def names(found: Duplicates) -> list[list[str]]:
+    return sorted(sorted(Path(copy.path).stem for copy in group.images) for group in found.groups)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six scenes, and copies of two of them."""
+    scenes = {f"s{n}": scene(n) for n in range(6)}
+    return put(tmp_path / "images", **scenes, half=scaled(0.5)(scene(0)), jpeg=recompressed(scene(1), 50))
+
+
+def test_groups_say_what_each_image_is(folder: Path) -> None:
+    with filled(folder) as gallery:
+        found = gallery.duplicates()
+        assert names(found) == [["half", "s0"], ["jpeg", "s1"]]
+        assert (found.images, found.uncompared, found.away) == (8, (), 0)
+        best, copy = found.groups[0].images
+        assert (best.path, best.relation, copy.relation) == (os.fspath(folder / "s0.png"), "best", "changed")
+        assert [gallery.path(image.id or 0) for image in (best, copy)] == [best.path, copy.path]
+
+
+def test_without_looks_files_are_looked_at(folder: Path) -> None:
+    with Gallery(folder, EmbeddingEncoder()) as gallery:
+        gallery.update()
+        assert names(gallery.duplicates()) == [["half", "s0"], ["jpeg", "s1"]]
+        (folder / "s3.png").unlink()
+        found = gallery.duplicates()
+        assert names(found) == [["half", "s0"], ["jpeg", "s1"]]
+        assert [Path(one.path).name for one in found.uncompared] == ["s3.png"]
+
+
+def test_what_is_away_is_compared_by_what_is_kept(folder: Path, tmp_path: Path) -> None:
+    with filled(folder) as gallery:
+        folder.rename(tmp_path / "away")
+        (tmp_path / "images" / ".pyhash").mkdir(parents=True)
+        found = gallery.duplicates()
+        assert names(found) == [["half", "s0"], ["jpeg", "s1"]]
+        assert found.away == 4
+        assert all(copy.away and copy.width is None for group in found.groups for copy in group.images)
+
+
+def test_a_thumbnail_that_is_none_is_made_again(folder: Path) -> None:
+    with filled(folder) as gallery:
+        execute(gallery.file, "DELETE FROM thumbnails")
+        assert names(gallery.duplicates()) == [["half", "s0"], ["jpeg", "s1"]]
+
+
+def test_what_changed_or_could_not_be_read_is_named(folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"no image")
+    with filled(folder) as gallery:
+        scene(9).save(folder / "half.png")
+        found = gallery.duplicates()
+        assert names(found) == [["jpeg", "s1"]]
+        assert [Path(one.path).name for one in found.uncompared] == ["bad.png", "half.png"]
+
+
+def test_what_was_told_apart_is_in_no_group(folder: Path) -> None:
+    with filled(folder) as gallery:
+        gallery.not_duplicates("s0.png", "half.png")
+        assert names(gallery.duplicates()) == [["jpeg", "s1"]]
+
+
+def test_some_images_alone(folder: Path) -> None:
+    put(folder / "sub", turned=scene(2).transpose(Image.Transpose.ROTATE_90), again=scaled(0.7)(scene(0)))
+    with filled(folder) as gallery:
+        assert names(gallery.duplicates(turned=True)) == [["again", "half", "s0"], ["jpeg", "s1"], ["s2", "turned"]]
+        assert names(gallery.duplicates(where=[folder / "s0.png", folder / "sub"])) == [["again", "s0"]]
+
+
+def test_against_a_folder_of_the_gallery(folder: Path) -> None:
+    put(folder / "sub", again=scaled(0.7)(scene(0)), twice=scaled(0.7)(scene(0)), other=scene(7))
+    with filled(folder) as gallery:
+        found = gallery.duplicates(against=folder / "sub")
+        assert names(found) == [["again", "half", "s0", "twice"]]  # not jpeg and s1
+        references = {Path(copy.path).stem for group in found.groups for copy in group.images if copy.reference}
+        assert references == {"again", "twice"}
+
+
+@pytest.mark.parametrize("fingerprint", ["s" * 16, "t" * 16], ids=["same encoder", "another encoder"])
+def test_against_another_gallery(folder: Path, tmp_path: Path, fingerprint: str) -> None:
+    archive = put(tmp_path / "archive", a=scaled(0.8)(scene(0)), b=scaled(0.7)(scene(0)), c=scene(8))
+    shutil.copy(folder / "s5.png", archive / "same.png")
+    with filled(folder) as gallery, filled(archive, fingerprint) as other:
+        found = gallery.duplicates(against=other)
+        assert names(found) == [["a", "b", "half", "s0"], ["s5", "same"]]
+        for copy in (copy for group in found.groups for copy in group.images):
+            assert copy.reference == copy.path.startswith(os.fspath(archive))
+            assert (copy.id is None) == copy.reference
+        assert names(other.duplicates()) == [["a", "b"]]
+
+
+def test_neighbours_in_another_gallery_bring_candidates(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No look of an image on a screen is near that of the image."""
+    monkeypatch.setattr("pyhash.copies.finding.candidates._FEW", 0)  # so few images are all compared
+    archive = put(tmp_path / "archive", screen=on_a_screen(scene(0)), c=scene(8))
+    with filled(folder) as gallery, filled(archive) as same:
+        assert names(gallery.duplicates(against=same)) in ([["half", "s0", "screen"]], [["s0", "screen"]])
+    shutil.rmtree(archive / ".pyhash")
+    with Gallery(folder) as gallery, filled(archive, "t" * 16) as other:
+        assert names(gallery.duplicates(against=other)) == []
+
+
+def test_copies_of_one_image(folder: Path, tmp_path: Path) -> None:
+    put(folder, screen=on_a_screen(scene(2)))
+    new = put(tmp_path / "new", a=scaled(0.6)(scene(0)), part=cropped(0.3)(scene(3)), none=scene(11))
+    with filled(folder) as gallery:
+
+        def stems(image: Any, **options: bool) -> list[str]:
+            return [Path(copy.path).stem for copy in gallery.duplicates_of(image, **options)]
+
+        assert sorted(stems(new / "a.png")) == ["half", "s0"]
+        assert stems(new / "none.png") == []
+        assert stems(folder / "s0.png") == ["half"]  # not itself
+        assert stems((folder / "s0.png").read_bytes()) == ["s0", "half"]
+        assert stems(new / "part.png") == []
+        assert stems(new / "part.png", cropped=True) == ["s3"]
+        assert stems(scene(4).transpose(Image.Transpose.ROTATE_90), turned=True) == ["s4"]
+        assert stems(scene(2)) == ["s2", "screen"]
+        (folder / "s5.png").unlink()  # of it a thumbnail is kept
+        assert stems(scene(5)) == ["s5"]
