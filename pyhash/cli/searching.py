@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     type=click.Path(readable=False),
     help="Search only what lies under this folder of FOLDER; may be given several times.",
 )
+@click.option("--distinct", is_flag=True, help="Show one image of each group of copies, and how many stand behind it.")
 @click.option("--no-rescore", is_flag=True, help="Order by codes alone, not by embeddings.")
 @click.option("-f", "--paths", is_flag=True, help="Print the paths of the images found alone, a line each, for pipes.")
 @click.option("-0", "--null", is_flag=True, help="As --paths, with a NUL in place of each line's end.")
@@ -98,6 +99,7 @@ def search_command(
     without: tuple[str, ...],
     where: tuple[str, ...],
     crop: Box | None,
+    distinct: bool,
     no_rescore: bool,
     paths: bool,
     null: bool,
@@ -122,6 +124,7 @@ def search_command(
       pyhash search photos.sqlite shoe.jpg
       pyhash search ~/Pictures shoe.jpg --weights coarse=3,fine=1
       pyhash search ~/Pictures street.jpg --crop 120,40,360,300
+      pyhash search ~/Pictures shoe.jpg --distinct
       pyhash search ~/Pictures a.jpg b.jpg --together --without c.jpg
       pyhash search ~/Pictures shoe.jpg -k 50 -0 | xargs -0 cp -t found/
     """
@@ -140,6 +143,7 @@ def search_command(
         rescore=not no_rescore,
         where=[*where] or None,
         crop=crop,
+        distinct=distinct,
     )
     with Gallery(folder, load_encoder(), file, create=False) as gallery:
         if together:
@@ -244,10 +248,11 @@ def results_as_json(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def match_as_json(match: Match) -> dict[str, Any]:
-    """Return a match as JSON shows it; with its part where that is not the whole image."""
+    """Return a match as JSON shows it; its part where that is not the whole, its copies where they were counted."""
     shown = match._asdict()
-    part = shown.pop("part")
-    return shown if part is None else shown | {"part": part._asdict()}
+    part, copies = shown.pop("part"), shown.pop("copies")
+    shown |= {} if part is None else {"part": part._asdict()}
+    return shown if copies is None else shown | {"copies": copies}
 
 
 def print_results(results: Sequence[Result]) -> None:
@@ -275,6 +280,8 @@ def print_matches(matches: Sequence[Match]) -> None:
         ]
         if any(match.similarity is not None for match in matches):
             columns.insert(0, ("similarity", [f"{match.similarity:.3f}" for match in matches]))
+        if any(match.copies is not None for match in matches):
+            columns.insert(-1, ("copies", [str(match.copies or "") for match in matches]))
         if any(match.part is not None for match in matches):
             columns.insert(-1, ("part", ["" if match.part is None else in_short(match.part) for match in matches]))
         names, cells = zip(*columns, strict=True)
@@ -344,4 +351,6 @@ def write_search_sheet(
 
 
 def _others(result: Result) -> list[Other]:
-    return [Other(match.path, match.distance, match.similarity, match.part) for match in result.matches]
+    return [
+        Other(match.path, match.distance, match.similarity, match.part, match.copies or 0) for match in result.matches
+    ]

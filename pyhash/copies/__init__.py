@@ -9,7 +9,7 @@ from __future__ import annotations
 from .apart import told_apart
 from .carrying import Carried, Done, carry_out
 from .choices import Choice, Option, choices, inside_of, is_proved
-from .finding import Stock, copies_of, duplicates, find
+from .finding import Stock, copies_of, duplicates, find, proving
 from .keeping import By, Keep, beyond_one_folder
 from .overlap import Overlap, Share, overlap
 from .plan_file import plan_as_json, read_plan, seen_as_json, write_plan
@@ -52,6 +52,7 @@ __all__ = [
     "make_plan",
     "overlap",
     "plan_as_json",
+    "proving",
     "read_plan",
     "seen_as_json",
     "told_apart",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..codes import check_int
 from ..errors import GalleryError, ImageError
 from ..images import Box, crop_of
 from .asking import (
@@ -23,11 +24,13 @@ from .asking import (
     measure,
     sources_of,
 )
+from .distinct import Distinct, LookIndex
 from .holder import Encoders
 from .names import Names
 from .place import Places
 from .results import Match, OnError, PathLike, SearchOptions
 from .snapshot import Snapshot, Snapshots
+from .stocking import Stocking
 from .store import GalleryFile
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class Answering:
     _names: Names
     _encoders: Encoders
     _snapshots: Snapshots
+    _looks: LookIndex
 
     @property
     def folder(self) -> str:
@@ -104,6 +108,7 @@ class Answering:
         threads: int | None = None,
         on_error: OnError = "raise",
         crop: Box | None = None,
+        distinct: bool = False,
     ) -> Any:
         """Find the images of the gallery most like each of some images.
 
@@ -142,6 +147,9 @@ class Answering:
         crop : (int, int, int, int), optional
             Look for this part of each of `images` alone: left, top, right and bottom edge, in pixels of the upright
             image.
+        distinct : bool
+            Of images that are copies of one another (`duplicates` says what that is) show the first alone, and say in
+            `Match.copies` how many of the gallery stand behind it.
 
         Returns
         -------
@@ -182,7 +190,11 @@ class Answering:
                 omitted = None if each is None else [each[place] for place in kept]
             if not rescore:
                 asked = asked._replace(vectors=None)
-            answers = self._matches(now, asked, k, what, where, cascade, omitted, threads)
+
+            def ask(count: int) -> list[list[Match]]:
+                return self._matches(now, asked, count, what, where, cascade, omitted, threads)
+
+            answers = self._distinct(now, k, ask) if distinct else ask(k)
             return answers[0] if together or (single and answers) else answers
 
         return self._snapshots.ask(answer)
@@ -217,6 +229,10 @@ class Answering:
         allowed = None if where is None else self._names.allowed(now, where)
         answers = find(now, asked, k, what, where=allowed, cascade=cascade, exclude=exclude, threads=threads)
         return [self._names.matches(now, found.ids, found.distances.tolist(), found.similarities) for found in answers]
+
+    def _distinct(self, now: Snapshot, k: int, ask: Callable[[int], list[list[Match]]]) -> list[list[Match]]:
+        stocking = Stocking(self._file, self._names, now)
+        return Distinct(now, stocking, self._looks).first(check_int(k, "k", 1), ask)
 
     def search_codes(
         self,

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..copies import Copy, Duplicates, Stock, copies_of, find
-from ..images import THUMBNAIL_SIDE, Source, look_codes, opened
+from ..images import THUMBNAIL_SIDE, Source, opened
 from ..images import turned as turned_looks
-from ..index import Index
 from .adapt import own_level
 from .answering import Answering
 from .asking import digest_of
@@ -28,14 +27,9 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int64]
 
-_RADIUS = 12
-_NEAREST = 64  # looks that are taken to be near, at most
-
 
 class Comparing(Answering):
     """The searches of a gallery for copies. `pyhash.Gallery` has them."""
-
-    _looks: tuple[int, Index] | None = None  # of which revision, under the ids of images, twice
 
     def duplicates(
         self,
@@ -136,10 +130,9 @@ class Comparing(Answering):
             blocks = look.blocks[None]
             if turned:
                 blocks = turned_looks(look.blocks).swapaxes(0, 1)
-            codes = look_codes(blocks).reshape(-1, 8)
-            found = self._index_of_looks(now).range_search(codes, _RADIUS).ids // 2
+            (near,) = self._looks.near(now, blocks[None])
             matches = self.search([image], NEIGHBOURS, level=own_level(now))[0]
-            ids = np.union1d(found[:_NEAREST], np.array([match.id for match in matches], np.int64))
+            ids = np.union1d(near, np.array([match.id for match in matches], np.int64))
             with self._file.reading():
                 same = None if digest is None else self._file.looks.of_digest(digest)
             ids = np.union1d(ids, np.array(same or [], np.int64))
@@ -167,15 +160,3 @@ class Comparing(Answering):
             return together(own, theirs, slots_of(theirs.ids, stocking.near_in(others, mine)))
 
         return against._snapshots.ask(answer)
-
-    def _index_of_looks(self, now: Snapshot) -> Index:
-        """The looks of all images, that of the whole under twice the image's id, that without its border after it."""
-        known = self._looks
-        if known is None or known[0] != now.revision:
-            with self._file.reading():
-                kept = self._file.looks.kept(now.images)
-            codes, ids = look_codes(kept.blocks[kept.looked_at]), kept.ids[kept.looked_at]
-            index = Index(bits=64)
-            index.add(codes.reshape(-1, 8), ids=(2 * ids[:, None] + [0, 1]).ravel())
-            self._looks = known = now.revision, index
-        return known[1]

@@ -21,6 +21,7 @@ from .adapt import Adapted, Plan, refit
 from .backing import back_up
 from .boxes import BoxesLike, read_boxes
 from .checking import Checked
+from .distinct import LookIndex
 from .duplicates import Comparing
 from .encoders import GalleryEncoder, is_plain, levels_of, spread_of
 from .folders import FIRST
@@ -137,6 +138,7 @@ class Gallery(Comparing, Judging):
         self._places = Places(self._file, given)
         self._names = Names(self._file, self._places)
         self._encoders = Encoders(self._file, self._places, encoder)
+        self._looks = LookIndex(self._file)
         self._snapshots = Snapshots(self._file, self._empty_index)
         try:
             self._refuse_other(None if rebuild else encoder, create=create)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +40,11 @@ class Looks:
 
     def kept(self, ids: NDArray[np.int64]) -> Kept:
         """What is kept of some images, by ascending id, of those that there are."""
-        wanted = {*ids.tolist()}
         found = self._db.execute(
             "SELECT images.id, size, mtime_ns, digest, blocks, grey, looks.checksum FROM images "
-            "LEFT JOIN looks ON looks.image = images.id ORDER BY images.id"
+            "LEFT JOIN looks ON looks.image = images.id "
+            "WHERE images.id IN (SELECT value FROM json_each(?)) ORDER BY images.id",
+            (json.dumps(ids.tolist()),),
         )
         numbers: list[int] = []
         sizes: list[int] = []
@@ -50,8 +52,6 @@ class Looks:
         digests: list[bytes | None] = []
         looks: list[bytes | None] = []
         for number, size, mtime_ns, digest, blocks, grey, stored in _batches(found):
-            if number not in wanted:
-                continue
             if blocks is not None and (
                 type(blocks) is not bytes
                 or type(grey) is not bytes

@@ -31,6 +31,8 @@ class Match(NamedTuple):
     """How alike the images are, from -1 to 1, by their embeddings and neighbourhoods; None where codes decide."""
     part: Part | None = None
     """Which part of the image is like the query; None for the whole."""
+    copies: int | None = None
+    """How many copies of the image stand behind it, where distinct images were asked for."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class SearchOptions(TypedDict, total=False):
     rescore: bool
     on_error: OnError
     crop: tuple[int, int, int, int] | None
+    distinct: bool
 
 
 class GalleryOptions(TypedDict, total=False):

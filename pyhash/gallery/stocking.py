@@ -28,7 +28,7 @@ class Stocking:
     """Makes stocks of one state of an open gallery file."""
 
     def __init__(self, file: GalleryFile, names: Names, now: Snapshot) -> None:
-        self._file = file
+        self.file = file
         self._names = names
         self._now = now
         self.failed: list[Uncompared] = []
@@ -36,9 +36,9 @@ class Stocking:
 
     def of(self, ids: Ids, references: Ids | None = None) -> Stock:
         """Return the stock of some images, by ascending id; some of them may be there to be searched against."""
-        with self._file.reading():
-            kept = self._file.looks.kept(ids)
-            apart = self._file.verdicts.different()
+        with self.file.reading():
+            kept = self.file.looks.kept(ids)
+            apart = self.file.verdicts.different()
         places = slots_of(kept.ids, np.array(apart, np.int64).reshape(-1, 2))
         stock = Stock(
             path=lambda place: self._names.joined(self._now, kept.ids[place : place + 1])[0],
@@ -56,8 +56,8 @@ class Stocking:
 
     def note_failed(self) -> None:
         """Note the images that the gallery could not read."""
-        with self._file.reading():
-            failed = self._file.failed()
+        with self.file.reading():
+            failed = self.file.failed()
         for key, why in failed:
             self.failed.append(Uncompared(self._names.shown(key), why))
 
@@ -71,8 +71,8 @@ class Stocking:
             return none
         if mine.identity.fingerprint != theirs.identity.fingerprint:
             return none
-        with self._file.reading():
-            stored = self._file.vectors.embeddings()
+        with self.file.reading():
+            stored = self.file.vectors.embeddings()
         slots = slots_of(stored.ids, ids)
         for start in range(0, len(ids), _QUERIES):
             there = np.flatnonzero(slots[start : start + _QUERIES] >= 0) + start
@@ -97,8 +97,8 @@ class Stocking:
         return slots_of(ids, near) if (near >= 0).any() else None
 
     def _thumbnail(self, number: int) -> bytes | None:
-        with self._file.reading():
-            return self._file.thumbnail(number)
+        with self.file.reading():
+            return self.file.thumbnail(number)
 
     def _looked_at(self, stock: Stock, missing: Ids) -> Stock:
         """The stock with the looks of images of which none are kept, made of their files."""

@@ -31,6 +31,8 @@ class Other(NamedTuple):
     similarity: float | None = None
     part: Part | None = None
     """Which part of it is meant; None for the whole."""
+    copies: int = 0
+    """How many copies of it stand behind it."""
 
 
 class Row(NamedTuple):
@@ -62,6 +64,7 @@ class _Tile(NamedTuple):
     distance: int | None = None
     similarity: str | None = None
     share: int | None = None  # of the bar, in per cent
+    copies: str = ""
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -156,6 +159,7 @@ def write_sheet(
             distance=other.distance,
             similarity=None if other.similarity is None else f"{other.similarity:.2f}",
             share=round(100 * max(0.0, near)),
+            copies="" if not other.copies else "and 1 copy" if other.copies == 1 else f"and {other.copies:,} copies",
         )
 
     jinja2 = require("jinja2", "cli")

@@ -126,3 +126,21 @@ class TestIs:
         for more in (["--against", archive], ["--csv"], ["--html", tmp_path / "x.html"], ["--trash"], ["--hardlink"]):
             if more != ["--trash"]:  # that may be missing
                 run("dedupe", archive, "--is", tmp_path / "known.png", *more, code=2)
+
+
+@pytest.mark.usefixtures("fake")
+def test_distinct_answers(tmp_path: Path) -> None:
+    folder = filled(filled(tmp_path / "images", TRAIN), {"cat/small": 0, "cat/smaller": 0}, 0.6)
+    run("index", folder)
+    query = folder / "cat" / "0.png"
+    lines = run("search", folder, query, "--distinct").stdout.splitlines()
+    assert lines[1].split() == ["distance", "copies", "image"]
+    assert lines[2].split() == ["0", "2", os.fspath(query)]
+    assert len(lines) == 2 + len(TRAIN) + 1
+    (result,) = json.loads(run("search", folder, query, "--distinct", "--json").stdout)["results"]
+    assert [match["copies"] for match in result["matches"]] == [2, 0, 0, 0, 0]
+    (result,) = json.loads(run("search", folder, query, "--json").stdout)["results"]
+    assert len(result["matches"]) == len(TRAIN) + 2
+    assert "copies" not in result["matches"][0]
+    run("search", folder, query, "--distinct", "--html", tmp_path / "out.html")
+    assert "and 2 copies" in (tmp_path / "out.html").read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from scenes import cropped, on_a_screen, recompressed, scaled, scene
 from pyhash import Gallery
 from pyhash.copies import Duplicates
 from pyhash.encoder import Encoded
+from pyhash.gallery import Match
 from pyhash.images import Views, opened
 
 
@@ -149,7 +150,7 @@ def test_neighbours_in_another_gallery_bring_candidates(
     monkeypatch.setattr("pyhash.copies.finding.candidates._FEW", 0)  # so few images are all compared
     archive = put(tmp_path / "archive", screen=on_a_screen(scene(0)), c=scene(8))
     with filled(folder) as gallery, filled(archive) as same:
-        assert names(gallery.duplicates(against=same)) in ([["half", "s0", "screen"]], [["s0", "screen"]])
+        assert names(gallery.duplicates(against=same)) == [["half", "s0", "screen"]]
     shutil.rmtree(archive / ".pyhash")
     with Gallery(folder) as gallery, filled(archive, "t" * 16) as other:
         assert names(gallery.duplicates(against=other)) == []
@@ -173,3 +174,42 @@ def test_copies_of_one_image(folder: Path, tmp_path: Path) -> None:
         assert stems(scene(2)) == ["s2", "screen"]
         (folder / "s5.png").unlink()  # of it a thumbnail is kept
         assert stems(scene(5)) == ["s5"]
+
+
+# Distinct answers
+
+
+def shown(matches: list[Match]) -> list[tuple[str, int | None]]:
+    return [(Path(match.path).stem, match.copies) for match in matches]
+
+
+def test_one_image_stands_for_its_copies(folder: Path) -> None:
+    put(folder, **{f"copy{n}": scaled(0.6 + 0.05 * n)(scene(0)) for n in range(5)})
+    with filled(folder) as gallery:
+        plain = gallery.search(folder / "s0.png", 9)
+        assert {stem for stem, _ in shown(plain)[:7]} == {"s0", "half", *(f"copy{n}" for n in range(5))}
+        assert {copies for _, copies in shown(plain)} == {None}
+        found = gallery.search(folder / "s0.png", 3, distinct=True)  # twice three are all copies but for one
+        assert shown(found)[0] == ("s0", 6)
+        assert [match._replace(copies=None) for match in found[1:]] == plain[7:]
+        first = gallery.search([folder / "s0.png", folder / "s1.png"], 1, distinct=True)
+        assert [*map(shown, first)] == [[("s0", 6)], [("s1", 1)]]
+        whole = gallery.search(folder / "s5.png", 99, distinct=True)
+        assert sorted(stem for stem, copies in shown(whole) if not copies) == ["s2", "s3", "s4", "s5"]
+        assert len(whole) == 6
+        assert shown(gallery.search([scene(0)], 2, distinct=True, exclude=["s0.png"])[0])[0][1] == 6
+        assert shown(gallery.search([folder / "s0.png"], 1, together=True, distinct=True)) == [("s0", 6)]
+
+
+def test_what_was_told_apart_stands_for_itself(folder: Path) -> None:
+    with filled(folder) as gallery:
+        assert shown(gallery.search(folder / "s0.png", 1, distinct=True)) == [("s0", 1)]
+        gallery.not_duplicates("s0.png", "half.png")
+        assert dict(shown(gallery.search(folder / "s0.png", 9, distinct=True)))["half"] == 0
+
+
+def test_distinct_answers_need_a_number(folder: Path) -> None:
+    with filled(folder) as gallery:
+        for wrong in (0, "3", 2.5):
+            with pytest.raises((TypeError, ValueError), match="k must be"):
+                gallery.search(folder / "s0.png", wrong, distinct=True)  # type: ignore[call-overload]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .find import find
 from .from_paths import duplicates
-from .one import copies_of
+from .one import copies_of, proving
 from .stock import Stock
 
-__all__ = ["Stock", "copies_of", "duplicates", "find"]
+__all__ = ["Stock", "copies_of", "duplicates", "find", "proving"]
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,9 @@
-"""The copies of one image among others."""
+"""The copies of one image among others, a few."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +14,7 @@ from .groups import Grouping
 from .prover import Prover
 from .stock import Stock
 
-__all__ = ["copies_of"]
+__all__ = ["copies_of", "proving"]
 
 
 def copies_of(
@@ -51,3 +53,20 @@ def copies_of(
         grouping = Grouping(both, prover, proofs)
         found = grouping.looked_at(sorted({n, *same, *(place for _, place in proofs)}))
         return [copy for _, copy in grouping.beside(n, found)]
+
+
+@contextmanager
+def proving(stock: Stock) -> Iterator[Callable[[int, Sequence[int]], list[int]]]:
+    """Give a function that returns which images, by their places, were proved to be copies of one."""
+    told_apart = {(one, other) for pair in stock.apart.tolist() for one, other in (pair, pair[::-1])}
+    with Prover(stock, turned=False, cropped=False).working() as prover:
+
+        def proved(one: int, others: Sequence[int]) -> list[int]:
+            asked = [other for other in others if (one, other) not in told_apart]
+            digest = stock.digests[one]
+            same = [other for other in asked if digest is not None and stock.digests[other] == digest]
+            rest = [other for other in asked if other not in same]
+            outcomes = prover.prove(one, rest, [-1] * len(rest))
+            return same + [other for other, outcome in outcomes.items() if outcome.proof is not None]
+
+        yield proved
