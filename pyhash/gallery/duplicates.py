@@ -19,7 +19,7 @@ from .collection import slots_of
 from .records import NEIGHBOURS
 from .results import PathLike
 from .snapshot import Snapshot
-from .stocking import Stocking, together
+from .stocking import Stocking, compared_file, together
 from .update import Progress
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ class Comparing(Answering):
         size of thumbnails, then at 480 pixels. Nothing is taken for a copy because both are blank, or share a frame.
         Groups hang together by such proofs; the best of each comes first, and with each of the others is said what it
         is to the best. An image with several names is one image; what `not_duplicates` told apart is in no group.
+
+        What came of each comparison is kept beside the gallery's file: a search that was stopped goes on where it was,
+        and one after a few images were added is short.
 
         Parameters
         ----------
@@ -92,7 +95,14 @@ class Comparing(Answering):
                 stock = stocking.of(mine if theirs is None else np.union1d(mine, theirs), theirs)
             with self._file.reading():
                 waiting = self._file.counts().waiting
-            found = find(stock, turned=turned, cropped=cropped, similar=similar, progress=progress)
+            found = find(
+                stock,
+                turned=turned,
+                cropped=cropped,
+                similar=similar,
+                remembered=compared_file(self.file),
+                progress=progress,
+            )
             uncompared = tuple(sorted({one.path: one for one in (*found.uncompared, *stocking.failed)}.values()))
             return found._replace(uncompared=uncompared, waiting=waiting)
 

@@ -12,6 +12,7 @@ from .folders import Folders, as_folder, folder_of, root_of
 from .loading import drop, keep
 from .results import PathLike
 from .snapshot import Snapshots
+from .stocking import compared_file
 from .store import GalleryFile
 
 
@@ -83,7 +84,8 @@ def clean(file: GalleryFile) -> None:
         file.clean()
         if left:
             raise GalleryError(f"{left[0]} cannot be deleted while it is in use")
-    except GalleryError as error:
+        compared_file(file.path).unlink(missing_ok=True)  # of images by what tells their bytes
+    except (GalleryError, OSError) as error:
         raise GalleryError(
             f"the images are forgotten, but traces of them remain on the disk ({error}). Forget them once more later"
         ) from error

@@ -165,7 +165,7 @@ def _shown(opened: dict[str, Any], folders: Folders) -> dict[str, Any]:
 def sizes_of(path: Path) -> dict[str, int]:
     """The files that a gallery consists of, with their sizes in bytes."""
     sizes = {}
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in ("", "-wal", "-shm", "-journal", ".compared", ".compared-journal"):
         with contextlib.suppress(FileNotFoundError):
             sizes[f"{path}{suffix}"] = os.stat(f"{path}{suffix}").st_size
     sizes.update((os.fspath(mapped), size) for mapped, size in mapped_sizes(mapped_folder(path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +122,11 @@ class Stocking:
                 else:
                     blocks[place] = seen
         return replace(stock, blocks=blocks)
+
+
+def compared_file(path: Path) -> Path:
+    """Where it is kept what came of comparing images of a gallery; it may be deleted at any time."""
+    return path.with_name(f"{path.name}.compared")
 
 
 def together(mine: Stock, theirs: Stock, near: Ids) -> Stock:

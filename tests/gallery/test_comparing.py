@@ -16,8 +16,10 @@ from scenes import cropped, on_a_screen, recompressed, scaled, scene
 
 from pyhash import Gallery
 from pyhash.copies import Duplicates
+from pyhash.copies.finding.prover import Prover
 from pyhash.encoder import Encoded
 from pyhash.gallery import Match
+from pyhash.gallery.stocking import compared_file
 from pyhash.images import Views, opened
 
 
@@ -174,6 +176,108 @@ def test_copies_of_one_image(folder: Path, tmp_path: Path) -> None:
         assert stems(scene(2)) == ["s2", "screen"]
         (folder / "s5.png").unlink()  # of it a thumbnail is kept
         assert stems(scene(5)) == ["s5"]
+
+
+# What came of comparisons
+
+
+def prove_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pairs each call really compares."""
+    calls: list[int] = []
+    real = Prover._compare
+
+    def counting(self: Prover, one: int, others: Any, turns: Any) -> Any:
+        calls.append(len(others))
+        return real(self, one, others, turns)
+
+    monkeypatch.setattr(Prover, "_compare", counting)
+    return calls
+
+
+def test_what_was_compared_is_not_compared_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(folder, crop=cropped(0.3)(scene(3)))
+    calls = prove_calls(monkeypatch)
+    with filled(folder) as gallery:
+        before = gallery.duplicates(similar=True)
+        assert sum(calls) > 20
+        calls.clear()
+        assert gallery.duplicates(similar=True) == before
+        assert sum(calls) == 0
+        assert names(gallery.duplicates(cropped=True)) == [["crop", "s3"], ["half", "s0"], ["jpeg", "s1"]]
+        assert sum(calls) > 20  # another question
+        calls.clear()
+        put(folder, new=scaled(0.7)(scene(4)))
+        gallery.update()
+        assert names(gallery.duplicates()) == [["half", "s0"], ["jpeg", "s1"], ["new", "s4"]]
+        assert 0 < sum(calls) <= 10  # the new one with the others
+
+
+def test_a_search_that_was_stopped_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(done: int, total: int) -> None:
+        if done >= total // 2 > 0:
+            raise KeyboardInterrupt
+
+    calls = prove_calls(monkeypatch)
+    with filled(folder) as gallery:
+        with pytest.raises(KeyboardInterrupt):
+            gallery.duplicates(progress=stop)
+        first = sum(calls)
+        assert names(gallery.duplicates()) == [["half", "s0"], ["jpeg", "s1"]]
+        again = sum(calls) - first
+        calls.clear()
+        with Gallery(folder) as whole:
+            compared_file(whole.file).unlink()
+            assert names(whole.duplicates()) == [["half", "s0"], ["jpeg", "s1"]]
+        assert 0 < again < sum(calls)
+
+
+def test_what_is_kept_is_not_believed_where_it_is_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with filled(folder) as gallery:
+        before = gallery.duplicates()
+        file = compared_file(gallery.file)
+        calls = prove_calls(monkeypatch)
+        for damage in (
+            "UPDATE compared SET outcome = X'' WHERE outcome <> X''",
+            "UPDATE compared SET checksum = checksum + 1",
+            "UPDATE about SET engine = 'another'",
+        ):
+            execute(file, damage)
+            calls.clear()
+            assert gallery.duplicates() == before
+            assert sum(calls) > 0, damage
+        calls.clear()
+        file.write_bytes(file.read_bytes()[:16] + b"x" * 5000)
+        assert gallery.duplicates() == before
+        assert sum(calls) > 20
+        calls.clear()
+        assert gallery.duplicates() == before
+        assert sum(calls) == 0
+        file.write_bytes(b"something else")
+        assert gallery.duplicates() == before
+        assert file.read_bytes() == b"something else"
+        file.unlink()
+        file.mkdir()
+        assert gallery.duplicates() == before
+
+
+def test_what_is_away_is_compared_again_when_it_is_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with filled(folder) as gallery:
+        (folder / "half.png").rename(folder / "half.away")
+        calls = prove_calls(monkeypatch)
+        assert [copy.away for copy in gallery.duplicates().groups[0].images] == [False, True]
+        (folder / "half.away").rename(folder / "half.png")
+        calls.clear()
+        assert [copy.away for copy in gallery.duplicates().groups[0].images] == [False, False]
+        assert 0 < sum(calls) <= 2  # in one order, or in both
+
+
+def test_what_was_forgotten_is_in_no_file(folder: Path) -> None:
+    with filled(folder) as gallery:
+        gallery.duplicates()
+        assert compared_file(gallery.file).exists()
+        assert os.fspath(compared_file(gallery.file)) in gallery.stats().files
+        gallery.forget(folder / "half.png")
+        assert not compared_file(gallery.file).exists()
 
 
 # Distinct answers

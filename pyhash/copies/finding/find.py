@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,10 +39,15 @@ def find(
     turned: bool = False,
     cropped: bool = False,
     similar: bool = False,
+    remembered: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Duplicates:
-    """Find the copies among some images, as `pyhash.duplicates` says."""
-    with Prover(stock, turned=turned, cropped=cropped).working() as prover, one_blas_thread():
+    """Find the copies among some images, as `pyhash.duplicates` says.
+
+    What comes of comparing pairs is kept in the file `remembered`, if one is named, and not done again.
+    """
+    proving = Prover(stock, turned=turned, cropped=cropped, remembered=remembered)
+    with proving.working() as prover, one_blas_thread():
         search = _Search(stock, prover, turned, progress)
         search.run()
         grouping = Grouping(stock, prover, search.proofs)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Generic, Self, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from ...support import require
 from .placement import WHOLE
 from .points import Found, Points, matches, points_of, turned_points
 from .proof import CLOSER, SMALL, Compared, View, compared, confirmed
+from .remembered import Remembered, remembering
 from .stock import Stock
 
 __all__ = ["Prover"]
@@ -33,8 +35,12 @@ _FEW_POINTS = 12
 class Prover:
     """Compares images of a stock; several threads may ask at the same time."""
 
-    def __init__(self, stock: Stock, *, turned: bool, cropped: bool) -> None:
+    def __init__(
+        self, stock: Stock, *, turned: bool, cropped: bool, remembered: str | os.PathLike[str] | None = None
+    ) -> None:
         self._stock = stock
+        self._file = remembered
+        self._remembered: Remembered | None = None
         self._turned = turned
         self._cropped = cropped
         self._budget = PixelBudget()
@@ -49,16 +55,18 @@ class Prover:
 
     @contextmanager
     def working(self) -> Iterator[Self]:
-        """Keep the points of images in the block."""
+        """Keep the points of images in the block, and what came of comparing them beyond it."""
         n = len(self._stock)
-        if n <= _IN_MEMORY:
-            self._points = Points.room(n)
+        with ExitStack() as stack:
+            if n <= _IN_MEMORY:
+                self._points = Points.room(n)
+            else:
+                self._points = Points.in_file(stack.enter_context(tempfile.TemporaryFile()), n)
+            self._remembered = stack.enter_context(
+                remembering(self._file, self._stock, turned=self._turned, cropped=self._cropped)
+            )
             yield self
-        else:
-            with tempfile.TemporaryFile() as file:
-                self._points = Points.in_file(file, n)
-                yield self
-        self._points = None
+        self._points = self._remembered = None
 
     def prove(self, one: int, others: Sequence[int], turns: Sequence[int]) -> dict[int, Compared]:
         """Compare an image with others; return what came of those that are alike at all.
@@ -68,8 +76,24 @@ class Prover:
         turns : sequence of int
             How the one is turned to be compared with each of the others; -1 where that is not known.
         """
-        here = self._points_of(one)
-        if here is None:
+        assert self._remembered is not None
+        outcomes: dict[int, Compared] = {}
+        new: list[tuple[int, int]] = []
+        for other, turn in zip(others, turns, strict=True):
+            known = self._remembered.known(one, other, turn)
+            if known is None:
+                new.append((other, turn))
+            else:
+                outcomes[other] = known
+        found = self._compare(one, [other for other, _ in new], [turn for _, turn in new])
+        for other, turn in new:
+            outcomes[other] = found.get(other, Compared(None, False))
+            if one not in self.unreadable and other not in self.unreadable:
+                self._remembered.note(one, other, turn, outcomes[other])
+        return {other: outcome for other, outcome in outcomes.items() if outcome.similar}
+
+    def _compare(self, one: int, others: Sequence[int], turns: Sequence[int]) -> dict[int, Compared]:
+        if not others or self._points_of(one) is None:
             return {}
         there = [(other, turn) for other, turn in zip(others, turns, strict=True) if self._points_of(other) is not None]
         outcomes: dict[int, Compared] = {}
