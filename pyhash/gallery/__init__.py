@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .adapt import Adapted
+from .asking import Examples
 from .checking import Checked, Damage
 from .encoders import GalleryEncoder
 from .forgetting import Forgot
@@ -18,6 +19,7 @@ __all__ = [
     "Changes",
     "Checked",
     "Damage",
+    "Examples",
     "Failure",
     "Forgot",
     "Gallery",

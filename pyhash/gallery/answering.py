@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
@@ -20,10 +21,13 @@ from .asking import (
     ask_together,
     digest_of,
     encode_examples,
+    examples_of_embeddings,
     find,
+    head_of,
     measure,
     sources_of,
 )
+from .collection import restored, slots_of
 from .distinct import Distinct, LookIndex
 from .holder import Encoders
 from .names import Names
@@ -56,6 +60,14 @@ class Answering:
     def file(self) -> Path:
         """Where the gallery is kept."""
         return self._file.path
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells codes that can be compared with the gallery's from others; changes with the encoder, and with a fit."""
+        with self._file.reading():
+            identity, head = self._file.identity(), self._file.vectors.head()
+        made = "" if head is None or head.matrix is None else hashlib.blake2b(head.matrix, digest_size=8).hexdigest()
+        return "-".join(part for part in (None if identity is None else identity.fingerprint, made) if part)
 
     @overload
     def search(
@@ -118,8 +130,9 @@ class Answering:
 
         Parameters
         ----------
-        images : path, bytes, PIL image or array, or a sequence of them
-            What to look for, as `Encoder.encode` takes it. An image of the gallery finds itself, too.
+        images : path, bytes, PIL image or array, a sequence of them, or Examples
+            What to look for, as `Encoder.encode` takes it, or what `examples` made of it. An image of the gallery finds
+            itself, too.
         k : int
             Matches an image, at least 1; fewer where the gallery has fewer images.
         level : str, optional
@@ -167,26 +180,31 @@ class Answering:
         GalleryMismatchError
             When the gallery's codes are of another encoder.
         """
-        sources, single = sources_of(images)
-        unwanted = [] if without is None else sources_of(without)[0]
-        if unwanted and not together:
+        sources, single = ([], False) if isinstance(images, Examples) else sources_of(images)
+        unwanted = [] if without is None or isinstance(without, Examples) else sources_of(without)[0]
+        if without is not None and not together:
             raise ValueError("without needs together=True: examples of one thing, and what is not wanted")
 
         def answer(now: Snapshot) -> Any:
             self._refuse_empty(now)
             what = measure(now, level, weights)
-            examples, kept = self._examples(now, sources, level if not together else None, on_error, crop)
+            if isinstance(images, Examples):
+                examples, kept = images, [*range(len(images))]
+            else:
+                examples, kept = self._examples(now, sources, level if not together else None, on_error, crop)
             if together:
                 if not kept:
                     return []
-                others = self._examples(now, unwanted, None, on_error)[0] if unwanted else None
+                others = without if isinstance(without, Examples) else None
+                if unwanted:
+                    others = self._examples(now, unwanted, None, on_error)[0]
                 asked = ask_together(now, examples, others if others is not None and len(others.rows) else None)
                 listed = exclude if isinstance(exclude, (list, tuple)) else [exclude]
                 omitted: list[list[int]] | None = [self._names.ids_of(listed)]
             else:
                 asked = ask_each(now, examples)
                 listed = [exclude] if single else exclude
-                each = None if listed is None else self._names.ids_of_each(listed, len(sources))
+                each = None if listed is None else self._names.ids_of_each(listed, len(sources) or len(examples))
                 omitted = None if each is None else [each[place] for place in kept]
             if not rescore:
                 asked = asked._replace(vectors=None)
@@ -198,6 +216,65 @@ class Answering:
             return answers[0] if together or (single and answers) else answers
 
         return self._snapshots.ask(answer)
+
+    def examples(
+        self,
+        images: Any = (),
+        *,
+        ids: Sequence[int] | None = None,
+        embeddings: ArrayLike | None = None,
+        on_error: OnError = "raise",
+        crop: Box | None = None,
+    ) -> Examples:
+        """Encode images once, to search with them several times, or with many at once: `search` takes what this gives.
+
+        Parameters
+        ----------
+        images : path, bytes, PIL image or array, or a sequence of them
+        ids : sequence of int, optional
+            Images of the gallery instead: nothing is encoded.
+        embeddings : array-like, shape (n, dim), optional
+            Embeddings instead, as the network projects them (`Encoder.embed` with ``normalize=False``).
+        on_error, crop
+            As in `search`.
+
+        Returns
+        -------
+        pyhash.gallery.Examples
+            Of the images that could be read, in their order.
+
+        Raises
+        ------
+        KeyError
+            When the gallery has no image of an id.
+        ValueError
+            When the gallery keeps no embeddings, or those that are given have another length.
+        """
+
+        def make(now: Snapshot) -> Examples:
+            self._refuse_empty(now)
+            if ids is not None:
+                return self._examples_of(now, np.asarray(ids, np.int64).ravel())
+            if embeddings is not None:
+                return examples_of_embeddings(now, np.atleast_2d(np.asarray(embeddings, np.float32)))
+            return self._examples(now, sources_of(images)[0], None, on_error, crop)[0]
+
+        return self._snapshots.ask(make)
+
+    def _examples_of(self, now: Snapshot, ids: NDArray[np.int64]) -> Examples:
+        """What the gallery holds of images, as examples."""
+        missing = [number for number in ids.tolist() if number not in now.index]
+        if missing:
+            raise KeyError(f"the gallery has no image {missing[0]}")
+        codes = now.index.codes(ids)
+        if now.collection is None:
+            return Examples(codes, None, ids, head_of(now))
+        with self._file.reading():
+            stored = self._file.vectors.embeddings_of(ids)
+        places = slots_of(stored.ids, ids)
+        if (places < 0).any():
+            raise KeyError(f"the gallery has no image {ids[places < 0][0]} any more")
+        return Examples(codes, restored(stored.vectors[places], stored.norms[places]), ids, head_of(now))
 
     def _examples(
         self, now: Snapshot, sources: list[Any], level: str | None, on_error: OnError, crop: Box | None = None

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codes import Levels, check_int
-from ..errors import ImageError
+from ..errors import GalleryMismatchError, ImageError
 from ..index import Hits
 from ..ranking import Quantized, quantize, rescore
 from .adapt import are_copies, find_near, own_level, without_copies
@@ -115,15 +116,37 @@ def _check_level(levels: Levels, level: object, name: str) -> None:
         raise ValueError(f"{name} must name a level of this gallery ({known}), got {level!r}")
 
 
-class Examples(NamedTuple):
-    """Images to search with, as the encoder gives them."""
+@dataclass(frozen=True)
+class Examples:
+    """Images to search a gallery with, as its encoder gives them (`Gallery.examples`)."""
 
     codes: NDArray[np.uint8] | None
-    """None where the collection's head makes them."""
+    """``(n, n_bytes)``; None where the head that was fitted on the collection makes them."""
     embeddings: Floats | None
-    """As the network projects them; None where the gallery has none."""
+    """``(n, dim)``, as the network projects them; None where the gallery has none."""
     rows: Ids
-    """The row that each is, -1 for none."""
+    """Which image of the gallery each is, as ids; -1 for none."""
+    head: int | None = None
+    """By which of the gallery's heads the codes were made."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, places: slice) -> Examples:
+        codes = None if self.codes is None else self.codes[places]
+        embeddings = None if self.embeddings is None else self.embeddings[places]
+        return Examples(codes, embeddings, self.rows[places], self.head)
+
+    @staticmethod
+    def joined(some: Sequence[Examples]) -> Examples:
+        """Return several as one; of one state of a gallery."""
+
+        def of(name: str) -> Any:
+            parts = [getattr(one, name) for one in some]
+            return None if any(part is None for part in parts) else np.concatenate(parts)
+
+        heads = {one.head for one in some}
+        return Examples(of("codes"), of("embeddings"), of("rows"), heads.pop() if len(heads) == 1 else -1)
 
 
 def encode_examples(
@@ -161,11 +184,33 @@ def encode_examples(
         on_error(error)
     lost = {error.index or 0 for error in failed}
     kept = [place for place in range(len(sources)) if place not in lost]
-    return Examples(codes, embeddings, rows[kept]), kept
+    return Examples(codes, embeddings, rows[kept], head_of(now)), kept
+
+
+def examples_of_embeddings(now: Snapshot, embeddings: Floats) -> Examples:
+    """Return embeddings as examples."""
+    if now.head is None or now.collection is None:
+        raise ValueError("embeddings must be searched for in a gallery that keeps them and has a head fitted on them")
+    dim = len(now.head.mean)
+    if embeddings.ndim != 2 or embeddings.shape[1] != dim:
+        raise ValueError(f"embeddings must have {dim} numbers each, got an array of shape {embeddings.shape}")
+    if not np.isfinite(embeddings).all():
+        raise ValueError("embeddings must be finite")
+    return Examples(None, embeddings, np.full(len(embeddings), -1, np.int64), head_of(now))
+
+
+def head_of(now: Snapshot) -> int | None:
+    """By which head codes are made."""
+    return None if now.stored_head is None else now.stored_head.id
 
 
 def ask_each(now: Snapshot, examples: Examples) -> Questions:
     """Make a query of each example."""
+    by_codes = examples.embeddings is None or now.collection is None or now.head is None
+    if by_codes and (examples.codes is None or examples.head != head_of(now)):
+        raise GalleryMismatchError(
+            "examples must be of the gallery as it is now, and it was coded anew since: make them again"
+        )
     if examples.embeddings is None or now.collection is None:
         return _by_codes_alone(now, _present(examples.codes), examples.rows)
     stored = quantize(examples.embeddings)  # as rows are, so that a copy is equal to its row

@@ -15,6 +15,12 @@ from numpy.typing import NDArray
 from .opening import CHECKSUM_BITS, checksum, damaged
 from .records import NEIGHBOURS, Embedding, Embeddings, Lists, StoredHead
 
+_EMBEDDINGS = (
+    "SELECT embeddings.row, vector, norm, embeddings.checksum FROM embeddings "
+    "JOIN heads ON heads.network = embeddings.network "
+    "JOIN settings ON settings.key = 'head' AND settings.value = heads.id "
+    "JOIN codes ON codes.row = embeddings.row AND codes.head = heads.id"
+)
 _CHANGED = "(SELECT row FROM changes WHERE revision > ?)"
 
 
@@ -29,13 +35,14 @@ class VectorTables:
 
     def embeddings(self, since: int | None = None, *, between: tuple[int, int] | None = None) -> Embeddings:
         """The embeddings of all rows that are searched, of those changed since a revision, or from one to another."""
-        query = (
-            "SELECT embeddings.row, vector, norm, embeddings.checksum FROM embeddings "
-            "JOIN heads ON heads.network = embeddings.network "
-            "JOIN settings ON settings.key = 'head' AND settings.value = heads.id "
-            "JOIN codes ON codes.row = embeddings.row AND codes.head = heads.id"
-        )
-        found = self._ask(query, "embeddings.row", since, between)
+        return self._read(self._ask(_EMBEDDINGS, "embeddings.row", since, between))
+
+    def embeddings_of(self, rows: NDArray[np.int64]) -> Embeddings:
+        """The embeddings of some of these rows, by ascending row."""
+        among = f"{_EMBEDDINGS} WHERE embeddings.row IN (SELECT value FROM json_each(?)) ORDER BY embeddings.row"
+        return self._read(self._db.execute(among, (json.dumps(rows.tolist()),)).fetchall())
+
+    def _read(self, found: list[tuple[Any, ...]]) -> Embeddings:
         if not found:
             return Embeddings(np.empty(0, np.int64), np.empty((0, 0), np.int8), np.empty(0, np.float32))
         ids, vectors, norms, sums = map(list, zip(*found, strict=True))
