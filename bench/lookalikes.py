@@ -21,6 +21,7 @@ TEXT = (
 WORDS = TEXT.split()
 GREY, PAPER = (90, 90, 90), (252, 252, 250)
 RESTING, HERS, MINE = (236, 229, 221), WHITE, (220, 248, 198)
+SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ2345"
 FRAMES = 20
 
 
@@ -155,21 +156,11 @@ def framed_sign(wish: Wish) -> Image.Image:
 
 
 def icon(wish: Wish) -> Image.Image:
+    """A sign on a flat ground, another for each: of the same sign moved nobody could say that it is another image."""
     image = Image.new("RGB", (128, 128), (30, 90, 200))
-    pen, kind = ImageDraw.Draw(image), wish.number % 5
-    x, y, side = (int(value) for value in wish.draw.integers((30, 30, 25), (60, 60, 60)))
-    box = (x, y, x + side, y + side)
-    if kind == 0:
-        pen.ellipse(box, outline=WHITE, width=8)
-    elif kind == 1:
-        pen.rectangle(box, outline=WHITE, width=8)
-    elif kind == 2:
-        pen.line(box, fill=WHITE, width=10)
-        pen.line((x + side, y, x, y + side), fill=WHITE, width=10)
-    elif kind == 3:
-        pen.text((x - 15, y - 25), chr(ord("A") + wish.number), fill=WHITE, font=font(80))
-    else:
-        pen.polygon([(x, y + side), (x + side // 2, y), (x + side, y + side)], fill=WHITE)
+    x, y, size = (int(value) for value in wish.draw.integers((56, 56, 60), (72, 72, 90)))
+    sign = SIGNS[wish.number]
+    ImageDraw.Draw(image).text((x, y), sign, fill=WHITE, font=font(size), anchor="mm", stroke_width=2)
     return image
 
 
