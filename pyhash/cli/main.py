@@ -29,6 +29,7 @@ _HOME = {
     "index": "galleries",
     "info": "info",
     "search": "searching",
+    "serve": "serving",
     "taps": "building",
 }
 """The module of each command, imported when it is asked for: a search need not wait for the others."""

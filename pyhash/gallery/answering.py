@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codes import check_int
-from ..errors import GalleryError, ImageError
+from ..errors import GalleryError, GalleryMismatchError, ImageError
 from ..images import Box, crop_of
+from ..ranking import quantize
 from .asking import (
     Examples,
     Measure,
@@ -258,6 +259,20 @@ class Answering:
             if embeddings is not None:
                 return examples_of_embeddings(now, np.atleast_2d(np.asarray(embeddings, np.float32)))
             return self._examples(now, sources_of(images)[0], None, on_error, crop)[0]
+
+        return self._snapshots.ask(make)
+
+    def codes(self, examples: Examples) -> NDArray[np.uint8]:
+        """Codes ``(n, n_bytes)`` that `search_codes` takes: every level is made of the image alone."""
+
+        def make(now: Snapshot) -> NDArray[np.uint8]:
+            if examples.codes is not None and examples.head == head_of(now):
+                return examples.codes
+            if examples.embeddings is None or now.head is None:
+                raise GalleryMismatchError(
+                    "examples must be of the gallery as it is now, and it was coded anew since: make them again"
+                )
+            return now.head.codes(restored(*quantize(examples.embeddings)))
 
         return self._snapshots.ask(make)
 
