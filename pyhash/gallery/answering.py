@@ -51,6 +51,7 @@ class Answering:
     _encoders: Encoders
     _snapshots: Snapshots
     _looks: LookIndex
+    _head: tuple[int, str] | None = None  # which, and what tells it from others
 
     @property
     def folder(self) -> str:
@@ -63,12 +64,21 @@ class Answering:
         return self._file.path
 
     @property
+    def revision(self) -> int:
+        """Counts the changes of what can be searched."""
+        return self._snapshots.now().revision
+
+    @property
     def fingerprint(self) -> str:
         """Tells codes that can be compared with the gallery's from others; changes with the encoder, and with a fit."""
-        with self._file.reading():
-            identity, head = self._file.identity(), self._file.vectors.head()
-        made = "" if head is None or head.matrix is None else hashlib.blake2b(head.matrix, digest_size=8).hexdigest()
-        return "-".join(part for part in (None if identity is None else identity.fingerprint, made) if part)
+        now = self._snapshots.now()
+        head = now.stored_head
+        if self._head is None or head is None or self._head[0] != head.id:
+            matrix = None if head is None else head.matrix
+            made = "" if matrix is None else hashlib.blake2b(matrix, digest_size=8).hexdigest()
+            self._head = None if head is None else (head.id, made)
+        made = "" if self._head is None else self._head[1]
+        return "-".join(part for part in ("" if now.identity is None else now.identity.fingerprint, made) if part)
 
     @overload
     def search(

@@ -12,9 +12,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
+from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRouter
@@ -38,6 +39,8 @@ from .searchers import Answer, Encoded, GallerySearcher, IndexSearcher, Searcher
 from .writing import Writing
 
 __all__ = ["app"]
+
+Id: TypeAlias = Annotated[int, PathParameter(ge=-(2**63), lt=2**63)]
 
 _STATIC = Path(__file__).parent / "static"
 _MOST_AT_ONCE = 64
@@ -284,9 +287,15 @@ class _Service:
         assert self._encodes is not None
         images = [(one.image, crop) for one in asked if one.image is not None]
         found = iter(await self._encodes.ask(*images) if images else [])
-        return [
-            next(found) if one.image is not None else await asyncio.to_thread(searcher.prepare, one) for one in asked
-        ]
+        made = []
+        for one in asked:
+            if one.image is not None:
+                made.append(next(found))
+            elif one.code is not None:  # takes no time
+                made.append(searcher.prepare(one))
+            else:
+                made.append(await asyncio.to_thread(searcher.prepare, one))
+        return made
 
     async def answers(self, wanted: Sequence[Wanted]) -> list[Answer]:
         """Search, together with other requests."""
@@ -406,10 +415,13 @@ class _Service:
             }
         )
 
-    async def image(self, request: Request, id: int, size: int = 1600) -> Response:
+    async def image(
+        self,
+        request: Request,
+        id: Id,
+        size: Annotated[int, Query(ge=16, le=8192, description="Of its longest side.")] = 1600,
+    ) -> Response:
         """Give an image of the gallery, upright and without metadata."""
-        if not 16 <= size <= 8192:
-            raise Problem(422, f"size must be 16 to 8192 pixels, got {size}", argument="size")
         gallery = self.gallery
         path = _path_of(gallery, id)
         try:
@@ -426,7 +438,7 @@ class _Service:
         content = await asyncio.to_thread(served_image, path, size)
         return _cached(content, tag)
 
-    async def thumbnail(self, request: Request, id: int) -> Response:
+    async def thumbnail(self, request: Request, id: Id) -> Response:
         """Give the small JPEG of an image, also while its file is away."""
         gallery = self.gallery
         kept = await asyncio.to_thread(gallery.thumbnail, id)
@@ -438,19 +450,15 @@ class _Service:
 
     async def duplicates(
         self,
-        page: int = 1,
-        size: int = 20,
-        level: str = "duplicates",
+        page: Annotated[int, Query(ge=1, le=10**9)] = 1,
+        size: Annotated[int, Query(ge=1, le=200, description="Groups of a page.")] = 20,
+        level: Literal["duplicates", "similar"] = "duplicates",
         turned: bool = False,
         cropped: bool = False,
     ) -> Response:
         """Give groups of copies, a page at a time; 202 while they are sought."""
         self.gallery  # noqa: B018
         assert self._reviewing is not None
-        if not (1 <= page <= 10**9 and 1 <= size <= 200):
-            raise Problem(422, "page must be at least 1, and size 1 to 200", argument="page" if page < 1 else "size")
-        if level not in ("duplicates", "similar"):
-            raise Problem(422, f"level must be duplicates or similar, got {level!r}", argument="level")
         status, content = await asyncio.to_thread(
             self._reviewing.page, page, size, level, turned=turned, cropped=cropped
         )
@@ -464,7 +472,7 @@ class _Service:
         added = await asyncio.to_thread(self._writing.add, [(one.name, one.image or b"") for one in images])
         return JSONResponse({"images": added}, 201)
 
-    async def remove(self, id: int) -> Response:
+    async def remove(self, id: Id) -> Response:
         """Forget an image; no file of a folder is touched."""
         gallery = self.gallery
         assert self._writing is not None

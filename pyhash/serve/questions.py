@@ -71,7 +71,7 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image: str | None = Field(None, description="An image file, in base64.")
-    id: int | None = Field(None, description="An image of the collection.")
+    id: int | None = Field(None, ge=-(2**63), lt=2**63, description="An image of the collection.")
     code: str | None = Field(None, description="A code, in base64, of the encoder whose fingerprint is given.")
     embedding: list[float] | None = Field(None, description="An embedding, as /v1/embed gives it.")
     fingerprint: str | None = Field(None, description="Of what made the code or the embedding, as /v1/info says it.")
@@ -81,7 +81,7 @@ class SearchBody(SearchOptions):
     """A search in JSON: one query, or several."""
 
     image: str | None = None
-    id: int | None = None
+    id: int | None = Field(None, ge=-(2**63), lt=2**63)
     code: str | None = None
     embedding: list[float] | None = None
     fingerprint: str | None = None

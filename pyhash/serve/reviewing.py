@@ -24,6 +24,8 @@ class _Search:
 
     done: int = 0
     total: int = 0
+    revision: int = -1
+    """Of the gallery, when it was begun."""
     found: Duplicates | None = None
     failed: str | None = None
 
@@ -48,8 +50,9 @@ class Reviewing:
         asked = _Asked(turned, cropped)
         with self._lock:
             search = self._searches.get(asked)
-            if search is None or search.failed is not None:
-                search = self._searches[asked] = _Search()
+            done = search is not None and search.found is not None
+            if search is None or search.failed is not None or (done and search.revision != self._gallery.revision):
+                search = self._searches[asked] = _Search(revision=self._gallery.revision)
                 thread = threading.Thread(target=self._run, args=(asked, search), name="pyhash-copies", daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -78,11 +81,6 @@ class Reviewing:
             "images": found.images,
             "uncompared": [{"path": self._inside(one.path), "reason": one.reason} for one in found.uncompared],
         }
-
-    def forget(self) -> None:
-        """Seek anew when asked next: the gallery has changed."""
-        with self._lock:
-            self._searches = {asked: search for asked, search in self._searches.items() if search.found is None}
 
     def close(self) -> None:
         """Stop what is under way; it goes on there when it is asked for again."""

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -51,6 +52,9 @@ class Settings:
 def run(settings: Settings) -> None:
     """Serve until the process is told to end; then answer what is under way, and end."""
     uvicorn: Any = require("uvicorn", "serve")
+    served = opened(settings)  # better said now than in answers
+    if isinstance(served, Gallery):
+        served.close()
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
@@ -76,15 +80,20 @@ def run(settings: Settings) -> None:
         os.environ.update(before)
 
 
+def opened(settings: Settings) -> Gallery | Index:
+    """Return what is served."""
+    if os.path.isfile(settings.path) and not is_gallery(Path(settings.path)):
+        return Index.open(settings.path, mmap=True)
+    return Gallery(settings.path, file=settings.file, create=False)
+
+
 def made() -> FastAPI:
     """Return the application that the settings of this process describe: each worker makes its own."""
     told: dict[str, Any] = json.loads(os.environ[_SETTINGS])
     settings = Settings(**told | {"limits": Limits(**told["limits"]), "hosts": tuple(told["hosts"])})
 
     def served() -> Gallery | Index:
-        if os.path.isdir(settings.path) or is_gallery(settings.path):  # type: ignore[arg-type]
-            return Gallery(settings.path, file=settings.file, create=False)
-        return Index.open(settings.path, mmap=True)
+        return opened(settings)
 
     encoder = None if settings.encoder is None else Encoder(settings.encoder)
     hosts = {*LOCAL, *settings.hosts} | ({settings.host} if settings.host not in ("0.0.0.0", "::") else set())

@@ -129,8 +129,10 @@ class GallerySearcher:
             if crop is not None:
                 try:
                     found[place] = Encoded(self.gallery.examples(image, crop=crop))
-                except (ImageError, ValueError) as error:
+                except ImageError as error:
                     found[place] = error
+                except ValueError as error:  # a box that is none of the image
+                    found[place] = Problem(422, str(error), argument="crop")
         return [one for one in found if one is not None]
 
     def prepare(self, asked: Asked) -> Encoded:
@@ -142,7 +144,7 @@ class GallerySearcher:
                 return Encoded(self.gallery.examples(embeddings=[asked.embedding]))
         except KeyError as error:
             raise Problem(404, str(error.args[0]), argument="id") from error
-        except (ValueError, OverflowError) as error:
+        except ValueError as error:
             raise Problem(422, str(error), argument="embedding") from error
         assert asked.code is not None
         return Encoded(_row_of_code(asked.code, self.gallery.levels.n_bytes))

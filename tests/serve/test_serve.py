@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,10 +188,13 @@ class TestProblems:
             ({"id": 1, "k": "many"}, "k", 422),
             ({"id": 1, "code": "AA=="}, "query", 422),
             ({"id": 99}, "id", 404),
-            ({"id": 2**70}, "id", None),
+            ({"id": 2**70}, "id", 422),
             ({"id": -1}, "id", 404),
             ({"image": "not base64!"}, "query", 422),
             ({"image": text(b"no image")}, "image", 422),
+            ({"image": text(content(1)), "crop": [0, 0, 99, 9]}, "crop", 422),
+            ({"image": text(content(1)), "crop": [5, 5, 5, 5]}, "crop", 422),
+            ({"image": text(content(1)), "crop": [1, 2, 3]}, "crop.3", 422),
             ({"id": 1, "level": "medium"}, None, 422),
             ({"id": 1, "weights": {"medium": 1}}, None, 422),
             ({"id": 1, "weights": {"coarse": -1}}, "weights.coarse", 422),
@@ -358,11 +362,17 @@ class TestImages:
             if answer.status_code == 200:
                 break
             assert answer.status_code == 202
+            time.sleep(0.05)
         shown = answer.json()
         assert (shown["page"], shown["pages"], shown["total"]) == (1, 1, 1)
         (group,) = shown["groups"]
         assert sorted(image["path"] for image in group["images"]) == ["a/02.png", "b/copy.png"]
         assert client.get("/v1/duplicates?page=2").json()["groups"] == []
+        (folder / "b" / "copy.png").unlink()
+        gallery.forget(folder / "b" / "copy.png")
+        while (answer := client.get("/v1/duplicates")).status_code == 202:
+            time.sleep(0.05)
+        assert answer.json()["total"] == 0
         assert client.get("/v1/duplicates?level=similar").status_code == 200
         for wrong in ("page=0", "size=1000", "level=x"):
             assert client.get(f"/v1/duplicates?{wrong}").status_code == 422
