@@ -3,9 +3,9 @@
     python bench/bench_serve.py --data DIR [--codes 1000000] [--seconds 10]
 
 DIR holds the folder ``photos``: a gallery of it is made in a temporary folder. Measured are, beside what the machine
-does without a service: one client that sends images (beside decoding and the network alone), one that sends codes of 64
-bits to an index (beside the search alone), and 64 clients that send images (beside `Encoder.encode` in batches). Clients
-are processes of their own. With ``oha`` or ``wrk`` installed, the codes are asked with it, too.
+does without a service: one client that sends images (beside decoding and the network alone), one that sends codes of
+64 bits to an index (beside the search alone), and 64 clients that send images (beside `Encoder.encode` in batches).
+Clients are processes of their own. With ``oha`` or ``wrk`` installed, the codes are asked with it, too.
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ _PACKAGES = frozenset(
         "labels",
         "networks",
         "ranking",
+        "serve",
     ]
 )
 __all__ = [

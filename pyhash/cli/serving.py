@@ -8,7 +8,6 @@ import os
 
 import click
 
-from ..support import require
 from .options import FolderType, gallery_option
 
 
@@ -68,10 +67,6 @@ def serve_command(
       curl -F image=@photo.jpg 'localhost:8000/v1/search?k=5'
       PYHASH_TOKEN=secret pyhash serve ~/Pictures --host 0.0.0.0 --allow-host photos.example.org
     """
-    require("uvicorn", "serve")
-    require("fastapi", "serve")
-    require("prometheus_client", "serve")
-    require("python_multipart", "serve")
     from ..serve import Limits, Settings, run  # slow to import
 
     settings = Settings(

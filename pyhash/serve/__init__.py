@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from .app import app
-from .guard import LOCAL
-from .limits import Limits
-from .running import Settings, run
+from ..support import require
+
+for _package in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
+    require(_package, "serve")
+
+from .app import app  # noqa: E402
+from .guard import LOCAL  # noqa: E402
+from .limits import Limits  # noqa: E402
+from .running import Settings, run  # noqa: E402
 
 __all__ = ["LOCAL", "Limits", "Settings", "app", "run"]
 
