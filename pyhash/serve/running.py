@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -68,6 +69,7 @@ def run(settings: Settings) -> None:
         "server_header": False,
         "factory": True,
     }
+    _allow_connections()
     before = dict(os.environ)
     os.environ[_SETTINGS] = json.dumps(dataclasses.asdict(settings))
     try:
@@ -78,6 +80,17 @@ def run(settings: Settings) -> None:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _allow_connections() -> None:
+    """Let the process hold as many connections as it takes on; each is a file to the system."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 2 * _CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * _CONNECTIONS)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def opened(settings: Settings) -> Gallery | Index:
