@@ -315,6 +315,7 @@ class _Service:
             ("/v1/info", "GET", self.info),
             ("/v1/search", "POST", self.search),
             ("/v1/embed", "POST", self.embed),
+            ("/v1/sample", "GET", self.sample),
             ("/v1/images/{id}", "GET", self.image),
             ("/v1/thumbnails/{id}", "GET", self.thumbnail),
             ("/v1/duplicates", "GET", self.duplicates),
@@ -414,6 +415,12 @@ class _Service:
                 "took_ms": round(1000 * (time.perf_counter() - began), 3),
             }
         )
+
+    async def sample(self, k: Annotated[int, Query(ge=1, le=200, description="How many.")] = 12) -> Response:
+        """Give some images of the gallery, other ones each time."""
+        self.gallery  # noqa: B018
+        assert isinstance(self._searcher, GallerySearcher)
+        return JSONResponse({"images": await asyncio.to_thread(self._searcher.sample, k)})
 
     async def image(
         self,

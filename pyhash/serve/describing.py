@@ -55,6 +55,7 @@ _MATCHES: dict[str, Any] = {
                                 "distance": {"type": "integer"},
                                 "similarity": {"type": "number"},
                                 "part": {"type": "object"},
+                                "size": {"type": "array", "items": {"type": "integer"}},
                                 "copies": {"type": "integer"},
                             },
                             "required": ["id", "distance"],
@@ -166,6 +167,11 @@ OPENAPI: dict[tuple[str, str], dict[str, Any]] = {
         "summary": "Codes and embeddings of images.",
         "responses": _answer(_OBJECT) | _problems(400, 408, 413, 415, 422, 429, 503),
         "openapi_extra": {"requestBody": _IMAGES},
+    },
+    ("GET", "/v1/sample"): {
+        "summary": "Some images of the gallery, other ones each time.",
+        "responses": _answer(_OBJECT, {"images": [{"id": 17, "path": "2024/beach.jpg"}]})
+        | _problems(404, 422, 429, 503),
     },
     ("GET", "/v1/images/{id}"): {
         "summary": "An image, upright and without metadata.",

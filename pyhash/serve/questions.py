@@ -53,6 +53,14 @@ class SearchOptions(BaseModel):
             return json.loads(value)
         return dict(part.split("=", 1) for part in value.split(",") if part)
 
+    @field_validator("weights", mode="after")
+    @classmethod
+    def _whole(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        """Whole numbers are integers: codes alone are weighted by these."""
+        if value is None:
+            return None
+        return {name: int(share) if share.is_integer() and share < 2**31 else share for name, share in value.items()}
+
     @field_validator("where", mode="before")
     @classmethod
     def _where(cls, value: Any) -> Any:

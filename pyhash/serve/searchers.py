@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ import numpy as np
 
 from ..errors import GalleryMismatchError, ImageError
 from ..gallery import Examples, Gallery, Match
+from ..images import opened
 from ..index import Index
 from .problems import Problem
 from .questions import Asked, SearchOptions
@@ -213,6 +216,9 @@ class GallerySearcher:
             shown["similarity"] = round(match.similarity, 6)
         if match.part is not None:
             shown["part"] = match.part._asdict()
+            if match.part.box is not None:
+                with contextlib.suppress(ImageError), opened(match.path) as image:
+                    shown["size"] = [*image.size]  # in whose pixels the part lies
         if match.copies is not None:
             shown["copies"] = match.copies
         return shown
@@ -226,6 +232,19 @@ class GallerySearcher:
                 inside = path[len(around) :].replace(os.sep, "/")
                 return inside if len(folders) == 1 else f"{os.path.basename(folder)}/{inside}"
         return os.path.basename(path)
+
+    def sample(self, k: int) -> list[dict[str, Any]]:
+        """Return some images, other ones each time."""
+        ids = self.gallery.index.ids
+        rows = random.sample(range(len(ids)), min(k, len(ids)))
+        found: dict[int, str] = {}
+        for number in ids[rows].tolist():  # of parts the image that they are of
+            with contextlib.suppress(KeyError):  # it went meanwhile
+                path = self.gallery.path(number)
+                image = self.gallery.id_of(path)
+                if image is not None:
+                    found[image] = self.inside(path)
+        return [{"id": number, "path": path} for number, path in found.items()]
 
     def vectors(self, encoded: Sequence[Encoded]) -> list[dict[str, Any]]:
         """Return codes of the image alone, and embeddings."""
@@ -309,7 +328,7 @@ class IndexSearcher:
                 if refused is not None:
                     raise Problem(422, f"{refused} needs a gallery, and this is an index", argument=refused)
                 codes = np.concatenate([wanted[place].examples[0].example for place in places])
-                weights = None if options.weights is None else {name: int(n) for name, n in options.weights.items()}
+                weights: Any = options.weights
                 k = min(options.k, max(1, len(self.index)))
                 distances, ids = self.index.search(codes, k, level=options.level, weights=weights)
                 for place, near, found in zip(places, distances.tolist(), ids.tolist(), strict=True):

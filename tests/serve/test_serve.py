@@ -101,6 +101,10 @@ class TestSearch:
             ({"k": 3, "level": "coarse"}, {"k": 3, "level": "coarse"}),
             ({"weights": {"coarse": 3, "fine": 1}}, {"weights": {"coarse": 3, "fine": 1}}),
             ({"rescore": False}, {"rescore": False}),
+            (
+                {"rescore": False, "weights": {"coarse": 1, "fine": 3}},
+                {"rescore": False, "weights": {"coarse": 1, "fine": 3}},
+            ),
             ({"in": ["b"]}, {"where": [folder / "b"]}),
             ({"in": ["a/05.png"]}, {"where": [path]}),
             ({"crop": [0, 0, 32, 24]}, {"crop": (0, 0, 32, 24)}),
@@ -354,6 +358,24 @@ class TestImages:
         (folder / "a" / "00.png").unlink()
         assert client.get("/v1/images/1").status_code == 404
 
+    def test_some_of_them(self, client: TestClient, gallery: Gallery) -> None:
+        shown = [client.get(f"/v1/sample?k={k}").json()["images"] for k in (5, 5, 100)]
+        assert [len({one["id"] for one in images}) for images in shown] == [5, 5, 12]
+        assert all(gallery.path(one["id"]).endswith(one["path"]) for one in shown[2])
+        assert shown[0] != shown[1]
+
+    def test_the_size_of_an_image_whose_part_was_found(self, folder: Path, tmp_path: Path) -> None:
+        with Gallery(folder, PartsEncoder(), file=tmp_path / "parts", tiles=(2, 2)) as gallery:
+            gallery.update()
+            image = Image.open(folder / "a" / "05.png").crop((0, 0, 32, 24))
+            image.save(tmp_path / "part.png")
+            with asked(gallery) as client:
+                answer = client.post("/v1/search?k=1", content=(tmp_path / "part.png").read_bytes())
+                assert {len(client.get("/v1/sample?k=200").json()["images"])} == {12}
+        (match,) = answer.json()["results"][0]["matches"]
+        assert (match["path"], match["size"]) == ("a/05.png", [64, 48])
+        assert match["part"] == {"kind": "tile", "box": [0, 0, 32, 24], "name": None}
+
     def test_copies(self, client: TestClient, gallery: Gallery, folder: Path) -> None:
         (folder / "b" / "copy.png").write_bytes((folder / "a" / "02.png").read_bytes())
         gallery.update()
@@ -492,5 +514,6 @@ class TestIndex:
             assert client.post("/v1/search", content=content(1)).json()["argument"] == "image"
             assert client.post("/v1/search", json={"id": 7, "in": ["a"]}).status_code == 422
             assert client.post("/v1/search", json={"id": 77}).status_code == 404
+            assert client.post("/v1/search", json={"id": 7, "weights": {"coarse": 0.5, "fine": 1}}).status_code == 422
             assert client.post("/v1/search", json=body | {"code": text(b"123")}).json()["argument"] == "code"
             assert client.get("/v1/images/1").status_code == 404
