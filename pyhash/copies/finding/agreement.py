@@ -7,6 +7,7 @@ of brightness leave, or in all but those that a mark was laid over.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,11 @@ _REST = 8.0**2
 _LOST = 0.1
 """Share of its variance that is left of a window that a change of brightness has made even."""
 _BINS = 32
+_FITS = 3
+_ENOUGH = 12_000
+"""Pixels to which a change of brightness is fitted."""
+_LEVELS = np.arange(256 * 16) / 16
+"""Of smoothed images."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _CELLS = 4
 _STEEP = 40.0
@@ -74,6 +80,15 @@ class Agreement(NamedTuple):
     """Contrast of the second by that of the first."""
     where: Mask
     """Which pixels lie in different windows."""
+
+    def inverse(self) -> Agreement:
+        """Return the same of the second and the first."""
+        return self._replace(
+            strange=self.strange[::-1],
+            outline=self.outline[::-1],
+            brightness=-self.brightness,
+            contrast=1 / self.contrast,
+        )
 
 
 def agreement(a: Floats, b: Floats) -> Agreement:
@@ -146,16 +161,9 @@ class _Explained(NamedTuple):
 
 
 def _explained(x: Floats, y: Floats) -> _Explained:
-    weight: Floats = np.ones(x.shape[:2], np.float32)
     image = _grey(y)
-    for _ in range(3):
-        if x.ndim == 2:
-            model = _curve(x, y, weight)
-        else:
-            model = _grey(np.stack([_curve(x[..., k], y[..., k], weight) for k in range(3)], axis=2))
-        rest = image - model
-        noise = 1.48 * float(np.median(np.abs(rest - np.median(rest)))) + 1.5
-        weight = (1 / (1 + (rest / (2.5 * noise)) ** 2) ** 2).astype(np.float32)
+    model = _grey(_as_bright(x, y, image))
+    noise = _noise(image - model)
     low, high = _clipped(_grey(x), model)
     model, image = model.clip(low, high), image.clip(low, high)
     rest = image - model
@@ -171,6 +179,27 @@ def _explained(x: Floats, y: Floats) -> _Explained:
     return _Explained(
         model, image, rest, noise, variance, covariance, product, correlation, seen, different, contradicting, lost
     )
+
+
+def _as_bright(x: Floats, y: Floats, image: Floats) -> Floats:
+    """Return x as bright as y, by a curve that ascends for each channel: what differs most counts least.
+
+    The curves are fitted to some of the pixels: they have few values.
+    """
+    stride = max(1, math.isqrt(image.size // _ENOUGH))
+    some, there, seen = x[::stride, ::stride], y[::stride, ::stride], image[::stride, ::stride]
+    weight: Floats = np.ones(seen.shape, np.float32)
+    for _ in range(_FITS):
+        curves = [_curve(*pair, weight) for pair in zip(_channels(some), _channels(there), strict=True)]
+        rest = seen - _grey(_applied(curves, some))
+        weight = (1 / (1 + (rest / (2.5 * _noise(rest))) ** 2) ** 2).astype(np.float32)
+    return _applied(curves, x)
+
+
+def _noise(rest: Floats) -> float:
+    """Return the usual size of what is left."""
+    rest = rest.ravel()[:: max(1, rest.size // _ENOUGH)]
+    return 1.48 * float(np.median(np.abs(rest - np.median(rest)))) + 1.5
 
 
 def _clipped(x: Floats, model: Floats) -> tuple[float, float]:
@@ -191,15 +220,29 @@ def _variances(values: Floats) -> Floats:
     return found
 
 
+def _channels(image: Floats) -> list[Floats]:
+    return [image] if image.ndim == 2 else [image[..., k] for k in range(3)]
+
+
 def _curve(x: Floats, y: Floats, weight: Floats) -> Floats:
-    """Return x as bright as y: by the curve that ascends and fits best, pixels weighted."""
+    """Return the brightness for each 16th of a grey level that makes x as bright as y: by the curve that ascends and
+    fits best, pixels weighted.
+    """
     bins = np.minimum(x * (_BINS / 256), _BINS - 1).astype(np.intp).ravel()
     weights = weight.ravel()
     count = np.bincount(bins, weights, _BINS).astype(np.float64)
     there = count > 0
     at = np.bincount(bins, weights * x.ravel(), _BINS)[there] / count[there]
     value = np.bincount(bins, weights * y.ravel(), _BINS)[there] / count[there]
-    return np.interp(x, at, _ascending(value, count[there])).astype(np.float32)
+    return np.interp(_LEVELS, at, _ascending(value, count[there])).astype(np.float32)
+
+
+def _applied(curves: list[Floats], image: Floats) -> Floats:
+    """Return each channel of an image by its curve."""
+    levels = (image * 16).astype(np.uint16)
+    if len(curves) == 1:
+        return curves[0][levels]
+    return np.stack([curve[levels[..., k]] for k, curve in enumerate(curves)], axis=2)
 
 
 def _ascending(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,14 +77,25 @@ class _Search:
         self.alike: list[tuple[int, int]] = []
         """Pairs that are no copies, and like one another."""
         self.looked_at = 0
+        self._failed: list[NDArray[np.int64]] = []
+        """Pairs that were not proved, as numbers."""
 
     def run(self) -> None:
         places = self._without_equals()
         self._join_blank(places)
-        for candidates in chain(
-            by_looks(self._stock, places, turns=self._turned), [by_neighbours(self._stock, places)]
-        ):
+        for candidates in by_looks(self._stock, places, turns=self._turned):
             self._all_of(candidates)
+        self._all_of(self._without_failed(by_neighbours(self._stock, places)))
+
+    def _without_failed(self, candidates: Candidates) -> Candidates:
+        """Return the pairs that were not compared before in vain, if there is no other way to compare them."""
+        if self._turned or not self._failed:
+            return candidates
+        new = ~np.isin(self._number(candidates.one, candidates.other), np.concatenate(self._failed))
+        return Candidates(*(values[new] for values in candidates))
+
+    def _number(self, one: Places, other: Places) -> NDArray[np.int64]:
+        return np.minimum(one, other) * len(self._stock) + np.maximum(one, other)
 
     def _without_equals(self) -> Places:
         """Join the files of equal bytes; return all others, and the first of each."""
@@ -148,6 +158,8 @@ class _Search:
                     outcomes |= found
                     self.looked_at += len(pairs)
                     yield from (None for _ in pairs)
+        proved = [k for k, (proof, _) in outcomes.items() if proof is not None]
+        self._failed.append(np.delete(self._number(one, other), proved))
         for k, (proof, _) in sorted(outcomes.items()):
             pair = int(one[k]), int(other[k])
             if proof is None:

@@ -42,6 +42,9 @@ class Grouping:
         self._stock = stock
         self._prover = prover
         self._proofs = {pair: proof for pair, proof in proofs.items() if proof is not None}
+        for (one, other), proof in list(self._proofs.items()):
+            if proof.turn == 0:
+                self._proofs.setdefault((other, one), proof.inverse())
         self._disproved: set[tuple[int, int]] = set()
         self._linked: dict[int, list[int]] = defaultdict(list)
         for one, other in proofs:

@@ -54,6 +54,10 @@ class Placement(NamedTuple):
         wide, tall = self.right - self.left, self.bottom - self.top
         return Placement(-self.left / wide, -self.top / tall, (1 - self.left) / wide, (1 - self.top) / tall)
 
+    def is_near(self, other: Placement, slack: float) -> bool:
+        """Whether no edge lies farther than a slack from that of another placement."""
+        return all(abs(a - b) <= slack for a, b in zip(self, other, strict=True))
+
 
 WHOLE = Placement(0.0, 0.0, 1.0, 1.0)
 """Both images show the same from edge to edge."""

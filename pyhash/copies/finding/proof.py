@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ...support import require
 from .agreement import Agreement, agreement
-from .frames import has_frame
+from .frames import surround
 from .hues import hues
 from .local import Floats, smoothed
 from .placement import WHOLE, Placement, fits, pixels_of, refined, working_size
@@ -28,10 +28,17 @@ _LEAST = 16  # pixels of the shorter side at which two images are compared
 
 _SAME_EDGES = 0.87
 """Share of each side that both images show, from which on one is not cropped: 5 % off each edge leave .9."""
+_SAME_PLACE = 0.002
+"""Shares of a side by which two placements differ that are one at the small size, a third of it at the larger one."""
 _COMPLETE = 0.96
 """Share of each side from which on an image is complete in another."""
 _FRAMED = 0.15
 """Share of the area of a screenshot that the image in it has, at least: a sign on a slide is no copy of the slide."""
+_PARTED, _PARTED_ROUGHLY = 0.75, 0.5
+"""Share of the sides at which it is parted from what lies around it, and at the small size, where edges blur."""
+_AFLOAT = 0.35
+"""Share of windows that agree, at least, where an image has plain edges and the same lies around it: a thing on a plain
+ground may be in any place."""
 _CROPPED = 0.2
 """Share of an image that a part cut out of it has, at least."""
 
@@ -97,6 +104,16 @@ class Proof(NamedTuple):
     colour: float
     """Strength of the colours of the other, by those of the one."""
 
+    def inverse(self) -> Proof:
+        """Return the same of the other image and the one, which is not turned."""
+        marked = 1 - self.marked if self.marked >= 0 else -1
+        return self._replace(
+            placement=self.placement.inverse(),
+            agreement=self.agreement.inverse(),
+            marked=marked,
+            colour=1 / max(self.colour, 1e-3),
+        )
+
 
 class Compared(NamedTuple):
     """What came of comparing two images."""
@@ -124,13 +141,15 @@ def compared(
         Whether a part cut out of an image is its copy.
     """
     similar = False
+    tried: list[Placement] = []
     for guess in found:
         placement: Placement | None = WHOLE
         if guess is not None:
             placement = refined(one.grey, other.grey, guess.placement)
         elif not fits(one.grey, other.grey, WHOLE):
             placement = None
-        if placement is not None:
+        if placement is not None and not any(placement.is_near(before, _SAME_PLACE) for before in tried):
+            tried.append(placement)
             proof = _judged(one, other, placement, turn, SMALL, cropped=cropped, fitted=guess is not None)
             if proof is not None:
                 return Compared(proof, True)
@@ -146,7 +165,7 @@ def confirmed(one: View, other: View, proof: Proof, *, cropped: bool = False) ->
     for exact in (False, True):
         if exact:
             placement = refined(one.grey, other.grey, proof.placement)
-        if placement is not None:
+        if placement is not None and not (exact and placement.is_near(proof.placement, _SAME_PLACE / 3)):
             fitted = proof.placement != WHOLE
             judged = _judged(one, other, placement, proof.turn, CLOSER, cropped=cropped, fitted=fitted)
             if judged is not None:
@@ -157,7 +176,8 @@ def confirmed(one: View, other: View, proof: Proof, *, cropped: bool = False) ->
 def _judged(
     one: View, other: View, placement: Placement, turn: int, longest: int, *, cropped: bool, fitted: bool
 ) -> Proof | None:
-    extent = _extent(one, other, placement, cropped=cropped)
+    closer = longest > SMALL
+    extent, edged = _extent(one, other, placement, cropped=cropped, closer=closer)
     if extent is None:
         return None
     size = working_size(one.grey, other.grey, placement.frames(), longest)
@@ -171,8 +191,9 @@ def _judged(
         by_channel = agreement(*colours)
         if by_channel.different < measured.different:
             measured = by_channel
-    closer = longest > SMALL
     if not _is_evidence(measured, fitted=fitted, closer=closer):
+        return None
+    if not edged and measured.agreeing < _AFLOAT:
         return None
     plain = _is_plain(measured)
     if not plain and not _is_mark(measured, closer=closer):
@@ -255,16 +276,23 @@ def _is_mark(measured: Agreement, *, closer: bool) -> bool:
     )
 
 
-def _extent(one: View, other: View, placement: Placement, *, cropped: bool) -> Extent | None:
-    """Return how much of one another two images show; None where that makes no copies."""
+def _extent(
+    one: View, other: View, placement: Placement, *, cropped: bool, closer: bool
+) -> tuple[Extent | None, bool]:
+    """Return how much of one another two images show, None where that makes no copies; and whether one sees where they
+    end, which is so but for an image whose plain edges go on in what lies around it.
+    """
     frames = placement.frames()
     sides = [(frame[2] - frame[0], frame[3] - frame[1]) for frame in frames]
     inner = 0 if min(sides[0]) >= min(sides[1]) else 1
     outer, share = 1 - inner, sides[1 - inner][0] * sides[1 - inner][1]
-    if min(sides[inner]) >= _COMPLETE and share >= _FRAMED and has_frame((one, other)[outer].grey, frames[outer]):
-        return "framed"
-    if all(min(side) >= _SAME_EDGES for side in sides):
-        return "whole"
+    whole = all(min(side) >= _SAME_EDGES for side in sides)
+    if min(sides[inner]) >= _COMPLETE and share >= _FRAMED:
+        around = surround((one, other)[outer].grey, frames[outer])
+        if around.parted >= (_PARTED if closer else _PARTED_ROUGHLY):
+            return "framed", around.edged or whole
+    if whole:
+        return "whole", True
     if cropped and min(wide * tall for wide, tall in sides) >= _CROPPED:
-        return "cropped"
-    return None
+        return "cropped", True
+    return None, True
