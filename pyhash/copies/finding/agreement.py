@@ -68,6 +68,9 @@ class Agreement(NamedTuple):
     """Share of its pixels that differ."""
     persisting: float
     """Correlation of the different windows together: something shines through a mark, or shows between its lines."""
+    one_way: float
+    """How far they differ in one direction: 1 where all pixels that differ are brighter in one of them, 0 where as much
+    is darker; letters and lines of one colour make all brighter, or darker."""
     strange: tuple[float, float]
     """How much more structure each image has where they differ than beside it: about 1 where a mark was laid over the
     other image, more where the image shows something of its own there."""
@@ -128,6 +131,7 @@ def agreement(a: Floats, b: Floats) -> Agreement:
         float(area.mean()),
         beside.changed,
         persisting,
+        beside.one_way,
         beside.strange[::-1] if turned else beside.strange,
         beside.outline[::-1] if turned else beside.outline,
         float(b.mean() - a.mean()),
@@ -297,13 +301,14 @@ class _Strangeness(NamedTuple):
     """What the model and the image show where they differ."""
 
     changed: float
+    one_way: float
     strange: tuple[float, float]
     outline: tuple[float, float]
 
 
 def _strangeness(found: _Explained, area: Mask) -> _Strangeness:
     if not area.any():
-        return _Strangeness(0.0, (0.0, 0.0), (0.0, 0.0))
+        return _Strangeness(0.0, 0.0, (0.0, 0.0), (0.0, 0.0))
     differ = grown(area, BLOCK) & (np.abs(found.rest) > max(8.0, 4 * found.noise))
     core = grown(differ, 1)
     steep = [
@@ -312,10 +317,12 @@ def _strangeness(found: _Explained, area: Mask) -> _Strangeness:
     ]
     rings = [ring for ring in (grown(core, 4) & ~core, grown(area, 12) & ~grown(area, 3)) if ring.any()]
     if not differ.any() or not rings:
-        return _Strangeness(float(differ.mean()), (1.0, 1.0), (1.0, 1.0))
+        return _Strangeness(float(differ.mean()), 0.0, (1.0, 1.0), (1.0, 1.0))
     one, other = (max(_ratio(values, core, ring) for ring in rings) for values in steep)
+    rest = found.rest[differ]
     return _Strangeness(
         float(differ.mean()),
+        float(np.abs(rest.sum()) / np.abs(rest).sum()),
         (one, other),
         (_outline(found.model, differ), _outline(found.image, differ)),
     )
