@@ -33,7 +33,7 @@ _LOST = 0.1
 """Share of its variance that is left of a window that a change of brightness has made even."""
 _BINS = 32
 _FITS = 3
-_ENOUGH = 12_000
+_ENOUGH = 4_000
 """Pixels to which a change of brightness is fitted."""
 _LEVELS = np.arange(256 * 16) / 16
 """Of smoothed images."""

@@ -92,7 +92,7 @@ class _Search:
         if self._turned or not self._failed:
             return candidates
         new = ~np.isin(self._number(candidates.one, candidates.other), np.concatenate(self._failed))
-        return Candidates(*(values[new] for values in candidates))
+        return Candidates(candidates.one[new], candidates.other[new], candidates.turn[new])
 
     def _number(self, one: Places, other: Places) -> NDArray[np.int64]:
         return np.minimum(one, other) * len(self._stock) + np.maximum(one, other)

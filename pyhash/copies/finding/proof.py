@@ -264,8 +264,9 @@ def _mark(measured: Agreement) -> _Mark:
 
     A mark leaves traces in one image alone: that has more structure there than beside it, and an outline, while the
     other goes on as if nothing were, and shines through or between; letters make it brighter, or darker, and do not do
-    both; and marks are laid into corners and along edges. Of what has moved, or is another thing, both show something. How that is weighed was fitted to 388 photographs with six
-    kinds of marks, and to 344 pairs of images that are equal but for a thing that moved, was replaced, or was written.
+    both; and marks are laid into corners and along edges. Of what has moved, or is another thing, both show something.
+    How that is weighed was fitted to 388 photographs with six kinds of marks, and to 344 pairs of images that are equal
+    but for a thing that moved, was replaced, or was written.
     """
     outlines = [math.log(max(0.1, outline)) for outline in measured.outline]
     structures = [math.log(strange + 0.1) for strange in measured.strange]
