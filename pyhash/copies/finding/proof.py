@@ -46,6 +46,8 @@ _CROPPED = 0.2
 
 _MARK = 2.9
 """Score of a mark: of marked photographs 98 in 100 have more, of things that moved or were replaced 10."""
+_OWN = math.log(2.0)
+"""Structure of an image where they differ, by that beside it, from which on it shows something of its own there."""
 _CORNER, _STRIP = 0.33, 0.13
 """Shares of the sides within which marks lie that are set in a corner, or along an edge."""
 _SHARED = 0.3
@@ -277,7 +279,8 @@ def _mark(measured: Agreement) -> _Mark:
         + 4.3 * (structures[over] - structures[1 - over])
         + 3.9 * max(0.0, measured.persisting)
         + 3.5 * measured.one_way
-        + 2.65 * _is_aside(measured)
+        + 3.3 * _is_aside(measured)
+        - 5.0 * max(0.0, structures[1 - over] - _OWN)
     )
     return _Mark(score, over)
 
