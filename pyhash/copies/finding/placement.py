@@ -27,6 +27,8 @@ _SCALES = (0.05, 20.0)
 _APART = 0.45
 """Share of windows that may be different at a small size: it is .32 at most of copies with marks, .5 and more of most
 images in one frame."""
+_SOMETHING = 0.02
+"""Share of windows in which there is something to see, below which nothing can be told."""
 
 
 class Placement(NamedTuple):
@@ -134,7 +136,7 @@ def _contrasts(
 
 
 def _apart(a: Floats, b: Floats) -> float:
-    """Return the share of windows in which two images are different."""
+    """Return the share of windows in which two images are different; all, where there is nothing to see."""
     height, width = (side // BLOCK * BLOCK for side in a.shape)
     if min(height, width) < 2 * BLOCK:
         return 0.0
@@ -143,7 +145,7 @@ def _apart(a: Floats, b: Floats) -> float:
     variances = [windows(blocks(v * v)) - m * m for v, m in ((a, of_a), (b, of_b))]
     alike = (of_both - of_a * of_b) / np.sqrt(np.maximum(variances[0] * variances[1], 0) + 1e-3)
     seen = np.maximum(*variances) > 0.1
-    return float((alike[seen] < 0.5).mean()) if seen.any() else 0.0
+    return float((alike[seen] < 0.5).mean()) if seen.mean() >= _SOMETHING else 1.0
 
 
 def _move(a: Floats, b: Floats) -> NDArray[np.float64]:

@@ -39,13 +39,15 @@ _FRAMED = 0.15
 _PARTED, _PARTED_ROUGHLY = 0.75, 0.5
 """Share of the sides at which it is parted from what lies around it, and at the small size, where edges blur."""
 _AFLOAT = 0.35
-"""Share of windows that agree, at least, where an image has plain edges and the same lies around it: a thing on a plain
-ground may be in any place."""
+"""Share of windows that agree, at least, where an image or a part of it has plain edges and the same lies around it: a
+thing on a plain ground may be in any place."""
 _CROPPED = 0.2
 """Share of an image that a part cut out of it has, at least."""
 
 _MARK = 2.9
 """Score of a mark: of marked photographs 98 in 100 have more, of things that moved or were replaced 10."""
+_COVERED = 0.12
+"""Share of the seen windows that may be different where nothing shines through; more of what does."""
 _OWN = math.log(2.0)
 """Structure of an image where they differ, by that beside it, from which on it shows something of its own there."""
 _CORNER, _STRIP = 0.33, 0.13
@@ -301,7 +303,7 @@ def _is_mark(measured: Agreement, *, closer: bool) -> bool:
     return (
         measured.area <= 0.4
         and measured.changed <= 0.2
-        and measured.different <= 0.4
+        and measured.different <= _COVERED + max(0.0, measured.persisting)
         and measured.agreeing >= 0.12
         and measured.spread >= 0.25
         and measured.lower >= 0.78
@@ -311,7 +313,7 @@ def _is_mark(measured: Agreement, *, closer: bool) -> bool:
 
 def _extent(one: View, other: View, placement: Placement, *, cropped: bool, closer: bool) -> tuple[Extent | None, bool]:
     """Return how much of one another two images show, None where that makes no copies; and whether one sees where they
-    end, which is so but for an image whose plain edges go on in what lies around it.
+    end, which is so but where plain edges go on in what lies around.
     """
     frames = placement.frames()
     sides = [(frame[2] - frame[0], frame[3] - frame[1]) for frame in frames]
@@ -325,5 +327,6 @@ def _extent(one: View, other: View, placement: Placement, *, cropped: bool, clos
     if whole:
         return "whole", True
     if cropped and min(wide * tall for wide, tall in sides) >= _CROPPED:
-        return "cropped", True
+        around = surround((one, other)[outer].grey, frames[outer])
+        return "cropped", around.edged or around.parted < 1
     return None, True
