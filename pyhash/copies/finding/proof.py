@@ -46,7 +46,7 @@ _CROPPED = 0.2
 
 _MARK = 2.9
 """Score of a mark: of marked photographs 98 in 100 have more, of things that moved or were replaced 10."""
-_COVERED = 0.12
+_COVERED = 0.2
 """Share of the seen windows that may be different where nothing shines through; more of what does."""
 _OWN = math.log(2.0)
 """Structure of an image where they differ, by that beside it, from which on it shows something of its own there."""
