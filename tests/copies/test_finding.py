@@ -221,10 +221,33 @@ def hues() -> list[Image.Image]:
     ]
 
 
+def rings() -> list[Image.Image]:
+    """One shape on a plain ground, in other places and sizes."""
+    images = []
+    for seed in range(8):
+        x, y, side = np.random.default_rng(seed).integers((30, 30, 25), (60, 60, 60)).tolist()
+        image = Image.new("RGB", (128, 128), (30, 90, 200))
+        ImageDraw.Draw(image).ellipse([x, y, x + side, y + side], outline="white", width=8)
+        images.append(image)
+    return images
+
+
+def boxes() -> list[Image.Image]:
+    """One shape on a transparent ground, in other places."""
+    images = []
+    for place in range(4):
+        image = Image.new("RGBA", (200, 200), (0, 0, 0, 0))
+        ImageDraw.Draw(image).rectangle([20 * place + 10, 30, 20 * place + 60, 150], fill="black")
+        images.append(image)
+    return images
+
+
 DIFFERENT = {
     "white signs": lambda: signs(white=True),
     "signs in a frame": lambda: signs(white=False),
     "scans in a frame": scans,
+    "rings": rings,
+    "boxes": boxes,
     "slides": lambda: slides(Image.new("RGB", (480, 270), "white")),
     "slides before a photograph": lambda: slides(ImageEnhance.Brightness(scene(6, (480, 270))).enhance(1.2)),
     "what moves": moved,
@@ -261,6 +284,13 @@ def test_similar_is_a_level_of_its_own(tmp_path: Path) -> None:
         "similar",
     }
     assert [group.level for group in found.groups] == ["duplicates", "similar"]
+
+
+def test_where_nothing_is_seen_nothing_is_similar(tmp_path: Path) -> None:
+    slope = np.tile(np.linspace(0, 255, 160), (120, 1))
+    images = [slope, slope[::-1, ::-1], np.full((120, 160), 9), np.full((90, 160), 250)]
+    write(tmp_path, {f"{n}.png": Image.fromarray(values.astype(np.uint8)) for n, values in enumerate(images)})
+    assert pyhash.duplicates(tmp_path, similar=True).groups == ()
 
 
 # Groups

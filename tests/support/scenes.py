@@ -63,6 +63,39 @@ def marked(image: Image.Image) -> Image.Image:
     return Image.composite(Image.new("RGB", image.size, "white"), image, mark)
 
 
+def with_logo(image: Image.Image) -> Image.Image:
+    """With a badge in a corner that hides what lies under it."""
+    image, side = image.copy(), min(image.size) // 5
+    draw = ImageDraw.Draw(image)
+    draw.rectangle([4, 4, 4 + side, 4 + side], fill=(20, 90, 160))
+    draw.ellipse([4 + side // 4, 4 + side // 4, 4 + side * 3 // 4, 4 + side * 3 // 4], fill="white")
+    return image
+
+
+def tiled(image: Image.Image) -> Image.Image:
+    """With faint letters all over it."""
+    mark = Image.new("L", image.size, 0)
+    draw = ImageDraw.Draw(mark)
+    for row, y in enumerate(range(0, image.height, 45)):
+        for x in range(-40 * (row % 2), image.width, 110):
+            draw.text((x, y), "stock", fill=90, font_size=20)
+    return Image.composite(Image.new("RGB", image.size, "white"), image, mark.rotate(20))
+
+
+def on_a_desktop(image: Image.Image) -> Image.Image:
+    """As a window of a desktop shows it, with bars close by."""
+    screen = Image.new("RGB", (480, 300), (43, 43, 43))
+    draw = ImageDraw.Draw(screen)
+    draw.rectangle([0, 0, 480, 16], fill=(225, 225, 225))
+    draw.rectangle([0, 281, 480, 300], fill=(60, 60, 70))
+    for x in range(6, 200, 22):
+        draw.rectangle([x, 284, x + 15, 297], fill=(40 + x, 200 - x, 90))
+    factor = min(460 / image.width, 255 / image.height)
+    shown = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
+    screen.paste(shown, ((480 - shown.width) // 2, 24))
+    return screen
+
+
 def on_a_screen(image: Image.Image) -> Image.Image:
     """As a phone shows it, and keeps the screen."""
     screen = Image.new("RGB", (270, 540), (250, 250, 250))
@@ -85,11 +118,14 @@ COPIES: dict[str, Change] = {
     "contrast": lambda image: ImageEnhance.Contrast(image).enhance(1.4),
     "grey": lambda image: image.convert("L").convert("RGB"),
     "marked": marked,
+    "logo": with_logo,
+    "tiled mark": tiled,
     "5 % off": cropped(0.05),
     "5 % off at a corner": cropped(0.05, 0, 1),
     "white border": lambda image: ImageOps.expand(image, 6, "white"),
     "black border": lambda image: ImageOps.expand(image, 6, "black"),
     "on a screen": on_a_screen,
+    "on a desktop": on_a_desktop,
 }
 CROPPED: dict[str, Change] = {"20 % off": cropped(0.2), "a corner": cropped(0.4, 1, 0)}
 TURNED: dict[str, Change] = {
