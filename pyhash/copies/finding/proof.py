@@ -38,9 +38,9 @@ _FRAMED = 0.15
 """Share of the area of a screenshot that the image in it has, at least: a sign on a slide is no copy of the slide."""
 _PARTED, _PARTED_ROUGHLY = 0.75, 0.5
 """Share of the sides at which it is parted from what lies around it, and at the small size, where edges blur."""
-_AFLOAT = 0.35
+_AFLOAT, _AFLOAT_WHOLE = 0.35, 0.2
 """Share of windows that agree, at least, where an image or a part of it has plain edges and the same lies around it: a
-thing on a plain ground may be in any place."""
+thing on a plain ground may be in any place. Less of those that are moved by a little alone."""
 _CROPPED = 0.2
 """Share of an image that a part cut out of it has, at least."""
 
@@ -185,7 +185,7 @@ def _judged(
     one: View, other: View, placement: Placement, turn: int, longest: int, *, cropped: bool, fitted: bool
 ) -> Proof | None:
     closer = longest > SMALL
-    extent, edged = _extent(one, other, placement, cropped=cropped, closer=closer)
+    extent, least = _extent(one, other, placement, cropped=cropped, closer=closer)
     if extent is None:
         return None
     size = working_size(one.grey, other.grey, placement.frames(), longest)
@@ -199,7 +199,7 @@ def _judged(
         measured = agreement(*colours)
     if not _is_evidence(measured, fitted=fitted, closer=closer) or not _shows_one(measured, closer=closer):
         return None
-    if not edged and measured.agreeing < _AFLOAT:
+    if measured.agreeing < least:
         return None
     if colours is None:
         colours = _in_colour(one, other, placement, size)
@@ -311,22 +311,25 @@ def _is_mark(measured: Agreement, *, closer: bool) -> bool:
     )
 
 
-def _extent(one: View, other: View, placement: Placement, *, cropped: bool, closer: bool) -> tuple[Extent | None, bool]:
-    """Return how much of one another two images show, None where that makes no copies; and whether one sees where they
-    end, which is so but where plain edges go on in what lies around.
+def _extent(
+    one: View, other: View, placement: Placement, *, cropped: bool, closer: bool
+) -> tuple[Extent | None, float]:
+    """Return how much of one another two images show, None where that makes no copies; and the share of windows that
+    must agree, which is 0 but where plain edges go on in what lies around.
     """
     frames = placement.frames()
     sides = [(frame[2] - frame[0], frame[3] - frame[1]) for frame in frames]
     inner = 0 if min(sides[0]) >= min(sides[1]) else 1
     outer, share = 1 - inner, sides[1 - inner][0] * sides[1 - inner][1]
     whole = all(min(side) >= _SAME_EDGES for side in sides)
-    if min(sides[inner]) >= _COMPLETE and share >= _FRAMED:
-        around = surround((one, other)[outer].grey, frames[outer])
-        if around.parted >= (_PARTED if closer else _PARTED_ROUGHLY):
-            return "framed", around.edged or whole
+    beside = [surround(view.grey, frame) for view, frame in _both(one, other, placement)]
+    afloat = all(around.parted in (0, 1) and not around.edged for around in beside) and beside[outer].parted == 1
+    least = 0.0 if not afloat else _AFLOAT_WHOLE if whole else _AFLOAT
+    parted = beside[outer].parted >= (_PARTED if closer else _PARTED_ROUGHLY)
+    if min(sides[inner]) >= _COMPLETE and share >= _FRAMED and parted:
+        return "framed", least
     if whole:
-        return "whole", True
+        return "whole", least
     if cropped and min(wide * tall for wide, tall in sides) >= _CROPPED:
-        around = surround((one, other)[outer].grey, frames[outer])
-        return "cropped", around.edged or around.parted < 1
-    return None, True
+        return "cropped", least
+    return None, least
