@@ -38,7 +38,7 @@ _FRAMED = 0.15
 """Share of the area of a screenshot that the image in it has, at least: a sign on a slide is no copy of the slide."""
 _PARTED, _PARTED_ROUGHLY = 0.75, 0.5
 """Share of the sides at which it is parted from what lies around it, and at the small size, where edges blur."""
-_AFLOAT, _AFLOAT_WHOLE = 0.35, 0.2
+_AFLOAT, _AFLOAT_WHOLE = 0.37, 0.27
 """Share of windows that agree, at least, where an image or a part of it has plain edges and the same lies around it: a
 thing on a plain ground may be in any place. Less of those that are moved by a little alone."""
 _CROPPED = 0.2
