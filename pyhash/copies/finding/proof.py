@@ -38,9 +38,6 @@ _FRAMED = 0.15
 """Share of the area of a screenshot that the image in it has, at least: a sign on a slide is no copy of the slide."""
 _PARTED, _PARTED_ROUGHLY = 0.75, 0.5
 """Share of the sides at which it is parted from what lies around it, and at the small size, where edges blur."""
-_AFLOAT, _AFLOAT_WHOLE = 0.37, 0.27
-"""Share of windows that agree, at least, where an image or a part of it has plain edges and the same lies around it: a
-thing on a plain ground may be in any place. Less of those that are moved by a little alone."""
 _CROPPED = 0.2
 """Share of an image that a part cut out of it has, at least."""
 
@@ -59,6 +56,10 @@ _HOPELESS = 0.6
 
 Extent = Literal["whole", "framed", "cropped"]
 """Both show the same from edge to edge or nearly, one has a border or a screen around the other, or is part of it."""
+
+_AFLOAT: dict[Extent, float] = {"whole": 0.27, "framed": 0.37, "cropped": 0.45}
+"""Share of windows that agree, at least, where an image or a part of it has plain edges and the same lies around it: a
+thing on a plain ground may be in any place."""
 
 
 class View:
@@ -324,12 +325,12 @@ def _extent(
     whole = all(min(side) >= _SAME_EDGES for side in sides)
     beside = [surround(view.grey, frame) for view, frame in _both(one, other, placement)]
     afloat = all(around.parted in (0, 1) and not around.edged for around in beside) and beside[outer].parted == 1
-    least = 0.0 if not afloat else _AFLOAT_WHOLE if whole else _AFLOAT
     parted = beside[outer].parted >= (_PARTED if closer else _PARTED_ROUGHLY)
+    extent: Extent | None = None
     if min(sides[inner]) >= _COMPLETE and share >= _FRAMED and parted:
-        return "framed", least
-    if whole:
-        return "whole", least
-    if cropped and min(wide * tall for wide, tall in sides) >= _CROPPED:
-        return "cropped", least
-    return None, least
+        extent = "framed"
+    elif whole:
+        extent = "whole"
+    elif cropped and min(wide * tall for wide, tall in sides) >= _CROPPED:
+        extent = "cropped"
+    return extent, _AFLOAT["whole" if whole else extent] if afloat and extent else 0.0
