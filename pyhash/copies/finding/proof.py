@@ -36,6 +36,8 @@ _COMPLETE = 0.96
 """Share of each side from which on an image is complete in another."""
 _FRAMED = 0.15
 """Share of the area of a screenshot that the image in it has, at least: a sign on a slide is no copy of the slide."""
+_FAINT = 0.8
+"""Correlation of what is faint, from which on a ground is not plain, and agrees: no drawing has that."""
 _PARTED, _PARTED_ROUGHLY = 0.75, 0.5
 """Share of the sides at which it is parted from what lies around it, and at the small size, where edges blur."""
 _CROPPED = 0.2
@@ -200,7 +202,7 @@ def _judged(
         measured = agreement(*colours)
     if not _is_evidence(measured, fitted=fitted, closer=closer) or not _shows_one(measured, closer=closer):
         return None
-    if measured.agreeing < least:
+    if measured.agreeing < least and not _FAINT <= measured.faint < 1:
         return None
     if colours is None:
         colours = _in_colour(one, other, placement, size)
