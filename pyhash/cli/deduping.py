@@ -13,7 +13,10 @@ from ..copies import (
     Duplicates,
     beyond_one_folder,
     choices,
+    holds_choices,
     plan_as_json,
+    read_choices,
+    read_plan,
 )
 from ..errors import PyhashError
 from ..gallery import Gallery
@@ -80,7 +83,7 @@ from .planning import (
     "plan_to_apply",
     metavar="PLAN",
     type=click.Path(dir_okay=False),
-    help="Carry out a plan, of --plan or of the sheet.",
+    help="Carry out a plan, of --plan or of the sheet; or with FOLDER what was chosen on the page of its service.",
 )
 @click.option("--undo", metavar="FILE", type=click.Path(dir_okay=False), help="Bring back what an undo file tells.")
 @click.option("--fail-if-found", is_flag=True, help="Exit with 7 when there are duplicates.")
@@ -136,6 +139,7 @@ def dedupe_command(
       pyhash dedupe --undo undo.jsonl
       pyhash dedupe ~/Pictures --not-duplicates one.jpg other.jpg
       pyhash dedupe --apply plan.json --trash
+      pyhash dedupe ~/Pictures --apply choices.json --trash
       pyhash dedupe ~/Pictures -0 | xargs -0 ls -l
     """
     _check_one_answer({"--json": as_json, "--csv": as_csv, "--paths or --null": paths or null})
@@ -144,8 +148,13 @@ def dedupe_command(
         return undo_all(undo, as_json=as_json)
     check_new(wanted)
     if plan_to_apply is not None:
+        if folder is not None and holds_choices(plan_to_apply):
+            _check_alone("--apply", None, wanted.plan_file is not None)
+            with Gallery(folder, file=file, create=False) as gallery:
+                chosen = read_choices(plan_to_apply, gallery.folders)
+            return apply_plan(plan_to_apply, chosen, wanted, as_json=as_json)
         _check_alone("--apply", folder, wanted.plan_file is not None)
-        return apply_plan(plan_to_apply, wanted, as_json=as_json)
+        return apply_plan(plan_to_apply, read_plan(plan_to_apply), wanted, as_json=as_json)
     if folder is None:
         raise click.UsageError("Missing argument 'FOLDER'.")
     if html is not None:

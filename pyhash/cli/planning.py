@@ -22,7 +22,6 @@ from ..copies import (
     Plan,
     carry_out,
     make_plan,
-    read_plan,
     undo,
     write_plan,
     write_script,
@@ -218,9 +217,8 @@ def act(plan: Plan, wanted: Wanted) -> Outcome:
     return Outcome(carried, plan, others)
 
 
-def apply_plan(path: str, wanted: Wanted, *, as_json: bool) -> Exit:
-    """Carry out a plan's file."""
-    plan = read_plan(path)
+def apply_plan(path: str, plan: Plan, wanted: Wanted, *, as_json: bool) -> Exit:
+    """Carry out the plan of a file."""
     if not (wanted.action or wanted.script) and any(step.action is None for step in plan.steps):
         raise click.UsageError(
             f"{printable(path)} does not say what is to be done: give --move-to, --trash or --hardlink"

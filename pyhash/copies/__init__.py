@@ -9,6 +9,7 @@ from __future__ import annotations
 from .apart import told_apart
 from .carrying import Carried, Done, carry_out
 from .choices import Choice, Option, choices, inside_of, is_proved
+from .chosen_file import holds_choices, read_choices
 from .finding import Stock, copies_of, duplicates, find, proving
 from .keeping import By, Keep, beyond_one_folder
 from .overlap import Overlap, Share, overlap
@@ -47,12 +48,14 @@ __all__ = [
     "copies_of",
     "duplicates",
     "find",
+    "holds_choices",
     "inside_of",
     "is_proved",
     "make_plan",
     "overlap",
     "plan_as_json",
     "proving",
+    "read_choices",
     "read_plan",
     "seen_as_json",
     "told_apart",

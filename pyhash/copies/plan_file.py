@@ -68,6 +68,8 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         read = json.loads(text)
     except ValueError as error:
         raise PlanError(f"{name} is no plan of pyhash, or is damaged: {error}") from error
+    if isinstance(read, dict) and read.get("pyhash") == "choices":
+        raise PlanError(f"{name} holds what was chosen on the page of a service: give the folder that is served, too")
     if not isinstance(read, dict) or read.get("pyhash") != "plan":
         raise PlanError(f"{name} is no plan of pyhash: it does not say so")
     version = read.get("version")

@@ -110,6 +110,8 @@ class Reviewing:
             "width": copy.width,
             "height": copy.height,
             "bytes": copy.n_bytes,
+            "mtime_ns": str(copy.mtime_ns),  # many readers of JSON keep 53 bits of a number
+            "digest": None if copy.digest is None else copy.digest.hex(),
             "modified": copy.mtime_ns // 10**9,
             "format": copy.format,
             "relation": copy.relation,

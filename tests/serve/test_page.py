@@ -31,6 +31,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from pyhash import Gallery
+from pyhash.copies import carry_out, read_choices
 from pyhash.serve import app
 
 CHROMIUM = shutil.which("chromium")
@@ -471,6 +472,28 @@ class TestReviewing:
         page.click("#to-search")
         assert page.locator("#drop").is_visible()
         assert page.locator("#review").is_hidden()
+
+    def test_choices_are_carried_out_by_the_command(self, opened: Opens, folder: Path, tmp_path: Path) -> None:
+        page = opened("#review")
+        page.wait_for_selector(".group")
+        page.keyboard.press("2")  # of the first group both are kept
+        page.keyboard.press("j")
+        page.keyboard.press("1")  # one has to stay
+        page.keyboard.press("2")
+        page.keyboard.press("1")  # of the second the copy is kept
+        with page.expect_download() as download:
+            page.keyboard.press("s")
+        download.value.save_as(tmp_path / "choices.json")
+        assert "2 images" in page.text_content("#saved")
+        plan = read_choices(tmp_path / "choices.json", [folder])
+        assert plan.left == ()
+        chosen = [(step.file.path, step.kept.path, step.why) for step in plan.steps]
+        assert chosen == [
+            (f"{folder}/a/01.png", f"{folder}/copies/01.jpg", "chosen by hand"),
+            (f"{folder}/copies/02.jpg", f"{folder}/a/02.png", plan.steps[1].why),
+        ]
+        done = carry_out(plan.decided("move", tmp_path / "out"), tmp_path / "undo", dry_run=True).done
+        assert len(done) == 2  # the files are what the page showed
 
     def test_two_images_are_compared(self, opened: Opens) -> None:
         page = opened("#review")

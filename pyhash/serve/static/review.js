@@ -9,7 +9,7 @@ const SIZE = 20;
 const main = $("groups");
 const tabs = [...document.querySelectorAll("#review [role=tab]")];
 const said = new Map();  // group -> letters, where they are not as suggested
-const seen = new Map();  // group -> its images, for the sum
+const seen = new Map();  // group -> {level, reason, images} of those that were shown
 const undone = [];  // [group, letters] before each change
 
 let page = null;  // what the views share
@@ -24,7 +24,14 @@ export function start(shared) {
   for (const button of document.querySelectorAll("#review [data-turn]")) {
     button.addEventListener("click", () => turn(Number(button.dataset.turn)));
   }
-  for (const id of ["turned", "cropped"]) $(id).addEventListener("change", () => go({...at, page: 1}));
+  for (const id of ["turned", "cropped"]) {
+    $(id).addEventListener("change", () => {  // other groups, to which nothing was said
+      for (const kept of [said, seen]) kept.clear();
+      undone.length = 0;
+      go({...at, page: 1});
+    });
+  }
+  $("save").addEventListener("click", save);
   $("undo").addEventListener("click", undo);
 }
 
@@ -87,7 +94,7 @@ function reveal(content) {
   }
   count(at.level, content.total);
   pager(content.pages);
-  groups.forEach((group, number) => { seen.set(keyOf(group), group.images); refresh(number); });
+  groups.forEach((group, number) => { seen.set(keyOf(group), {...group, level: at.level}); refresh(number); });
   total();
   say(many(content.total, "group"));
 }
@@ -120,11 +127,18 @@ function turn(by) {
 // A group
 
 function keyOf(group) {
-  return at.level + " " + group.images.map(({id}) => id).join(" ");
+  return (group.level ?? at.level) + " " + group.images.map(({id}) => id).join(" ");
 }
 
 function suggested(group) {
-  return at.level === "similar" ? "s".repeat(group.images.length) : "s" + "g".repeat(group.images.length - 1);
+  const level = group.level ?? at.level;
+  const kept = group.images.findIndex((image) => !locked(image));
+  return group.images.map((image, place) => place === kept || level === "similar" || locked(image) ? "s" : "g").join("");
+}
+
+/** Why nothing may be done with an image; empty where something may. */
+function locked(image) {
+  return image.away ? "its file is away" : image.digest === null ? "its file cannot be read" : "";
 }
 
 function lettersOf(group) {
@@ -162,7 +176,7 @@ function imageElement(group, image, place, number) {
   fact("bytes", inBytes(image.bytes), image.bytes !== best.bytes);
   fact("date", dateOf(image), dateOf(image) !== dateOf(best));
   if (image.format !== best.format || !place) fact("format", image.format, image.format !== best.format);
-  const notes = [...image.differs, image.away && "its file is away",
+  const notes = [...image.differs, locked(image),
     image.joined_by && `like ${nameOf(image.joined_by)}`,
     image.certainty < 0.995 && `${Math.round(100 * image.certainty)} % sure`].filter(Boolean);
   return element("figure", {}, button, element("figcaption", {},
@@ -195,12 +209,13 @@ function refresh(number) {
 
 function total() {
   let count = 0, bytes = 0;
-  for (const [key, images] of seen) {
-    const letters = said.get(key) ?? (key.startsWith("similar") ? "" : "s" + "g".repeat(images.length - 1));
-    images.forEach((image, place) => { if (letters[place] === "g") { count += 1; bytes += image.bytes; } });
+  for (const group of seen.values()) {
+    const letters = lettersOf(group);
+    group.images.forEach((image, place) => { if (letters[place] === "g") { count += 1; bytes += image.bytes; } });
   }
   $("total").textContent = count ? `${many(count, "image")} set aside of what was shown, ${inBytes(bytes)}` : "All images are kept";
   $("undo").disabled = !undone.length;
+  $("save").disabled = !count;
 }
 
 // Looking and saying
@@ -228,7 +243,8 @@ function toggle(place) {
   const group = groups[here.group], letters = lettersOf(group);
   const stays = letters[place] === "s";
   const changed = letters.slice(0, place) + (stays ? "g" : "s") + letters.slice(place + 1);
-  if (!changed.includes("s")) { page.fail(new Problem(0, "One image of each group is kept: choose another first.")); return; }
+  if (locked(group.images[place])) { page.fail(new Problem(0, `Nothing may be done with this image: ${locked(group.images[place])}.`)); return; }
+  if (![...changed].some((letter, other) => letter === "s" && !locked(group.images[other]))) { page.fail(new Problem(0, "One image of each group is kept: choose another first.")); return; }
   page.clear();
   settle(group, changed);
   say(stays ? "Set aside" : "Kept");
@@ -264,6 +280,27 @@ async function difference() {
   }
 }
 
+/** Write down what was said of the groups that were shown, for pyhash dedupe FOLDER --apply. */
+function save() {
+  const asSeen = ({path, bytes, mtime_ns, digest}) => ({path, size: bytes, mtime_ns, digest});
+  const steps = [];
+  for (const group of seen.values()) {
+    const letters = lettersOf(group), {images, level, reason} = group;
+    const kept = images.findIndex((image, place) => letters[place] === "s" && !locked(image));
+    const why = kept === 0 && reason ? reason : "chosen by hand";
+    images.forEach((image, place) => {
+      if (letters[place] === "g") steps.push({level, why, file: asSeen(image), kept: asSeen(images[kept])});
+    });
+  }
+  if (!steps.length) return;
+  const text = JSON.stringify({pyhash: "choices", version: 1, steps}, null, 1) + "\n";
+  const link = element("a", {href: URL.createObjectURL(new Blob([text], {type: "application/json"})), download: "choices.json"});
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  $("saved-title").textContent = many(steps.length, "image") + " in choices.json";
+  $("saved").showModal();
+}
+
 export const keys = {
   j: () => look(here.group + 1, 0, true),
   k: () => look(here.group - 1, 0, true),
@@ -277,6 +314,7 @@ export const keys = {
   r: asSuggested,
   u: undo,
   d: difference,
+  s: save,
   n: () => turn(1),
   p: () => turn(-1),
   t: () => go({level: at.level === "similar" ? "duplicates" : "similar", page: 1}),
