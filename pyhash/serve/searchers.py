@@ -162,7 +162,7 @@ class GallerySearcher:
                     answers[place] = self._answer(matches, wanted[place].options)
             except Exception as error:
                 if len(places) == 1:
-                    answers[places[0]] = _as_problem(error)
+                    answers[places[0]] = _as_problem(error, self.gallery.folders)
                 else:  # so that one does not spoil the others
                     for place in places:
                         answers[place] = self.search([wanted[place]])[0]
@@ -372,8 +372,15 @@ def _has_codes(example: Any) -> tuple[bool, bool]:
     return example.codes is not None, example.embeddings is not None
 
 
-def _as_problem(error: Exception) -> BaseException:
-    """Return what is wrong with a search as a problem, where it is the request's fault."""
+def _as_problem(error: Exception, folders: Sequence[str] = ()) -> BaseException:
+    """Return what is wrong with a search as a problem, where it is the request's fault; it does not tell where the
+    folders lie.
+    """
     if isinstance(error, (Problem, GalleryMismatchError)) or not isinstance(error, (ValueError, TypeError)):
         return error
-    return Problem(422, str(error))
+    told = str(error)
+    for folder in folders:
+        told = told.replace(os.path.join(folder, ""), "")
+    if told.startswith("where "):  # as a request calls it
+        return Problem(422, f"in {told.removeprefix('where ')}", argument="in")
+    return Problem(422, told)

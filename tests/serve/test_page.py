@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import re
 import shutil
@@ -23,8 +24,10 @@ pytest.importorskip("prometheus_client", reason="the service needs the extra ser
 pytest.importorskip("uvicorn", reason="the service needs the extra serve")
 pytest.importorskip("playwright", reason="browsers are driven with playwright")
 
+import numpy as np
 import uvicorn
 from galleries import PartsEncoder
+from PIL import Image
 from playwright.sync_api import sync_playwright
 from scenes import recompressed, scene
 from starlette.applications import Starlette
@@ -216,6 +219,33 @@ class TestSearching:
         until(page, "location.hash === '#file=5'")
         assert answered(page)[0] == "a/06.png"
 
+    def test_files_that_are_large_or_that_only_the_service_can_read(self, opened: Opens, tmp_path: Path) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (1700, 1700, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "large.bmp")
+        scene(7).save(tmp_path / "seven.tiff")
+        page = opened()
+        page.set_input_files("#file", tmp_path / "large.bmp")
+        answered(page)
+        sent = base64.b64decode(page.asked[-1]["queries"][0]["image"])
+        with Image.open(io.BytesIO(sent)) as image:
+            assert (image.format, image.size) == ("JPEG", (1700, 1700))
+        page.set_input_files("#file", tmp_path / "seven.tiff")
+        until(page, "location.hash === '#file=2'")
+        assert answered(page)[0] == "a/07.png"
+        assert page.text_content("#like") == "seven.tiff\N{MULTIPLICATION SIGN}"
+        assert page.locator("#like .image").is_disabled()
+
+    def test_a_part_of_an_image_that_lies_on_its_side(self, opened: Opens, tmp_path: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by a quarter
+        scene(4).rotate(90, expand=True).save(tmp_path / "side.jpg", quality=95, exif=exif)
+        page = opened()
+        page.set_input_files("#file", tmp_path / "side.jpg")
+        assert answered(page)[0] == "a/04.png"
+        page.click("#like .image")
+        page.wait_for_selector("#cropper[open]")
+        assert "240" in page.evaluate("String(document.querySelector('#cropper img').naturalWidth)")
+
     def test_one_can_begin_with_images_of_the_gallery(self, opened: Opens) -> None:
         page = opened()
         page.locator("#some button").first.click()
@@ -301,7 +331,8 @@ class TestSearching:
         page = opened("#id=3@0,0,120,90&id=7@0,0,100,80")
         answered(page)
         assert "crop" not in page.asked[0]  # it would hold for both: they were cut out before
-        assert all("image" in query for query in page.asked[0]["queries"])
+        sent = [base64.b64decode(query["image"]) for query in page.asked[0]["queries"]]
+        assert [Image.open(io.BytesIO(one)).size for one in sent] == [(120, 90), (100, 80)]
 
     def test_where_a_part_was_found_is_drawn(self, opened: Opens, folder: Path, tmp_path: Path) -> None:
         scene(3).crop((0, 0, 120, 90)).save(tmp_path / "part.png")
@@ -464,6 +495,11 @@ class TestReviewing:
         page.keyboard.press("j")
         page.keyboard.press("x")
         assert "2 images set aside" in page.text_content("#total")
+        last = page.locator(".group").nth(2)
+        last.locator(".image").nth(1).focus()
+        page.keyboard.press(" ")  # it is about what has the focus
+        assert last.locator(".state").all_text_contents() == ["keep", "keep"]
+        page.keyboard.press("u")
         page.keyboard.press("t")
         until(page, "location.hash === '#review/similar/1'")
         page.go_back()

@@ -168,6 +168,7 @@ function imageElement(group, image, place, number) {
   show(img, thumbnail(image.id));
   const button = element("button", {className: "image", title: image.path}, img,
     element("span", {className: "number", textContent: place + 1}), element("span", {className: "state"}));
+  button.addEventListener("focus", () => look(number, place));
   button.addEventListener("click", () => { look(number, place); toggle(place); });
   const facts = element("dl", {className: "what"});
   const fact = (title, value, other) => facts.append(element("dt", {textContent: title}),

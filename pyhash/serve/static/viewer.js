@@ -40,7 +40,6 @@ export function open(matches, place, more) {
   dialog.onkeydown = (event) => {
     if (event.key === "ArrowLeft") turn(-1);
     else if (event.key === "ArrowRight") turn(1);
-    else if (event.key === "Enter" && event.target === dialog) { dialog.close(); more(matches[place].id); }
   };
   fill();
   dialog.showModal();
