@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import pyhash
 
-pytest_plugins = ["command_fixtures"]
+pytest_plugins = ["command_fixtures", "page_fixtures"]
 
 # What a test starts imports the package that is tested, not the source that may lie in the folder it starts in.
 os.environ["PYTHONSAFEPATH"] = "1"

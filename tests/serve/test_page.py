@@ -1,157 +1,23 @@
-"""The page of the service, in a browser: what it asks, what it shows, and how it is used."""
+"""The page of the service, in a browser: how one searches on it."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import json
 import re
-import shutil
-import socket
-import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the service needs the extra serve")
-pytest.importorskip("prometheus_client", reason="the service needs the extra serve")
-pytest.importorskip("uvicorn", reason="the service needs the extra serve")
-pytest.importorskip("playwright", reason="browsers are driven with playwright")
+pytest.importorskip("PIL")
 
 import numpy as np
-import uvicorn
-from galleries import PartsEncoder
+from page_fixtures import Opens, answered, until
 from PIL import Image
-from playwright.sync_api import sync_playwright
-from scenes import recompressed, scene
-from starlette.applications import Starlette
-from starlette.routing import Mount
-
-from pyhash import Gallery
-from pyhash.copies import carry_out, read_choices
-from pyhash.serve import app
-
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
-DESK = {"width": 1200, "height": 800}
-PHONE = {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes in two folders, and copies of three of them in another."""
-    folder = tmp_path_factory.mktemp("page") / "images"
-    for number in range(20):
-        path = folder / ("a" if number < 12 else "b") / f"{number:02}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scene(number).save(path)
-    (folder / "copies").mkdir()
-    for number in range(3):
-        smaller = recompressed(scene(number).resize((200, 150)), 80)
-        smaller.save(folder / "copies" / f"{number:02}.jpg", quality=90)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(folder: Path) -> Iterator[str]:
-    """A server: a gallery at /, with a token at /token/, without embeddings at /codes/, and an index at /index/."""
-    with (
-        Gallery(folder, PartsEncoder(), tiles=(2, 2)) as gallery,
-        contextlib.ExitStack() as lasting,
-        socket.socket() as listening,
-    ):
-        gallery.update()
-        alone = lasting.enter_context(Gallery(folder, PartsEncoder(), file=folder.parent / "codes", embeddings=False))
-        alone.update()
-        listening.bind(("127.0.0.1", 0))
-        at = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        routes = [
-            Mount("/token", app(gallery, token="secret")),
-            Mount("/codes", app(alone)),
-            Mount("/index", app(gallery.index)),
-            Mount("/", app(gallery)),
-        ]
-        config = uvicorn.Config(Starlette(routes=routes), log_level="error", lifespan="off", ws="none")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        try:
-            for one in ("", "token/", "codes/", "index/"):
-                _wait_until_ready(at + one + "readyz")
-            yield at
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-def _wait_until_ready(address: str) -> None:
-    for _ in range(300):
-        try:
-            with urllib.request.urlopen(address):
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise TimeoutError(address)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_playwright() as drivers:
-        browser = drivers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-Opens = Callable[..., Any]
-
-
-@pytest.fixture
-def opened(browser: Any, address: str) -> Iterator[Opens]:
-    """Opens the page; in the end nothing may have been said on the console but what a test expects."""
-    said: list[str] = []
-    expected: list[str] = []
-    contexts = []
-
-    def open_page(where: str = "", *, expect: str = "", **options: Any) -> Any:
-        context = browser.new_context(**{"viewport": DESK, "reduced_motion": "reduce", **options})
-        context.set_default_timeout(10_000)
-        contexts.append(context)
-        if expect:
-            expected.append(expect)
-        page = context.new_page()
-        page.on("console", lambda message: message.type in ("error", "warning") and said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.asked = []
-        page.on("request", lambda request: "/v1/search" in request.url and page.asked.append(request.post_data_json))
-        page.goto(address + where)
-        page.wait_for_selector("main:not([hidden])")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [text for text in said if not any(one in text for one in expected)] == []
-
-
-def until(page: Any, true: str) -> None:
-    """Wait until something is true; the browser's own way to wait needs eval, which the page does not allow."""
-    for _ in range(500):
-        if page.evaluate(true):
-            return
-        page.wait_for_timeout(20)
-    raise TimeoutError(true)
-
-
-def answered(page: Any) -> list[str]:
-    """Wait until the answers are those of what was asked; their paths."""
-    until(page, "document.querySelector('#answers:not(.stale) li')")
-    return page.eval_on_selector_all("#answers .image", "all => all.map(one => one.title)")
+from scenes import scene
 
 
 def direct(address: str, body: dict[str, Any]) -> list[str]:
@@ -186,9 +52,9 @@ def give(page: Any, kind: str, *paths: Path, target: str = "body") -> None:
 
 
 class TestSearching:
-    def test_an_image_that_was_chosen_finds_itself_and_others(self, opened: Opens, folder: Path) -> None:
+    def test_an_image_that_was_chosen_finds_itself_and_others(self, opened: Opens, scenes: Path) -> None:
         page = opened()
-        page.set_input_files("#file", folder / "a" / "03.png")
+        page.set_input_files("#file", scenes / "a" / "03.png")
         paths = answered(page)
         assert paths[0] == "a/03.png"
         assert len(paths) == 23
@@ -203,19 +69,19 @@ class TestSearching:
         page.wait_for_selector("#error:not([hidden])")
         assert "drop it again" in page.text_content("#error")
 
-    def test_an_image_can_be_pasted_or_dropped_and_several_are_one_search(self, opened: Opens, folder: Path) -> None:
+    def test_an_image_can_be_pasted_or_dropped_and_several_are_one_search(self, opened: Opens, scenes: Path) -> None:
         page = opened()
-        give(page, "paste", folder / "b" / "15.png")
+        give(page, "paste", scenes / "b" / "15.png")
         assert answered(page)[0] == "b/15.png"
-        give(page, "drop", folder / "a" / "01.png", folder / "a" / "02.png")
+        give(page, "drop", scenes / "a" / "01.png", scenes / "a" / "02.png")
         until(page, "location.hash === '#file=2&file=3'")
         assert {*answered(page)[:2]} <= {f"{where}/0{number}.{kind}" for number in (1, 2)
                                         for where, kind in (("a", "png"), ("copies", "jpg"))}  # fmt: skip
         assert page.asked[-1]["together"] is True
         assert len(page.asked[-1]["queries"]) == 2
-        give(page, "drop", folder / "a" / "05.png", target="#asked")  # there it is one more example
+        give(page, "drop", scenes / "a" / "05.png", target="#asked")  # there it is one more example
         until(page, "location.hash === '#file=2&file=3&file=4'")
-        give(page, "drop", folder.parent / "images" / "a" / "06.png")
+        give(page, "drop", scenes.parent / "images" / "a" / "06.png")
         until(page, "location.hash === '#file=5'")
         assert answered(page)[0] == "a/06.png"
 
@@ -302,9 +168,9 @@ class TestSearching:
         answered(page)
         assert page.locator("#like li").count() == 2
 
-    def test_a_part_is_chosen_with_the_mouse(self, opened: Opens, folder: Path) -> None:
+    def test_a_part_is_chosen_with_the_mouse(self, opened: Opens, scenes: Path) -> None:
         page = opened()
-        page.set_input_files("#file", folder / "a" / "03.png")
+        page.set_input_files("#file", scenes / "a" / "03.png")
         answered(page)
         page.click("#like .image")
         page.wait_for_selector("#cropper[open]")
@@ -327,14 +193,14 @@ class TestSearching:
         until(page, "location.hash.includes('@29,36,125,')")
         assert answered(page)
 
-    def test_of_several_images_one_can_be_a_part(self, opened: Opens, folder: Path) -> None:
+    def test_of_several_images_one_can_be_a_part(self, opened: Opens, scenes: Path) -> None:
         page = opened("#id=3@0,0,120,90&id=7@0,0,100,80")
         answered(page)
         assert "crop" not in page.asked[0]  # it would hold for both: they were cut out before
         sent = [base64.b64decode(query["image"]) for query in page.asked[0]["queries"]]
         assert [Image.open(io.BytesIO(one)).size for one in sent] == [(120, 90), (100, 80)]
 
-    def test_where_a_part_was_found_is_drawn(self, opened: Opens, folder: Path, tmp_path: Path) -> None:
+    def test_where_a_part_was_found_is_drawn(self, opened: Opens, scenes: Path, tmp_path: Path) -> None:
         scene(3).crop((0, 0, 120, 90)).save(tmp_path / "part.png")
         page = opened()
         page.set_input_files("#file", tmp_path / "part.png")
@@ -469,137 +335,3 @@ def test_an_index_says_that_it_has_no_images(opened: Opens) -> None:
     assert "no images" in page.text_content("#nothing")
     assert page.locator("#search").is_hidden()
     assert page.locator("nav").is_hidden()
-
-
-class TestReviewing:
-    def test_groups_are_kept_and_set_aside_by_keys(self, opened: Opens) -> None:
-        page = opened()
-        page.click("#to-review")
-        page.wait_for_selector(".group")
-        assert page.locator(".group").count() == 3
-        first = page.locator(".group").first
-        assert first.locator("figure").count() == 2
-        assert [*first.locator(".state").all_text_contents()] == ["keep", "set aside"]
-        assert "200 \N{MULTIPLICATION SIGN} 150" in first.text_content()
-        assert "most pixels" in first.locator(".says").text_content()
-        assert "3 images set aside" in page.text_content("#total")
-        page.keyboard.press("2")
-        assert first.locator(".state").all_text_contents() == ["keep", "keep"]
-        page.keyboard.press("1")
-        assert first.locator(".state").all_text_contents() == ["set aside", "keep"]
-        page.keyboard.press("2")  # one has to stay
-        assert "One image of each group" in page.text_content("#error")
-        page.keyboard.press("u")
-        page.keyboard.press("u")
-        assert first.locator(".state").all_text_contents() == ["keep", "set aside"]
-        page.keyboard.press("j")
-        page.keyboard.press("x")
-        assert "2 images set aside" in page.text_content("#total")
-        last = page.locator(".group").nth(2)
-        last.locator(".image").nth(1).focus()
-        page.keyboard.press(" ")  # it is about what has the focus
-        assert last.locator(".state").all_text_contents() == ["keep", "keep"]
-        page.keyboard.press("u")
-        page.keyboard.press("t")
-        until(page, "location.hash === '#review/similar/1'")
-        page.go_back()
-        page.wait_for_selector(".group")
-        assert "2 images set aside" in page.text_content("#total")
-        page.click("#to-search")
-        assert page.locator("#drop").is_visible()
-        assert page.locator("#review").is_hidden()
-
-    def test_choices_are_carried_out_by_the_command(self, opened: Opens, folder: Path, tmp_path: Path) -> None:
-        page = opened("#review")
-        page.wait_for_selector(".group")
-        page.keyboard.press("2")  # of the first group both are kept
-        page.keyboard.press("j")
-        page.keyboard.press("1")  # one has to stay
-        page.keyboard.press("2")
-        page.keyboard.press("1")  # of the second the copy is kept
-        with page.expect_download() as download:
-            page.keyboard.press("s")
-        download.value.save_as(tmp_path / "choices.json")
-        assert "2 images" in page.text_content("#saved")
-        plan = read_choices(tmp_path / "choices.json", [folder])
-        assert plan.left == ()
-        chosen = [(step.file.path, step.kept.path, step.why) for step in plan.steps]
-        assert chosen == [
-            (f"{folder}/a/01.png", f"{folder}/copies/01.jpg", "chosen by hand"),
-            (f"{folder}/copies/02.jpg", f"{folder}/a/02.png", plan.steps[1].why),
-        ]
-        done = carry_out(plan.decided("move", tmp_path / "out"), tmp_path / "undo", dry_run=True).done
-        assert len(done) == 2  # the files are what the page showed
-
-    def test_two_images_are_compared(self, opened: Opens) -> None:
-        page = opened("#review")
-        page.wait_for_selector(".group")
-        page.keyboard.press("d")
-        page.wait_for_selector("#comparer[open]")
-        pixels = (
-            "() => [...document.querySelector('#comparer canvas').getContext('2d').getImageData(0, 0, 60, 40).data]"
-        )
-        one = page.evaluate(pixels)
-        page.keyboard.press(" ")
-        assert "00.jpg" in page.text_content("#comparer .words")
-        other = page.evaluate(pixels)
-        page.keyboard.press("d")
-        difference = page.evaluate(pixels)
-        assert one != other
-        assert difference[:3] == [min(255, 4 * abs(a - b)) for a, b in zip(one[:3], other[:3], strict=True)]
-
-    def test_it_says_how_far_the_search_is(self, opened: Opens) -> None:
-        page = opened()
-        left = iter([202])
-
-        def answer(route: Any) -> None:
-            status = next(left, None)
-            if status is None:
-                route.continue_()
-            else:
-                route.fulfill(
-                    status=202, headers={"Retry-After": "1"}, json={"status": "searching", "done": 3, "total": 9}
-                )
-
-        page.route("**/v1/duplicates*", answer)
-        page.click("#to-review")
-        page.wait_for_selector("progress[value='3']")
-        page.wait_for_selector(".group")
-
-
-class TestLooks:
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_it_can_be_used_by_all(self, opened: Opens, scheme: str) -> None:
-        found = find_spec("axe_playwright_python")
-        if found is None or found.origin is None:
-            pytest.skip("axe comes with axe-playwright-python")
-        axe = (Path(found.origin).parent / "axe.min.js").read_text()
-        page = opened(color_scheme=scheme)
-        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 21, 23)"
-        assert dark == (scheme == "dark")
-        page.wait_for_selector("#some li")
-        only = ["color-contrast"] if dark else None  # all else is the same
-        steps: dict[str, Callable[[], Any]] = {
-            "start": lambda: None,
-            "answers": lambda: (page.locator("#some button").first.click(), answered(page),
-                                page.locator("#answers [data-side=like]").nth(1).click(),
-                                page.locator("#answers [data-side=not]").nth(2).click()),
-            "part": lambda: (page.click("#like .image >> nth=0"), page.wait_for_selector("#cropper[open]")),
-            "large": lambda: (page.keyboard.press("Escape"), page.click("#answers [aria-label^=Open] >> nth=1")),
-            "review": lambda: (page.keyboard.press("Escape"), page.click("#to-review"),
-                               page.wait_for_selector(".group")),
-            "help": lambda: page.keyboard.press("?"),
-        }  # fmt: skip
-        for step in steps.values():
-            step()
-            page.evaluate(axe)
-            result = page.evaluate("(only) => axe.run(only ? {runOnly: only} : {})", only)
-            wrong = {one["id"]: [node["html"] for node in one["nodes"]] for one in result["violations"]}
-            assert wrong == {}
-
-    @pytest.mark.parametrize("where", ["", "#id=5&id=6&not-id=7", "#review"])
-    def test_a_phone_does_not_scroll_sideways(self, opened: Opens, where: str) -> None:
-        page = opened(where, viewport=PHONE, has_touch=True, is_mobile=True)
-        page.wait_for_selector({"": "#some li", "#review": ".group"}.get(where, "#answers li"))
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert page.evaluate("innerWidth") == 390

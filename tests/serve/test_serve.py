@@ -369,8 +369,7 @@ class TestImages:
     def test_the_size_of_an_image_whose_part_was_found(self, folder: Path, tmp_path: Path) -> None:
         with Gallery(folder, PartsEncoder(), file=tmp_path / "parts", tiles=(2, 2)) as gallery:
             gallery.update()
-            image = Image.open(folder / "a" / "05.png").crop((0, 0, 32, 24))
-            image.save(tmp_path / "part.png")
+            Image.open(folder / "a" / "05.png").crop((0, 0, 32, 24)).save(tmp_path / "part.png")
             with asked(gallery) as client:
                 answer = client.post("/v1/search?k=1", content=(tmp_path / "part.png").read_bytes())
                 assert {len(client.get("/v1/sample?k=200").json()["images"])} == {12}
