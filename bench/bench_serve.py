@@ -5,7 +5,7 @@
 DIR holds the folder ``photos``: a gallery of it is made in a temporary folder. Measured are, beside what the machine
 does without a service: one client that sends images (beside decoding and the network alone), one that sends codes of
 64 bits to an index (beside the search alone), and 64 clients that send images (beside `Encoder.encode` in batches).
-Clients are processes of their own. With ``oha`` or ``wrk`` installed, the codes are asked with it, too.
+Clients are a process of their own (`serve_clients.py`). With ``oha`` installed, the codes are asked with it, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import base64
 import contextlib
 import http.client
 import json
-import multiprocessing
 import os
 import shutil
 import socket
@@ -24,9 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -56,39 +54,18 @@ def serving(path: Path) -> Iterator[tuple[int, int]]:
             process.terminate()
 
 
-def client(port: int, bodies: list[tuple[bytes, str]], ends: float, found: Any) -> None:
-    """Ask until the time is over; give the seconds of each answer, and how many were none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    took, failed, number = [], 0, 0
-    while time.time() < ends:
-        body, kind = bodies[number % len(bodies)]
-        number += 1
-        began = time.perf_counter()
-        connection.request("POST", "/v1/search", body, {"Content-Type": kind})
-        answer = connection.getresponse()
-        answer.read()
-        took.append(time.perf_counter() - began)
-        failed += answer.status != 200
-    found.put((took, failed))
-
-
-def asked(port: int, bodies: list[tuple[bytes, str]], clients: int, seconds: float) -> tuple[list[float], int, float]:
+def asked(
+    port: int, bodies: Sequence[bytes], kind: str, clients: int, seconds: float
+) -> tuple[list[float], int, float]:
     """Return the seconds of all answers, ascending, how many were none, and how many came in a second."""
-    context = multiprocessing.get_context("spawn")
-    found: Any = context.Queue()
-    began = time.time() + 2  # when all are there
-    processes = [
-        context.Process(target=client, args=(port, bodies[n::clients] or bodies, began + seconds, found))
-        for n in range(clients)
-    ]
-    for process in processes:
-        process.start()
-    results = [found.get() for _ in processes]
-    ended = time.time()
-    for process in processes:
-        process.join()
-    took = sorted(one for part, _ in results for one in part)
-    return took, sum(failed for _, failed in results), len(took) / (ended - began + 2)
+    with tempfile.TemporaryDirectory() as folder:
+        for number, body in enumerate(bodies):
+            (Path(folder) / f"{number:06}").write_bytes(body)
+        command = [sys.executable, Path(__file__).parent / "serve_clients.py"]
+        arguments = [str(port), str(clients), str(seconds), folder, kind]
+        done = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    return found["took"], found["failed"], len(found["took"]) / found["lasted"]
 
 
 def median(call: Callable[[], object], times: int) -> float:
@@ -122,24 +99,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     options = parser.parse_args(argv)
     paths = sorted((options.data / "photos").rglob("*.jpg"))[:400]
-    images = [(path.read_bytes(), "image/jpeg") for path in paths]
+    images = [path.read_bytes() for path in paths]
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     print("| asked | answers a second | median ms | p99 ms | beside it | errors |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         encoder = Encoder()
-        alone = median(lambda: encoder.encode(images[0][0]), 50)
+        alone = median(lambda: encoder.encode(images[0]), 50)
         began = time.perf_counter()
-        encoder.encode([content for content, _ in images])
+        encoder.encode(images)
         batches = len(images) / (time.perf_counter() - began)
         gallery = Path(folder) / "gallery.sqlite"
         with Gallery(options.data / "photos", encoder, gallery) as made:
             made.update()
         with serving(gallery) as (port, process):
-            took, failed, rate = asked(port, images, 1, options.seconds)
+            took, failed, rate = asked(port, images, "image/jpeg", 1, options.seconds)
             beside = f"decoding and network {1e3 * alone:.2f} ms"
             print(f"| image, one client | {rate:.1f} | {milliseconds(took)} | {beside} | {failed} |", flush=True)
             before = resident(process)
-            took, failed, rate = asked(port, images, CLIENTS, options.seconds)
+            took, failed, rate = asked(port, images, "image/jpeg", CLIENTS, options.seconds)
             beside = f"`Encoder.encode` in batches {batches:.1f} /s"
             print(f"| image, {CLIENTS} clients | {rate:.1f} | {milliseconds(took)} | {beside} | {failed} |", flush=True)
             print(f"\nmemory before and after {CLIENTS} clients: {before:.0f} and {resident(process):.0f} MB\n")
@@ -150,20 +127,17 @@ def main(argv: list[str] | None = None) -> None:
         query = rng.integers(0, 256, (1, 8), np.uint8)
         search = median(lambda: index.search(query, 10), 200)
         codes = [
-            (
-                json.dumps({"code": base64.b64encode(row).decode(), "fingerprint": "", "k": 10}).encode(),
-                "application/json",
-            )
+            json.dumps({"code": base64.b64encode(row).decode(), "fingerprint": "", "k": 10}).encode()
             for row in rng.integers(0, 256, (200, 8), np.uint8)
         ]
         with serving(Path(folder) / "codes.idx") as (port, _):
             for clients in (1, CLIENTS):
-                took, failed, rate = asked(port, codes, clients, options.seconds)
+                took, failed, rate = asked(port, codes, "application/json", clients, options.seconds)
                 what = f"code among {options.codes:,}, {clients} clients"
                 beside = f"the search alone {1e3 * search:.2f} ms"
                 print(f"| {what} | {rate:.1f} | {milliseconds(took)} | {beside} | {failed} |", flush=True)
             if shutil.which("oha"):
-                body = codes[0][0].decode()
+                body = codes[0].decode()
                 command = ["oha", "-z", f"{options.seconds:g}s", "-c", "1", "--no-tui", "-m", "POST", "-d", body]
                 command += ["-T", "application/json", f"http://127.0.0.1:{port}/v1/search"]
                 print(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
