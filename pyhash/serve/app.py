@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -42,6 +43,7 @@ __all__ = ["app"]
 
 Id: TypeAlias = Annotated[int, PathParameter(ge=-(2**63), lt=2**63)]
 
+_log = logging.getLogger(__name__)
 _STATIC = Path(__file__).parent / "static"
 _MOST_AT_ONCE = 64
 
@@ -153,7 +155,9 @@ def _handle_errors(made: FastAPI) -> None:
 
     @made.exception_handler(GalleryError)
     async def gallery(request: Request, error: GalleryError) -> Response:
-        return problem_response(503, str(error), headers={"Retry-After": "5"}, request_id=request_id(request))
+        _log.error("%s", error)  # it names files, which no answer does
+        detail = "the gallery cannot be searched now; the log of the service says why"
+        return problem_response(503, detail, headers={"Retry-After": "5"}, request_id=request_id(request))
 
     @made.exception_handler(Exception)
     async def other(request: Request, error: Exception) -> Response:
@@ -181,7 +185,7 @@ class _Service:
         self._searcher: Searcher | None = None
         self._gallery: Gallery | None = None
         self._closes: Gallery | None = None
-        self._failed: str | None = None
+        self._failed = False
         self._ready = threading.Event()
         self._encodes: Batches[Any, Encoded] | None = None
         self._searches: Batches[Wanted, Answer] | None = None
@@ -230,8 +234,9 @@ class _Service:
                 self._searcher = IndexSearcher(served, "index", self._encoder)
             self._searcher.warm()
             self._ready.set()
-        except Exception as error:
-            self._failed = str(error)
+        except Exception:
+            _log.exception("the service could not be started")
+            self._failed = True
 
     async def stop(self) -> None:
         """Answer what waits, and close."""
@@ -249,8 +254,8 @@ class _Service:
         """What is searched; Problem 503 until it is loaded."""
         self.start()
         if not self._ready.is_set() or self._searcher is None:
-            if self._failed is not None:
-                raise Problem(503, f"the service could not be started: {self._failed}")
+            if self._failed:
+                raise Problem(503, "the service could not be started; its log says why")
             raise Problem(503, "the service is loading", retry_after=1)
         return self._searcher
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from ..copies import Copy, Duplicates
 from ..gallery import Gallery
 
 __all__ = ["Reviewing"]
+
+_log = logging.getLogger(__name__)
 
 
 class _Asked(NamedTuple):
@@ -100,8 +103,9 @@ class Reviewing:
             )
         except _Ended:
             pass
-        except Exception as error:
-            search.failed = str(error)
+        except Exception:
+            _log.exception("the search for copies failed")
+            search.failed = "the search for copies failed; the log of the service says why"
 
     def _shown(self, copy: Copy) -> dict[str, Any]:
         return {

@@ -20,7 +20,7 @@ pytest.importorskip("prometheus_client", reason="the service needs the extra ser
 pytest.importorskip("python_multipart", reason="the service needs the extra serve")
 pytest.importorskip("httpx", reason="applications are asked with httpx")
 
-from galleries import PartsEncoder, picture
+from galleries import PartsEncoder, execute, picture
 from PIL import Image
 from served import asked
 from starlette.applications import Starlette
@@ -448,18 +448,29 @@ class TestState:
             while client.get("/readyz").status_code != 200:
                 pass
 
-    def test_what_cannot_be_loaded_is_said(self) -> None:
+    def test_what_cannot_be_loaded_is_said(self, caplog: pytest.LogCaptureFixture) -> None:
         def load() -> Gallery:
-            raise GalleryError("there is no gallery at photos")
+            raise GalleryError("there is no gallery at /home/photos")
 
         with TestClient(app(load), base_url="http://localhost") as client:
             for _ in range(100):
                 answer = client.get("/readyz")
-                if "photos" in answer.json()["detail"]:
+                if "its log" in answer.json()["detail"]:
                     break
             assert answer.status_code == 503
-            assert "there is no gallery at photos" in answer.json()["detail"]
+            assert "photos" not in answer.text  # no path leaves the service
+            assert "there is no gallery at /home/photos" in caplog.text
             assert client.get("/livez").status_code == 200
+
+    def test_a_gallery_that_is_damaged_under_way(
+        self, client: TestClient, gallery: Gallery, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        execute(gallery.file, "UPDATE embeddings SET checksum = checksum + 1")
+        answer = client.post("/v1/search", json={"id": 1})
+        assert answer.status_code == 503
+        assert "/" not in answer.json()["detail"]
+        assert str(gallery.file) in caplog.text
+        assert client.get("/livez").status_code == 200
 
     def test_metrics(self, client: TestClient, folder: Path) -> None:
         client.post("/v1/search", content=(folder / "a" / "00.png").read_bytes())
