@@ -391,13 +391,33 @@ def test_against_references(tmp_path: Path) -> None:
 
 def test_embeddings_bring_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyhash.copies.finding.candidates._FEW", 0)  # so few images are all compared
-    pairs(tmp_path, on_a_screen)
+    pairs(tmp_path, cropped(0.4, 1, 0))
     paths = sorted(tmp_path.iterdir())
-    assert pyhash.duplicates(paths).groups == ()
+    assert pyhash.duplicates(paths, cropped=True).groups == ()
     embeddings = np.eye(SCENES)[[int(path.name[0]) for path in paths]] + 0.01
-    assert len(pyhash.duplicates(paths, embeddings=embeddings).groups) == SCENES
+    assert len(pyhash.duplicates(paths, cropped=True, embeddings=embeddings).groups) == SCENES
     with pytest.raises(ValueError, match=r"as many rows as there are files, 10, got an array of shape \(3, 5\)"):
         pyhash.duplicates(paths, embeddings=embeddings[:3])
+
+
+@pytest.mark.parametrize("many", [0, 500], ids=["by pictures", "all pairs"])
+def test_images_in_chats_of_one_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    """The screens are more like one another than like what lies in them: what lies in them brings candidates."""
+    monkeypatch.setattr("pyhash.copies.finding.candidates._FEW", many)
+
+    def chat(image: Image.Image) -> Image.Image:
+        screen = Image.new("RGB", (270, 540), (229, 221, 213))
+        draw = ImageDraw.Draw(screen)
+        draw.rectangle([0, 0, 270, 45], fill=(7, 94, 84))
+        draw.rounded_rectangle([10, 60, 150, 84], 6, fill="white")
+        draw.text((20, 64), "hello, how are you", fill=0, font_size=12)
+        small = image.resize((190, round(190 * image.height / image.width)), Image.Resampling.BICUBIC)
+        draw.rounded_rectangle([10, 100, 18 + small.width, 124 + small.height], 6, fill="white")
+        screen.paste(small, (14, 104))
+        return screen
+
+    expected = pairs(tmp_path, chat)
+    assert found_pairs(pyhash.duplicates(tmp_path)) == expected
 
 
 def test_nothing(tmp_path: Path) -> None:

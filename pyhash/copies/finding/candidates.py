@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from ...images import look_codes, turned
 from ...index import Index
+from ...support import machine
 from .stock import Stock
 
-__all__ = ["Candidates", "blank", "by_looks", "by_neighbours"]
+__all__ = ["Candidates", "blank", "by_looks", "by_neighbours", "by_pictures", "codes_of"]
 
 Places = NDArray[np.int64]
 
@@ -55,6 +57,38 @@ def by_looks(stock: Stock, places: Places, *, turns: bool) -> Iterator[Candidate
         other = _index(np.concatenate(parts), at)
         for found in other.pairs(RADIUS, other=index, blocks=True):
             yield from _candidates(stock, places, found.i, found.j, found.distances, turn)
+
+
+def by_pictures(stock: Stock, places: Places, pictures: Callable[[int], NDArray[np.uint8]]) -> Candidates:
+    """Return the pairs of an image in which a picture lies, and one whose look is near that of the picture.
+
+    Parameters
+    ----------
+    pictures : callable
+        Gives the codes of the looks of pictures inside an image, ``(n, 8)``; several threads ask.
+    """
+    with ThreadPoolExecutor(machine.cpus()) as pool:
+        found = [*pool.map(pictures, places.tolist())]
+    blocks = stock.blocks[places]
+    seen = _seen(blocks)
+    at = np.concatenate([np.flatnonzero(seen[:, 0]), len(places) + np.flatnonzero(seen[:, 1])])
+    owner = np.repeat(places, [len(codes) for codes in found])
+    if not len(owner) or not len(at):
+        return _as_candidates(np.empty((0, 2), np.int64), 0)
+    inner = Index(bits=64)
+    inner.add(np.concatenate(found))
+    near = inner.pairs(RADIUS, other=_index(blocks, at))
+    pairs = np.stack([owner[near.i], places[near.j % len(places)]], axis=1)[np.argsort(near.distances, kind="stable")]
+    pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    pairs = pairs[np.sort(first)]
+    return _as_candidates(pairs[_wanted(stock, pairs)], 0)
+
+
+def codes_of(blocks: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Return the codes of looks ``(n, 2, 8, 8)`` in which there is something to see, ``(m, 8)``."""
+    codes = look_codes(blocks)[_seen(blocks)] if len(blocks) else np.empty((0, 8), np.uint8)
+    return np.unique(codes, axis=0)
 
 
 def blank(stock: Stock, places: Places) -> list[list[int]]:

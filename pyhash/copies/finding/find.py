@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...images import PixelBudget
 from ...support import machine, one_blas_thread
 from ..values import Duplicates, Uncompared
-from .candidates import Candidates, blank, by_looks, by_neighbours
+from .candidates import Candidates, blank, by_looks, by_neighbours, by_pictures
 from .details import detail_of
 from .groups import Grouping
 from .proof import Compared, Proof
@@ -85,7 +85,11 @@ class _Search:
         self._join_blank(places)
         for candidates in by_looks(self._stock, places, turns=self._turned):
             self._all_of(candidates)
-        self._all_of(self._without_failed(by_neighbours(self._stock, places)))
+        for candidates in (
+            by_pictures(self._stock, places, self._prover.pictures),
+            by_neighbours(self._stock, places),
+        ):
+            self._all_of(self._without_failed(candidates))
 
     def _without_failed(self, candidates: Candidates) -> Candidates:
         """Return the pairs that were not compared before in vain, if there is no other way to compare them."""

@@ -47,9 +47,9 @@ def duplicates(
     one another, and compared wherever both overlap. Nothing is taken for a copy because both are blank, or share a
     frame. Each file is decoded once to be looked at, and those of groups once more.
 
-    Without `embeddings` some copies are no candidates: of 200 photographs all but a few of those cropped by 5 % at one
-    corner, and of those with a large mark, were found, but nearly none within a screenshot or cropped further. A
-    gallery knows which images are like one another, and finds those, too (`Gallery.duplicates`).
+    Without `embeddings` some copies are no candidates where there are more than 500 images: nearly none that were
+    cropped further, and some of those cropped by 5 % at one corner. A gallery knows which images are like one another,
+    and finds those, too (`Gallery.duplicates`).
 
     Parameters
     ----------

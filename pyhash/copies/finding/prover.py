@@ -11,10 +11,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Generic, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import ImageError
-from ...images import PixelBudget, Source, load
+from ...images import PixelBudget, Source, load, look_of
 from ...support import require
+from .candidates import codes_of
+from .inside import pictures_in
 from .placement import WHOLE
 from .points import Found, Points, matches, points_of, turned_points
 from .proof import CLOSER, SMALL, Compared, View, compared, confirmed
@@ -154,6 +157,19 @@ class Prover:
                 self._sizes[place] = view.size
             self._known[place] = True
         return None if place in self.unreadable else True
+
+    def pictures(self, place: int) -> NDArray[np.uint8]:
+        """The codes of the looks of pictures inside an image."""
+        assert self._remembered is not None
+        known = self._remembered.pictures(place)
+        if known is None:
+            view = self._views(place)
+            if view is None:
+                return np.empty((0, 8), np.uint8)
+            looks = [look_of(view.grey.crop(box)).blocks for box in pictures_in(view.grey)]
+            known = codes_of(np.array(looks, np.int16).reshape(-1, 2, 8, 8))
+            self._remembered.note_pictures(place, known)
+        return known
 
     def view(self, place: int) -> View | None:
         """The small view of an image; None where it cannot be seen."""

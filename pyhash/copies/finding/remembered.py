@@ -20,6 +20,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .agreement import Agreement
 from .placement import Placement
@@ -52,7 +53,30 @@ class Remembered:
 
     def known(self, one: int, other: int, turn: int) -> Compared | None:
         """What came of comparing two images, the one turned so; None where that is not known."""
-        key = self._key(one, other, turn)
+        text = self._value(self._key(one, other, turn))
+        return None if text is None else _read(text)
+
+    def note(self, one: int, other: int, turn: int, outcome: Compared) -> None:
+        """Keep what came of comparing two images."""
+        if outcome.proof is None or self._both_there(one, other):
+            self._put(self._key(one, other, turn), _written(outcome))
+
+    def pictures(self, place: int) -> NDArray[np.uint8] | None:
+        """The codes of the looks of pictures inside an image; None where that is not known."""
+        text = self._value(self._picture_key(place))
+        return None if text is None or len(text) % 8 else np.frombuffer(text, np.uint8).reshape(-1, 8)
+
+    def note_pictures(self, place: int, codes: NDArray[np.uint8]) -> None:
+        """Keep the codes of the looks of pictures inside an image."""
+        self._put(self._picture_key(place), codes.tobytes())
+
+    def close(self) -> None:
+        """Write what is new; nothing is known any more."""
+        with self._lock:
+            self._write()
+            self._db = None
+
+    def _value(self, key: bytes | None) -> bytes | None:
         with self._lock:
             if key is None or self._db is None:
                 return None
@@ -63,23 +87,14 @@ class Remembered:
                 return None
         if found is None or type(found[0]) is not bytes or crc32(key + found[0]) != found[1]:
             return None
-        return _read(found[0])
+        return bytes(found[0])
 
-    def note(self, one: int, other: int, turn: int, outcome: Compared) -> None:
-        """Keep what came of comparing two images."""
-        key = self._key(one, other, turn)
-        if key is None or (outcome.proof is not None and not self._both_there(one, other)):
-            return
-        with self._lock:
-            self._new[key] = _written(outcome)
-            if time.monotonic() - self._written > _SECONDS:
-                self._write()
-
-    def close(self) -> None:
-        """Write what is new; nothing is known any more."""
-        with self._lock:
-            self._write()
-            self._db = None
+    def _put(self, key: bytes | None, value: bytes) -> None:
+        if key is not None:
+            with self._lock:
+                self._new[key] = value
+                if time.monotonic() - self._written > _SECONDS:
+                    self._write()
 
     def _write(self) -> None:
         if self._db is not None:
@@ -91,6 +106,10 @@ class Remembered:
                 self._db = None
         self._new = {}
         self._written = time.monotonic()
+
+    def _picture_key(self, place: int) -> bytes | None:
+        digest = self._stock.digests[place]
+        return None if digest is None else hashlib.blake2b(digest + b"pictures", digest_size=16).digest()
 
     def _key(self, one: int, other: int, turn: int) -> bytes | None:
         digests = self._stock.digests[one], self._stock.digests[other]
