@@ -12,7 +12,8 @@ recall is the share of photographs whose copy was found with them, with its stan
 together and come from different photographs are a wrong pair; the precision is the share of pairs that are none.
 
 **Look-alikes.** The pairs found in sets that have no copies (`lookalikes`, and of the data each set of one kind): all
-are wrong. With groups all pairs of their members count; peers have no groups, and only the pairs they name count.
+are counted as wrong, though `objects` holds some images twice. With groups all pairs of their members
+count; peers have no groups, and only the pairs they name count.
 
 Each finder takes what it takes when nothing is said; imagededup's hashes and pHash 64 bits within 10. Of pyhash there
 are a gallery of the images (`Gallery.duplicates`, as `pyhash dedupe` finds them), and `pyhash.duplicates` of the files.
