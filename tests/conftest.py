@@ -47,6 +47,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kernel", names, indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Test once, where there is native code, what no kernel changes and takes long: copies and their files."""
+    if pyhash.kernels() != ["numba"]:
+        return
+    once = pytest.mark.skip(reason="no kernel changes it: it is tested where there is native code")
+    for item in items:
+        if item.path.parent.name == "copies" or item.path.name == "test_bench_duplicates.py":
+            item.add_marker(once)
+
+
 @pytest.fixture
 def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
     """Use a kernel for the test."""
