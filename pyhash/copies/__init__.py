@@ -10,7 +10,7 @@ from .apart import told_apart
 from .carrying import Carried, Done, carry_out
 from .choices import Choice, Option, choices, inside_of, is_proved
 from .chosen_file import holds_choices, read_choices
-from .finding import Stock, copies_of, duplicates, find, proving
+from .finding import RADIUS, Stock, copies_of, duplicates, find, proving
 from .keeping import By, Keep, beyond_one_folder
 from .overlap import Overlap, Share, overlap
 from .plan_file import plan_as_json, read_plan, seen_as_json, write_plan
@@ -21,6 +21,7 @@ from .undoing import Undone, undo
 from .values import Copy, Duplicates, Group, Level, Relation, Uncompared
 
 __all__ = [
+    "RADIUS",
     "Action",
     "By",
     "Carried",

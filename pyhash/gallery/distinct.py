@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from ..copies import proving
+from ..copies import RADIUS, proving
 from ..images import look_codes
 from ..index import Index
 from .collection import slots_of
@@ -19,8 +19,6 @@ from .store import GalleryFile
 
 Ids = NDArray[np.int64]
 
-RADIUS = 12
-"""Bits in which looks of copies differ at most, as `pyhash.copies` has it."""
 _NEAREST = 32
 
 

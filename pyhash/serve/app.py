@@ -231,7 +231,7 @@ class _Service:
                 self._reviewing = Reviewing(served, self._searcher.inside)
                 self._writing = Writing(served) if self._writable else None
             else:
-                self._searcher = IndexSearcher(served, "index", self._encoder)
+                self._searcher = IndexSearcher(served, self._encoder)
             self._searcher.warm()
             self._ready.set()
         except Exception:

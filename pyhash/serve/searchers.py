@@ -263,9 +263,8 @@ class GallerySearcher:
 class IndexSearcher:
     """Searches an index of codes."""
 
-    def __init__(self, index: Index, name: str, encoder: Any = None) -> None:
+    def __init__(self, index: Index, encoder: Any = None) -> None:
         self.index = index
-        self._name = name
         self._encoder = encoder
 
     def warm(self) -> None:

@@ -44,19 +44,18 @@ def by_looks(stock: Stock, places: Places, *, turns: bool) -> Iterator[Candidate
 
     Both looks of an image, that of the whole and that without its border, are compared with both of another.
     """
-    blocks = stock.blocks[places]
-    seen = _seen(blocks)
-    at = np.concatenate([np.flatnonzero(seen[:, 0]), len(places) + np.flatnonzero(seen[:, 1])])
+    blocks, n = stock.blocks[places], len(places)
+    at = _with_looks(blocks)
     if not len(at):
         return
     index = _index(blocks, at)
     for found in index.pairs(RADIUS, blocks=True):
-        yield from _candidates(stock, places, found.i, found.j, found.distances, 0)
+        yield _candidates(stock, places[found.i % n], places[found.j % n], found.distances, 0)
     for turn in _TURNS if turns else ():
         parts = [turned(blocks[k : k + _ROWS])[:, :, turn] for k in range(0, len(blocks), _ROWS)]
         other = _index(np.concatenate(parts), at)
         for found in other.pairs(RADIUS, other=index, blocks=True):
-            yield from _candidates(stock, places, found.i, found.j, found.distances, turn)
+            yield _candidates(stock, places[found.i % n], places[found.j % n], found.distances, turn)
 
 
 def by_pictures(stock: Stock, places: Places, pictures: Callable[[int], NDArray[np.uint8]]) -> Candidates:
@@ -70,19 +69,14 @@ def by_pictures(stock: Stock, places: Places, pictures: Callable[[int], NDArray[
     with ThreadPoolExecutor(machine.cpus()) as pool:
         found = [*pool.map(pictures, places.tolist())]
     blocks = stock.blocks[places]
-    seen = _seen(blocks)
-    at = np.concatenate([np.flatnonzero(seen[:, 0]), len(places) + np.flatnonzero(seen[:, 1])])
+    at = _with_looks(blocks)
     owner = np.repeat(places, [len(codes) for codes in found])
     if not len(owner) or not len(at):
         return _as_candidates(np.empty((0, 2), np.int64), 0)
     inner = Index(bits=64)
     inner.add(np.concatenate(found))
     near = inner.pairs(RADIUS, other=_index(blocks, at))
-    pairs = np.stack([owner[near.i], places[near.j % len(places)]], axis=1)[np.argsort(near.distances, kind="stable")]
-    pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
-    _, first = np.unique(pairs, axis=0, return_index=True)
-    pairs = pairs[np.sort(first)]
-    return _as_candidates(pairs[_wanted(stock, pairs)], 0)
+    return _candidates(stock, owner[near.i], places[near.j % len(places)], near.distances, 0)
 
 
 def codes_of(blocks: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -125,6 +119,12 @@ def by_neighbours(stock: Stock, places: Places) -> Candidates:
     return _as_candidates(pairs[_wanted(stock, pairs)], -1)
 
 
+def _with_looks(blocks: NDArray[np.int16]) -> Places:
+    """Where there is something to see: of the whole images, and n farther on of them without borders."""
+    seen = _seen(blocks)
+    return np.concatenate([np.flatnonzero(seen[:, 0]), len(blocks) + np.flatnonzero(seen[:, 1])])
+
+
 def _index(blocks: NDArray[np.int16], at: Places) -> Index:
     """The looks of whole images under their places, those without borders n farther on."""
     n = len(blocks)
@@ -133,20 +133,14 @@ def _index(blocks: NDArray[np.int16], at: Places) -> Index:
     return index
 
 
-def _candidates(
-    stock: Stock, places: Places, i: Places, j: Places, distances: NDArray[np.int32], turn: int
-) -> Iterator[Candidates]:
-    n = len(places)
-    pairs = np.stack([places[i % n], places[j % n]], axis=1)
-    order = np.argsort(distances, kind="stable")
-    pairs = pairs[order]
+def _candidates(stock: Stock, one: Places, other: Places, distances: NDArray[np.int32], turn: int) -> Candidates:
+    """Return each of some pairs once that is to be compared, the nearest first."""
+    pairs = np.stack([one, other], axis=1)[np.argsort(distances, kind="stable")]
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     pairs = np.sort(pairs, axis=1) if turn == 0 else pairs
     _, first = np.unique(pairs, axis=0, return_index=True)
     pairs = pairs[np.sort(first)]
-    pairs = pairs[_wanted(stock, pairs)]
-    if len(pairs):
-        yield _as_candidates(pairs, turn)
+    return _as_candidates(pairs[_wanted(stock, pairs)], turn)
 
 
 def _as_candidates(pairs: Places, turn: int) -> Candidates:
