@@ -383,6 +383,7 @@ def test_against_references(tmp_path: Path) -> None:
     write(tmp_path / "archive", {"x.png": scene(0), "y.png": scene(2), "z.png": scaled(0.8)(scene(2))})
     found = pyhash.duplicates(tmp_path / "new", against=tmp_path / "archive")
     assert groups(found) == [["x.png", "a.png"]]  # neither b and c nor y and z
+    assert 0 < found.candidates <= 9  # three by three: those of one side are not compared
     assert [copy.reference for copy in found.groups[0].images] == [True, False]
     shutil.copy(tmp_path / "new" / "b.png", tmp_path / "new" / "d.png")
     (tmp_path / "empty").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import os
@@ -256,6 +257,24 @@ class TestProblems:
             for body in (b"x" * 1001, iter([b"x" * 600] * 3)):
                 answer = client.post("/v1/search", content=body)
                 assert (answer.status_code, answer.json()["argument"]) == (413, "body")
+
+    def test_too_slowly(self, gallery: Gallery) -> None:
+        made = app(gallery, limits=Limits(seconds=0.1))
+        made.state.service.start()
+        assert made.state.service._ready.wait(30)
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            await asyncio.sleep(60)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"9")]
+        scope = {"type": "http", "method": "POST", "path": "/v1/search", "headers": headers, "query_string": b""}
+        asyncio.run(made(scope | {"asgi": {"version": "3.0"}, "http_version": "1.1"}, receive, send))
+        assert sent[0]["status"] == 408
+        assert b'"argument": "body"' in sent[1]["body"]
 
     def test_too_often(self, gallery: Gallery) -> None:
         with asked(gallery, limits=Limits(rate=0.5)) as client:
